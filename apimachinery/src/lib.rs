@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod quantity;
 pub mod schema;
+pub mod time;
 
 pub use serde_json::{Map, Value};
