@@ -109,6 +109,8 @@ pub struct Type {
     pub members: Vec<(TypeId, u16)>,
     /// Positions in `members`, sorted by JSON name.
     sorted: Vec<u16>,
+    /// Positions in `fields`, sorted by protobuf number: the order on the wire.
+    wire: Vec<u16>,
 }
 
 /// Group, version and kind of an object.
@@ -180,6 +182,17 @@ impl Schema {
         &self.get(owner).fields[field as usize]
     }
 
+    /// The field with a protobuf number.
+    pub fn numbered<'a>(&self, ty: &'a Type, number: u32) -> Option<&'a Field> {
+        let at = ty.wire.binary_search_by_key(&number, |&i| ty.fields[i as usize].number).ok()?;
+        Some(&ty.fields[ty.wire[at] as usize])
+    }
+
+    /// Fields with a protobuf form, in the order of their numbers.
+    pub fn on_wire<'a>(&self, ty: &'a Type) -> impl Iterator<Item = &'a Field> {
+        ty.wire.iter().map(|&i| &ty.fields[i as usize])
+    }
+
     /// JSON members of `ty` in upstream's order.
     pub fn members<'a>(&'a self, ty: &'a Type) -> impl Iterator<Item = &'a Field> {
         (0..ty.members.len()).map(|i| self.member_at(ty, i))
@@ -203,7 +216,9 @@ impl Shape {
             Shape::RawExtension => "runtime.RawExtension".into(),
             Shape::FieldsV1 => "v1.FieldsV1".into(),
             Shape::ExtraValue => "v1.ExtraValue".into(),
-            Shape::Json | Shape::SchemaOrArray(_) | Shape::SchemaOrBool(_) | Shape::SchemaOrStringArray(_) => "v1.JSON".into(),
+            Shape::Json | Shape::SchemaOrArray(_) | Shape::SchemaOrBool(_) | Shape::SchemaOrStringArray(_) => {
+                "v1.JSON".into()
+            }
             Shape::Any => "interface {}".into(),
             Shape::Struct(id) => {
                 let ty = schema.get(*id);

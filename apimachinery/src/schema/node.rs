@@ -7,7 +7,11 @@ use super::{Field, ListType, PatchTag, Schema, Shape};
 /// Apply, strategic patch and pruning take a `Node` beside each value and step down with [`Node::member`] and [`Node::item`].
 #[derive(Clone, Copy, Debug)]
 pub enum Node<'a> {
-    Builtin { schema: &'a Schema, shape: &'a Shape, field: Option<&'a Field> },
+    Builtin {
+        schema: &'a Schema,
+        shape: &'a Shape,
+        field: Option<&'a Field>,
+    },
     /// Nothing is known of what lies here: objects and lists are taken as they come.
     Untyped,
 }
@@ -44,9 +48,17 @@ impl<'a> Node<'a> {
                 let field = schema.member(ty, name)?;
                 Some(Node::Builtin { schema, shape: &field.shape, field: Some(field) })
             }
-            Node::Builtin { schema, shape: Shape::Map(values), .. } => Some(Node::Builtin { schema, shape: values, field: None }),
-            Node::Builtin { shape: Shape::RawExtension | Shape::Json | Shape::FieldsV1 | Shape::Any, .. } => Some(Node::Untyped),
-            Node::Builtin { schema, shape: Shape::SchemaOrArray(id) | Shape::SchemaOrBool(id) | Shape::SchemaOrStringArray(id), .. } => {
+            Node::Builtin { schema, shape: Shape::Map(values), .. } => {
+                Some(Node::Builtin { schema, shape: values, field: None })
+            }
+            Node::Builtin { shape: Shape::RawExtension | Shape::Json | Shape::FieldsV1 | Shape::Any, .. } => {
+                Some(Node::Untyped)
+            }
+            Node::Builtin {
+                schema,
+                shape: Shape::SchemaOrArray(id) | Shape::SchemaOrBool(id) | Shape::SchemaOrStringArray(id),
+                ..
+            } => {
                 let field = schema.member(schema.get(*id), name)?;
                 Some(Node::Builtin { schema, shape: &field.shape, field: Some(field) })
             }
@@ -58,7 +70,9 @@ impl<'a> Node<'a> {
     /// An item of the list here.
     pub fn item(&self) -> Node<'a> {
         match *self {
-            Node::Builtin { schema, shape: Shape::List(items), .. } => Node::Builtin { schema, shape: items, field: None },
+            Node::Builtin { schema, shape: Shape::List(items), .. } => {
+                Node::Builtin { schema, shape: items, field: None }
+            }
             _ => Node::Untyped,
         }
     }

@@ -5,6 +5,11 @@ pub type Package = (&'static str, &'static str, &'static str, &'static str, &'st
 
 #[rustfmt::skip]
 pub const PACKAGES: &[Package] = &[
+    ("k8s.io.api.admission.v1", "admission.v1", "admission.k8s.io", "v1", include_str!("types/admission.v1.txt")),
+    ("k8s.io.api.admission.v1beta1", "admission.v1beta1", "admission.k8s.io", "v1beta1", include_str!("types/admission.v1beta1.txt")),
+    ("k8s.io.api.apidiscovery.v2", "apidiscovery.v2", "apidiscovery.k8s.io", "v2", include_str!("types/apidiscovery.v2.txt")),
+    ("k8s.io.api.apidiscovery.v2beta1", "apidiscovery.v2beta1", "apidiscovery.k8s.io", "v2beta1", include_str!("types/apidiscovery.v2beta1.txt")),
+    ("k8s.io.api.imagepolicy.v1alpha1", "imagepolicy.v1alpha1", "imagepolicy.k8s.io", "v1alpha1", include_str!("types/imagepolicy.v1alpha1.txt")),
     ("k8s.io.api.admissionregistration.v1", "admissionregistration.v1", "admissionregistration.k8s.io", "v1", include_str!("types/admissionregistration.v1.txt")),
     ("k8s.io.api.admissionregistration.v1alpha1", "admissionregistration.v1alpha1", "admissionregistration.k8s.io", "v1alpha1", include_str!("types/admissionregistration.v1alpha1.txt")),
     ("k8s.io.api.admissionregistration.v1beta1", "admissionregistration.v1beta1", "admissionregistration.k8s.io", "v1beta1", include_str!("types/admissionregistration.v1beta1.txt")),

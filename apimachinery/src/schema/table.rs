@@ -45,6 +45,7 @@ pub(super) fn parse(packages: &'static [Package]) -> Result<Schema, TableError> 
                     fields: Vec::new(),
                     members: Vec::new(),
                     sorted: Vec::new(),
+                    wire: Vec::new(),
                 });
                 continue;
             }
@@ -96,7 +97,9 @@ fn member(
             ("required", _) => field.required = true,
             ("list", "atomic") => field.list_type = ListType::Atomic,
             ("list", "set") => field.list_type = ListType::Set,
-            ("list", keys) if keys.starts_with("map:") => field.list_type = ListType::Map(keys[4..].split(',').collect()),
+            ("list", keys) if keys.starts_with("map:") => {
+                field.list_type = ListType::Map(keys[4..].split(',').collect())
+            }
             ("map", "atomic") => field.atomic = true,
             ("map", "granular") => field.atomic = false,
             ("patch", tags) => {
@@ -163,5 +166,9 @@ fn flatten(schema: &mut Schema) {
         sorted.sort_by_key(|&n| name(&members[n as usize]));
         schema.types[i].members = members;
         schema.types[i].sorted = sorted;
+        let fields = &schema.types[i].fields;
+        let mut wire: Vec<u16> = (0..fields.len() as u16).filter(|&n| fields[n as usize].number > 0).collect();
+        wire.sort_by_key(|&n| fields[n as usize].number);
+        schema.types[i].wire = wire;
     }
 }
