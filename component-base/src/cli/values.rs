@@ -1,0 +1,100 @@
+//! Values and flags that several components share.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+/// A map flag: `--node-labels=a=1,b=2`. A value may be empty (`a=`); a pair without `=` is an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyValues(pub BTreeMap<String, String>);
+
+impl FromStr for KeyValues {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (key, value) =
+                    pair.split_once('=').ok_or_else(|| format!("malformed pair {pair:?}, expected key=value"))?;
+                Ok((key.trim().to_owned(), value.trim().to_owned()))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl fmt::Display for KeyValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs: Vec<_> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        f.write_str(&pairs.join(","))
+    }
+}
+
+/// `--feature-gates=A=true,B=false`. A gate this build does not know is accepted: the same flags must start upstream's
+/// binary and ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeatureGates(pub BTreeMap<String, bool>);
+
+impl FeatureGates {
+    /// Whether `gate` is on; `default` if the flag does not name it.
+    pub fn enabled(&self, gate: &str, default: bool) -> bool {
+        self.0.get(gate).copied().unwrap_or(default)
+    }
+}
+
+impl FromStr for FeatureGates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let KeyValues(pairs) = text.parse()?;
+        pairs
+            .into_iter()
+            .map(|(gate, value)| {
+                let on = parse_bool(&value)
+                    .map_err(|_| format!("invalid value of {gate}={value}, expected true or false"))?;
+                Ok((gate, on))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl fmt::Display for FeatureGates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs: Vec<_> = self.0.iter().map(|(gate, on)| format!("{gate}={on}")).collect();
+        f.write_str(&pairs.join(","))
+    }
+}
+
+/// The spellings of a boolean that Go's `strconv.ParseBool` accepts.
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
+}
+
+/// The logging flags of every component; see [`crate::logs::init`].
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct LoggingFlags {
+    /// Number for the log level verbosity: 0 to 3 info, 4 and 5 debug, 6 and above trace.
+    #[arg(short = 'v', long = "v", default_value_t = 0)]
+    pub v: u8,
+
+    /// Sets the log format. Permitted formats: "text", "json".
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    pub logging_format: String,
+
+    /// Comma-separated list of pattern=N settings for file-filtered logging (only for the text format).
+    #[arg(long, value_delimiter = ',')]
+    pub vmodule: Vec<String>,
+
+    /// Maximum number of seconds between log flushes; accepted, every line is written at once.
+    #[arg(long, default_value = "5s", hide = true)]
+    pub log_flush_frequency: String,
+
+    /// A set of key=value pairs that describe feature gates.
+    #[arg(long, default_value = "")]
+    pub feature_gates: FeatureGates,
+}
