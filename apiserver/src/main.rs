@@ -1,1 +1,3 @@
+mod registry;
+mod storage;
 fn main() {}

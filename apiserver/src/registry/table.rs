@@ -1,0 +1,178 @@
+//! The rows: `resources.txt` read into [`Resource`]s, and where each is kept in etcd.
+
+use super::kinds;
+use super::strategy::Strategy;
+use apimachinery::schema::{GroupVersionKind, Schema, TypeId};
+use std::sync::Arc;
+
+/// What a client may do with a resource, in the order that discovery lists it.
+pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// A subresource: `/status`, `/scale`, `/exec`.
+#[derive(Clone, Debug)]
+pub struct SubresourceRow {
+    pub name: String,
+    pub kind: GroupVersionKind,
+    pub verbs: Vec<String>,
+}
+
+/// Where the objects of a resource are kept, whatever version they are read in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StorageRow {
+    /// Under `--etcd-prefix`, without slashes at the ends: `pods`, `services/specs`.
+    pub prefix: String,
+    /// The version they are written in.
+    pub kind: GroupVersionKind,
+}
+
+/// One resource in one version.
+pub struct Resource {
+    pub kind: GroupVersionKind,
+    pub plural: String,
+    pub singular: String,
+    pub list_kind: String,
+    pub namespaced: bool,
+    pub verbs: Vec<String>,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    pub subresources: Vec<SubresourceRow>,
+    /// None for resources that are only answered, never kept (reviews).
+    pub storage: Option<StorageRow>,
+    pub ty: TypeId,
+    pub strategy: &'static Strategy,
+    /// Served without `--runtime-config`.
+    pub on: bool,
+}
+
+impl Resource {
+    /// `deployments.apps`, or `pods` in the core group: how errors and authorization name it.
+    pub fn qualified(&self) -> String {
+        if self.kind.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.kind.group) }
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&SubresourceRow> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    pub fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+
+    /// The key of an object below the storage prefix: `namespace/name` or `name`.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        if self.namespaced { format!("{namespace}/{name}") } else { name.to_owned() }
+    }
+}
+
+/// Prefixes that are not the resource's plural: names from Kubernetes' first days, and two servers that put their group first.
+const PREFIXES: &[(&str, &str, &str)] = &[
+    ("", "nodes", "minions"),
+    ("", "services", "services/specs"),
+    ("", "endpoints", "services/endpoints"),
+    ("", "replicationcontrollers", "controllers"),
+    ("events.k8s.io", "events", "events"),
+    ("networking.k8s.io", "ingresses", "ingress"),
+    ("apiextensions.k8s.io", "customresourcedefinitions", "apiextensions.k8s.io/customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices", "apiregistration.k8s.io/apiservices"),
+];
+
+/// Resources of several versions or groups that are written in one: (group, plural, group and version written).
+const STORED_AS: &[(&str, &str, &str, &str)] = &[
+    ("events.k8s.io", "events", "", "v1"),
+    ("autoscaling", "horizontalpodautoscalers", "autoscaling", "v2"),
+    ("networking.k8s.io", "ipaddresses", "networking.k8s.io", "v1"),
+    ("networking.k8s.io", "servicecidrs", "networking.k8s.io", "v1"),
+    ("storage.k8s.io", "volumeattributesclasses", "storage.k8s.io", "v1"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies", "admissionregistration.k8s.io", "v1beta1"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", "admissionregistration.k8s.io", "v1beta1"),
+    ("coordination.k8s.io", "leasecandidates", "coordination.k8s.io", "v1beta1"),
+    ("resource.k8s.io", "deviceclasses", "resource.k8s.io", "v1"),
+    ("resource.k8s.io", "resourceclaims", "resource.k8s.io", "v1"),
+    ("resource.k8s.io", "resourceclaimtemplates", "resource.k8s.io", "v1"),
+    ("resource.k8s.io", "resourceslices", "resource.k8s.io", "v1"),
+];
+
+/// Reads the rows of all built-in resources, those that are off by default too.
+///
+/// # Panics
+/// When `resources.txt` is wrong; a unit test reads it.
+pub fn builtin() -> Vec<Arc<Resource>> {
+    let schema = Schema::builtin();
+    let mut rows: Vec<Resource> = Vec::new();
+    let (mut group, mut version) = ("", "");
+    for line in include_str!("resources.txt").lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match (line.len() - line.trim_start().len(), words.as_slice()) {
+            (_, []) | (_, ["#", ..]) => {}
+            (0, [gv]) => {
+                (group, version) = gv.split_once('/').unwrap_or(("", gv));
+                if group == "core" {
+                    group = "";
+                }
+            }
+            (2, [plural, kind, singular, scope, verbs, flags @ ..]) => {
+                let flag = |name: &str| flags.iter().find_map(|f| f.strip_prefix(name)).map(list).unwrap_or_default();
+                let ty = schema.kind(group, version, kind).unwrap_or_else(|| panic!("resources.txt: no type for {group}/{version} {kind}"));
+                let verbs = if *verbs == "*" { ALL_VERBS.iter().map(|v| v.to_string()).collect() } else { list(verbs) };
+                let gvk = GroupVersionKind::new(group, version, kind);
+                let kept = verbs.iter().any(|v: &String| v == "watch");
+                rows.push(Resource {
+                    plural: plural.to_string(),
+                    singular: singular.to_string(),
+                    list_kind: format!("{kind}List"),
+                    namespaced: *scope == "namespaced",
+                    short_names: flag("short="),
+                    categories: flag("categories="),
+                    subresources: Vec::new(),
+                    storage: kept.then(|| storage(&gvk, plural)),
+                    ty: ty.id,
+                    strategy: kinds::strategy(group, version, plural),
+                    on: !flags.contains(&"off"),
+                    verbs,
+                    kind: gvk,
+                });
+            }
+            (4, [name, kind, verbs]) => {
+                let row = rows.last_mut().unwrap_or_else(|| panic!("resources.txt: a subresource before any resource"));
+                let kind = match kind.split('/').collect::<Vec<_>>()[..] {
+                    [g, v, k] => GroupVersionKind::new(g, v, k),
+                    _ => GroupVersionKind::new(&row.kind.group, &row.kind.version, kind),
+                };
+                row.subresources.push(SubresourceRow { name: name[1..].to_string(), kind, verbs: list(verbs) });
+            }
+            _ => panic!("resources.txt: cannot read {line:?}"),
+        }
+    }
+    rows.into_iter().map(Arc::new).collect()
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::to_owned).collect()
+}
+
+fn storage(gvk: &GroupVersionKind, plural: &str) -> StorageRow {
+    let prefix = PREFIXES.iter().find(|(g, p, _)| *g == gvk.group && *p == plural).map_or(plural, |(_, _, prefix)| prefix);
+    let stored = STORED_AS.iter().find(|(g, p, ..)| *g == gvk.group && *p == plural);
+    let (group, version) = stored.map_or((gvk.group.as_str(), gvk.version.as_str()), |(_, _, g, v)| (g, v));
+    StorageRow { prefix: prefix.to_owned(), kind: GroupVersionKind::new(group, version, &gvk.kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_read_and_keys_lie_where_upstream_puts_them() {
+        let rows = builtin();
+        let prefix = |group: &str, version: &str, plural: &str| {
+            let row = rows.iter().find(|r| r.kind.group == group && r.kind.version == version && r.plural == plural).unwrap();
+            row.storage.as_ref().map(|s| s.prefix.clone())
+        };
+        assert_eq!(prefix("", "v1", "nodes").as_deref(), Some("minions"));
+        assert_eq!(prefix("apps", "v1", "deployments").as_deref(), Some("deployments"));
+        assert_eq!(prefix("events.k8s.io", "v1", "events").as_deref(), Some("events"));
+        assert_eq!(prefix("authorization.k8s.io", "v1", "subjectaccessreviews"), None);
+        let hpa = rows.iter().find(|r| r.plural == "horizontalpodautoscalers" && r.kind.version == "v1").unwrap();
+        assert_eq!(hpa.storage.as_ref().unwrap().kind.version, "v2");
+    }
+}

@@ -1,0 +1,281 @@
+//! All objects of one resource, as of the last revision seen, with the changes that led there.
+//!
+//! A reader takes a [`Snapshot`]: an immutable set that shares its structure with the next one, so it costs a few reference
+//! counts and holds no lock. The recent changes are kept too: a watch resumes from them, and a list at an older version undoes
+//! them on a snapshot.
+
+use super::Revision;
+use super::freshness::Progress;
+use super::object::{Entry, Event, EventType, FieldValues, Object};
+use super::watchers::{Scope, Subscription, Watchers};
+use apimachinery::Value;
+use imbl::OrdSet;
+use parking_lot::{Mutex, RwLock};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Changes kept per resource.
+const HISTORY_MAX: usize = 8192;
+
+/// The objects of a resource at one revision.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    pub objects: OrdSet<Entry>,
+    pub revision: Revision,
+}
+
+impl Snapshot {
+    pub fn get(&self, key: &str) -> Option<&Arc<Object>> {
+        self.objects.get(key).map(|e| &e.0)
+    }
+
+    /// Objects whose key starts with `prefix` and comes after `after`, in order.
+    pub fn range<'a>(&'a self, prefix: &'a str, after: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+        use std::ops::Bound;
+        let from = if after > prefix { (Bound::Excluded(after), Bound::Unbounded) } else { (Bound::Included(prefix), Bound::Unbounded) };
+        self.objects.range::<_, str>(from).map(|e| &e.0).take_while(move |o| o.key.starts_with(prefix))
+    }
+}
+
+/// Why a version cannot be served from here.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotKept {
+    /// Older than the history reaches.
+    Expired,
+    /// Later than anything seen yet.
+    Future,
+}
+
+struct State {
+    snapshot: Snapshot,
+    /// Ordered by revision; covers everything after `history_start`.
+    history: VecDeque<Arc<Event>>,
+    history_start: Revision,
+    loaded: bool,
+}
+
+/// The cache of one resource.
+pub struct Cache {
+    /// etcd prefix with a slash at the end: `/registry/pods/`.
+    pub prefix: String,
+    pub namespaced: bool,
+    /// How to read each selectable field.
+    pub fields: Vec<FieldValues>,
+    /// Which of them watchers are indexed by.
+    pub indexed_field: Option<usize>,
+    state: RwLock<State>,
+    /// Held while a watcher joins and while events go out, so that it neither misses one nor hears it twice.
+    joining: Mutex<()>,
+    pub watchers: Watchers,
+    /// What the dispatcher has seen of all resources.
+    progress: Arc<Progress>,
+}
+
+impl Cache {
+    pub fn new(
+        prefix: String,
+        namespaced: bool,
+        fields: Vec<FieldValues>,
+        indexed_field: Option<usize>,
+        progress: Arc<Progress>,
+    ) -> Cache {
+        Cache {
+            prefix,
+            namespaced,
+            fields,
+            indexed_field,
+            state: RwLock::new(State { snapshot: Snapshot::default(), history: VecDeque::new(), history_start: 0, loaded: false }),
+            joining: Mutex::new(()),
+            watchers: Watchers::default(),
+            progress,
+        }
+    }
+
+    /// The objects now. Its revision is the last one that any resource reached, since this one did not change in between.
+    pub fn snapshot(&self) -> Snapshot {
+        let seen = self.progress.seen(); // before the clone: what is cloned is at least this new
+        let mut snapshot = self.state.read().snapshot.clone();
+        snapshot.revision = snapshot.revision.max(seen);
+        snapshot
+    }
+
+    pub fn get(&self, key: &str) -> Option<Arc<Object>> {
+        self.state.read().snapshot.get(key).cloned()
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.state.read().loaded
+    }
+
+    /// Makes an object of a stored tree.
+    pub fn object(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
+        Arc::new(Object::new(key, revision, tree, &self.fields))
+    }
+
+    /// Puts in place everything that etcd held at `revision`. Watches that ran are ended: what they missed is not known.
+    pub fn load(&self, objects: impl Iterator<Item = Arc<Object>>, revision: Revision) {
+        let _joining = self.joining.lock();
+        let snapshot = Snapshot { objects: objects.map(Entry).collect(), revision };
+        *self.state.write() = State { snapshot, history: VecDeque::new(), history_start: revision, loaded: true };
+        self.watchers.close();
+    }
+
+    /// Takes in a change: the object's new tree, or `None` when it is gone.
+    pub fn apply(&self, key: &str, revision: Revision, tree: Option<Value>) {
+        let previous = {
+            let state = self.state.read();
+            if !state.loaded || revision <= state.history_start {
+                return; // the load already saw it
+            }
+            state.snapshot.get(key).cloned()
+        };
+        let event = match (tree, &previous) {
+            (Some(tree), _) => {
+                let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
+                Arc::new(Event::new(kind, revision, self.object(key, revision, tree), previous))
+            }
+            (None, Some(gone)) => {
+                let last = self.object(key, revision, gone.tree());
+                Arc::new(Event::new(EventType::Deleted, revision, last, previous))
+            }
+            (None, None) => return,
+        };
+        let _joining = self.joining.lock();
+        {
+            let mut state = self.state.write();
+            match event.kind {
+                EventType::Deleted => {
+                    state.snapshot.objects.remove(key);
+                }
+                _ => {
+                    // An entry equal by key stays on insert, so the old one goes first.
+                    state.snapshot.objects.remove(key);
+                    state.snapshot.objects.insert(Entry(event.object.clone()));
+                }
+            }
+            state.snapshot.revision = revision;
+            if state.history.len() >= HISTORY_MAX
+                && let Some(oldest) = state.history.pop_front()
+            {
+                state.history_start = oldest.revision;
+            }
+            state.history.push_back(event.clone());
+        }
+        self.watchers.publish(&event, self.indexed_field);
+    }
+
+    /// The objects as they were at exactly `revision`.
+    pub fn at(&self, revision: Revision) -> Result<Snapshot, NotKept> {
+        let seen = self.progress.seen();
+        let state = self.state.read();
+        if revision > state.snapshot.revision.max(seen) {
+            return Err(NotKept::Future);
+        }
+        if revision < state.history_start {
+            return Err(NotKept::Expired);
+        }
+        let mut snapshot = state.snapshot.clone();
+        for event in state.history.iter().rev().take_while(|e| e.revision > revision) {
+            snapshot.objects.remove(&*event.object.key);
+            if let Some(previous) = &event.previous {
+                snapshot.objects.insert(Entry(previous.clone()));
+            }
+        }
+        snapshot.revision = revision;
+        Ok(snapshot)
+    }
+
+    /// Starts a watch after `revision`: the changes since then, and everything that follows.
+    pub fn watch_from(&self, revision: Revision, scope: Scope) -> Result<(Vec<Arc<Event>>, Subscription), NotKept> {
+        let _joining = self.joining.lock();
+        let state = self.state.read();
+        if revision < state.history_start {
+            return Err(NotKept::Expired);
+        }
+        let first = state.history.partition_point(|e| e.revision <= revision);
+        let missed = state.history.range(first..).cloned().collect();
+        Ok((missed, self.watchers.subscribe(scope)))
+    }
+
+    /// Starts a watch with the state there is: a snapshot, and everything that follows it.
+    pub fn watch_with_state(&self, scope: Scope) -> (Snapshot, Subscription) {
+        let _joining = self.joining.lock();
+        (self.snapshot(), self.watchers.subscribe(scope))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str, n: i64) -> Option<Value> {
+        Some(json!({"metadata": {"name": name, "namespace": "a"}, "n": n}))
+    }
+
+    fn cache() -> Cache {
+        let cache = Cache::new("/registry/pods/".into(), true, vec![], None, Arc::default());
+        cache.load(std::iter::empty(), 10);
+        cache
+    }
+
+    #[test]
+    fn a_snapshot_does_not_see_later_changes() {
+        let cache = cache();
+        cache.apply("a/x", 11, pod("x", 1));
+        let before = cache.snapshot();
+        cache.apply("a/x", 12, pod("x", 2));
+        assert_eq!(before.get("a/x").unwrap().revision, 11);
+        assert_eq!(cache.get("a/x").unwrap().revision, 12);
+    }
+
+    #[test]
+    fn an_older_version_is_found_by_undoing_changes() {
+        let cache = cache();
+        cache.apply("a/x", 11, pod("x", 1));
+        cache.apply("a/y", 12, pod("y", 1));
+        cache.apply("a/x", 13, None);
+        let keys = |at| cache.at(at).map(|s| s.objects.iter().map(|e| e.0.key.to_string()).collect::<Vec<_>>());
+        assert_eq!(keys(10), Ok(vec![]));
+        assert_eq!(keys(12), Ok(vec!["a/x".to_string(), "a/y".into()]));
+        assert_eq!(keys(13), Ok(vec!["a/y".to_string()]));
+        assert_eq!(keys(9), Err(NotKept::Expired));
+        assert_eq!(keys(14), Err(NotKept::Future));
+    }
+
+    #[test]
+    fn a_watch_resumes_without_a_gap() {
+        let cache = cache();
+        cache.apply("a/x", 11, pod("x", 1));
+        cache.apply("a/x", 12, pod("x", 2));
+        let (missed, mut live) = cache.watch_from(11, Scope::All).unwrap();
+        assert_eq!(missed.iter().map(|e| e.revision).collect::<Vec<_>>(), [12]);
+        cache.apply("a/x", 13, None);
+        let last = live.try_next().unwrap();
+        assert_eq!((last.kind, last.revision), (EventType::Deleted, 13));
+        assert!(cache.watch_from(9, Scope::All).is_err());
+    }
+
+    #[test]
+    fn a_watcher_hears_only_of_its_namespace() {
+        let cache = cache();
+        let (_, mut other) = cache.watch_from(10, Scope::Namespace("b".into())).unwrap();
+        let (_, mut same) = cache.watch_from(10, Scope::Namespace("a".into())).unwrap();
+        cache.apply("a/x", 11, pod("x", 1));
+        assert!(other.try_next().is_none());
+        assert!(same.try_next().is_some());
+    }
+
+    #[test]
+    fn a_range_starts_after_a_key_and_stays_in_its_namespace() {
+        let cache = cache();
+        for (i, key) in ["a/x", "a/y", "ab/z"].iter().enumerate() {
+            cache.apply(key, 11 + i as u64, Some(json!({"metadata": {}})));
+        }
+        let snapshot = cache.snapshot();
+        let keys = |prefix, after| snapshot.range(prefix, after).map(|o| o.key.to_string()).collect::<Vec<_>>();
+        assert_eq!(keys("a/", ""), ["a/x", "a/y"]);
+        assert_eq!(keys("a/", "a/x"), ["a/y"]);
+        assert_eq!(keys("", "a/y"), ["ab/z"]);
+    }
+}

@@ -1,0 +1,142 @@
+//! One version of one object, as the cache keeps it, and the events that lead from one to the next.
+
+use super::Revision;
+use apimachinery::Value;
+use bytes::Bytes;
+use std::borrow::Borrow;
+use std::sync::{Arc, OnceLock};
+
+/// An object as of one revision. Immutable, shared by the cache, its history and every watcher.
+#[derive(Debug)]
+pub struct Object {
+    /// Below the resource's prefix: `namespace/name` or `name`.
+    pub key: Box<str>,
+    pub revision: Revision,
+    /// The whole object in its storage version, resourceVersion included.
+    pub json: Bytes,
+    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// Values of the resource's selectable fields, in the order of its strategy.
+    pub fields: Box<[Box<str>]>,
+    /// The object's protobuf message, made when first asked for.
+    pub proto: OnceLock<Bytes>,
+}
+
+/// The value of each of a resource's selectable fields.
+pub type FieldValues = fn(&Value) -> String;
+
+impl Object {
+    /// Takes the tree as decoded from storage (normal form of the storage version) and sets its resourceVersion.
+    pub fn new(key: &str, revision: Revision, mut tree: Value, fields: &[FieldValues]) -> Object {
+        if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("resourceVersion".into(), revision.to_string().into());
+        }
+        let labels = tree["metadata"]["labels"].as_object().map(|labels| {
+            labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().unwrap_or_default().into())).collect()
+        });
+        Object {
+            key: key.into(),
+            revision,
+            labels: labels.unwrap_or_default(),
+            fields: fields.iter().map(|value| value(&tree).into()).collect(),
+            json: serde_json::to_vec(&tree).unwrap_or_default().into(),
+            proto: OnceLock::new(),
+        }
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.key.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    pub fn name(&self) -> &str {
+        self.key.split_once('/').map_or(&self.key, |(_, name)| name)
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        // Sorted by key, as the tree was.
+        let at = self.labels.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
+        Some(&self.labels[at].1)
+    }
+
+    /// The object as a tree, for those who change it or print it otherwise.
+    pub fn tree(&self) -> Value {
+        serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+}
+
+/// An object ordered by its key, as the cache's set holds it.
+#[derive(Clone, Debug)]
+pub struct Entry(pub Arc<Object>);
+
+impl Borrow<str> for Entry {
+    fn borrow(&self) -> &str {
+        &self.0.key
+    }
+}
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl EventType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventType::Added => "ADDED",
+            EventType::Modified => "MODIFIED",
+            EventType::Deleted => "DELETED",
+        }
+    }
+}
+
+/// A change of one object.
+#[derive(Debug)]
+pub struct Event {
+    pub kind: EventType,
+    pub revision: Revision,
+    /// The object after the change; for a deletion the last state, with the revision of the deletion.
+    pub object: Arc<Object>,
+    /// The object before the change; none for an addition.
+    pub previous: Option<Arc<Object>>,
+    /// The line `{"type":…,"object":…}` of each [`EventType`] this can be to a selective watcher, made once for all.
+    lines: [OnceLock<Bytes>; 3],
+}
+
+impl Event {
+    pub fn new(kind: EventType, revision: Revision, object: Arc<Object>, previous: Option<Arc<Object>>) -> Event {
+        Event { kind, revision, object, previous, lines: Default::default() }
+    }
+
+    /// The event as a line of a JSON watch, as `kind`.
+    pub fn line(&self, kind: EventType) -> Bytes {
+        self.lines[kind as usize].get_or_init(|| watch_line(kind, &self.object.json)).clone()
+    }
+}
+
+/// `{"type":"ADDED","object":…}` and a line break.
+pub fn watch_line(kind: EventType, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 40);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(kind.as_str().as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    line.into()
+}

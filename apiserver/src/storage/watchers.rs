@@ -1,0 +1,101 @@
+//! Who hears of a change. Watchers are kept by what they ask for, so that a change costs only those whom it may concern.
+
+use super::object::Event;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+
+/// Events a watcher may lag behind before it is cut off; it then lists again or resumes from where it was.
+pub const LAG_MAX: usize = 4096;
+
+/// What a watcher wants to hear of, as far as the index can tell.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    All,
+    /// One namespace.
+    Namespace(String),
+    /// A value of the resource's indexed field, such as a pod's node.
+    Field(String),
+    /// One object, by its key: the most common watch of a node's secrets and config maps.
+    Key(String),
+}
+
+/// The watchers of one resource.
+#[derive(Default)]
+pub struct Watchers {
+    by_scope: Mutex<HashMap<Scope, Vec<(u64, mpsc::Sender<Arc<Event>>)>>>,
+    next: AtomicU64,
+}
+
+/// A watcher's end of its channel. Dropping it ends the watch.
+pub struct Subscription {
+    events: mpsc::Receiver<Arc<Event>>,
+}
+
+impl Subscription {
+    /// The next event; `None` when the watcher fell behind or the server lets go of it.
+    pub async fn next(&mut self) -> Option<Arc<Event>> {
+        self.events.recv().await
+    }
+
+    /// The next event if it is there already.
+    pub fn try_next(&mut self) -> Option<Arc<Event>> {
+        self.events.try_recv().ok()
+    }
+}
+
+impl Watchers {
+    pub fn subscribe(&self, scope: Scope) -> Subscription {
+        let (sender, events) = mpsc::channel(LAG_MAX);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.by_scope.lock().entry(scope).or_default().push((id, sender));
+        Subscription { events }
+    }
+
+    /// Sends an event to those whom it may concern; `field` is the position of the indexed field.
+    pub fn publish(&self, event: &Arc<Event>, field: Option<usize>) {
+        let mut by_scope = self.by_scope.lock();
+        if by_scope.is_empty() {
+            return;
+        }
+        let object = &event.object;
+        let mut to = |scope: Scope| {
+            if let Some(list) = by_scope.get_mut(&scope) {
+                // A full or closed channel is dropped: its owner sees the end and acts on it.
+                list.retain(|(_, sender)| sender.try_send(event.clone()).is_ok());
+                if list.is_empty() {
+                    by_scope.remove(&scope);
+                }
+            }
+        };
+        to(Scope::All);
+        to(Scope::Key(object.key.to_string()));
+        let namespace = object.namespace();
+        if !namespace.is_empty() {
+            to(Scope::Namespace(namespace.to_owned()));
+        }
+        if let Some(field) = field {
+            let now = object.fields.get(field).map(|f| f.to_string()).unwrap_or_default();
+            let before = event.previous.as_ref().and_then(|p| p.fields.get(field)).map(|f| f.to_string());
+            if let Some(before) = before.filter(|b| *b != now) {
+                to(Scope::Field(before));
+            }
+            to(Scope::Field(now));
+        }
+    }
+
+    /// Ends every watch.
+    pub fn close(&self) {
+        self.by_scope.lock().clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_scope.lock().values().map(Vec::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
