@@ -11,6 +11,8 @@
 pub mod codec;
 pub mod quantity;
 pub mod schema;
+pub mod selector;
 pub mod time;
+pub mod validation;
 
 pub use serde_json::{Map, Value};
