@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

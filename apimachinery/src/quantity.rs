@@ -263,7 +263,7 @@ impl<'a> Parts<'a> {
         let digits = self.whole.len() + self.fraction.len();
         match format {
             Format::BinarySi => {
-                let fits = 15 - self.whole.len() as i32 - (exponent * 3 / 10) - 1 >= 0;
+                let fits = self.whole.len() as i32 + exponent * 3 / 10 < 15;
                 fits && self.fraction.is_empty()
                     && self.whole.as_bytes() != b"0"
                     && self.mantissa(DIGITS_MAX).0 & 7 != 0
