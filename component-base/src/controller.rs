@@ -6,7 +6,7 @@
 //! let queue = WorkQueue::<String>::new("demo");
 //! controller::run("demo", queue, 5, shutdown, |key| async move {
 //!     tracing::info!(key, "Level-triggered: compare what should be with what is");
-//!     Ok(Action::Done)
+//!     Ok::<_, std::io::Error>(Action::Done)
 //! })
 //! .await;
 //! # }

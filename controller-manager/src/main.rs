@@ -1,1 +1,27 @@
-fn main() {}
+//! kube-controller-manager: the control loops that make the cluster as its objects say.
+//!
+//! `options` are the flags, `app` starts and serves, `context` is what every controller gets, `common` what they share;
+//! every other folder is one controller. No controller calls another: they meet in the API server only.
+
+mod app;
+mod common;
+mod context;
+mod deployment;
+mod options;
+mod replicaset;
+
+use std::process::ExitCode;
+
+use component_base::{cli, logs, runtime};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Everything here waits for the API server; more threads would only hold more memory.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let options: options::Options = cli::parse("kube-controller-manager");
+    logs::init(&options.logging);
+    runtime::run(THREADS, |shutdown| app::run(options, shutdown))
+}
