@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod codec;
 pub mod patch;
 pub mod quantity;
