@@ -1,3 +1,9 @@
+mod api;
+mod authn;
+mod authz;
+mod handlers;
 mod registry;
+mod request;
+mod status;
 mod storage;
 fn main() {}

@@ -2,6 +2,7 @@
 //!
 //! No handler is written per kind: a kind's file holds data and pure functions, never I/O.
 
+pub mod conversion;
 pub mod kinds;
 pub mod strategy;
 pub mod table;

@@ -7,7 +7,7 @@
 //! comes in through [`Context`].
 
 use apimachinery::Value;
-use apimachinery::validation::Errors;
+use apimachinery::validation::Cursor;
 
 /// What a write is about, for the few rules that depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,8 @@ pub struct Subresource {
     pub name: &'static str,
     /// Takes from `new` what this subresource may not change, by putting the old parts back.
     pub prepare: fn(&mut Value, &Value, &Context),
-    pub validate: fn(&Value, &Value, &mut Errors),
+    /// `new`, `old`.
+    pub validate: fn(&Cursor<'_>, &Cursor<'_>),
     /// Top-level paths (`spec`, `metadata.labels`) that writers of this subresource never own.
     pub reset_fields: &'static [&'static str],
 }
@@ -91,9 +92,10 @@ pub struct Strategy {
     pub prepare_for_create: fn(&mut Value, &Context),
     /// The same for an update: `new`, `old`. Status is already put back where the row has `/status`.
     pub prepare_for_update: fn(&mut Value, &Value, &Context),
-    pub validate: fn(&Value, &mut Errors),
+    /// Rules of a new object. Metadata that all kinds share is checked by the store.
+    pub validate: fn(&Cursor<'_>),
     /// `new`, `old`; [`Strategy::validate`] is not called for updates, so this calls what applies.
-    pub validate_update: fn(&Value, &Value, &mut Errors),
+    pub validate_update: fn(&Cursor<'_>, &Cursor<'_>),
     /// Texts for the client's `Warning` header; `old` is there on updates.
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Last touch after validation on the way in: lists into their canonical form and the like.
@@ -112,8 +114,8 @@ pub struct Strategy {
 fn nothing(_: &mut Value) {}
 fn nothing_created(_: &mut Value, _: &Context) {}
 fn nothing_updated(_: &mut Value, _: &Value, _: &Context) {}
-fn valid(_: &Value, _: &mut Errors) {}
-fn valid_update(_: &Value, _: &Value, _: &mut Errors) {}
+fn valid(_: &Cursor<'_>) {}
+fn valid_update(_: &Cursor<'_>, _: &Cursor<'_>) {}
 fn no_warnings(_: &Value, _: Option<&Value>) -> Vec<String> {
     Vec::new()
 }

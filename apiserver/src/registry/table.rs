@@ -2,6 +2,8 @@
 
 use super::kinds;
 use super::strategy::Strategy;
+use apimachinery::Value;
+use apimachinery::codec::{Report, TypeMismatch, normalize};
 use apimachinery::schema::{GroupVersionKind, Schema, TypeId};
 use std::sync::Arc;
 
@@ -25,6 +27,25 @@ pub struct StorageRow {
     pub kind: GroupVersionKind,
 }
 
+/// What the objects of a resource look like.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// A row of the type table.
+    Builtin(TypeId),
+}
+
+impl Form {
+    /// Brings a decoded tree into normal form; what the type does not know is dropped and reported.
+    pub fn normalize(&self, value: &mut Value, report: &mut Report) -> Result<(), TypeMismatch> {
+        match self {
+            Form::Builtin(id) => {
+                let schema = Schema::builtin();
+                normalize(schema, schema.get(*id), value, report)
+            }
+        }
+    }
+}
+
 /// One resource in one version.
 pub struct Resource {
     pub kind: GroupVersionKind,
@@ -38,7 +59,7 @@ pub struct Resource {
     pub subresources: Vec<SubresourceRow>,
     /// None for resources that are only answered, never kept (reviews).
     pub storage: Option<StorageRow>,
-    pub ty: TypeId,
+    pub form: Form,
     pub strategy: &'static Strategy,
     /// Served without `--runtime-config`.
     pub on: bool,
@@ -112,7 +133,9 @@ pub fn builtin() -> Vec<Arc<Resource>> {
             }
             (2, [plural, kind, singular, scope, verbs, flags @ ..]) => {
                 let flag = |name: &str| flags.iter().find_map(|f| f.strip_prefix(name)).map(list).unwrap_or_default();
-                let ty = schema.kind(group, version, kind).unwrap_or_else(|| panic!("resources.txt: no type for {group}/{version} {kind}"));
+                let ty = schema
+                    .kind(group, version, kind)
+                    .unwrap_or_else(|| panic!("resources.txt: no type for {group}/{version} {kind}"));
                 let verbs = if *verbs == "*" { ALL_VERBS.iter().map(|v| v.to_string()).collect() } else { list(verbs) };
                 let gvk = GroupVersionKind::new(group, version, kind);
                 let kept = verbs.iter().any(|v: &String| v == "watch");
@@ -125,7 +148,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     categories: flag("categories="),
                     subresources: Vec::new(),
                     storage: kept.then(|| storage(&gvk, plural)),
-                    ty: ty.id,
+                    form: Form::Builtin(ty.id),
                     strategy: kinds::strategy(group, version, plural),
                     on: !flags.contains(&"off"),
                     verbs,
@@ -151,7 +174,8 @@ fn list(text: &str) -> Vec<String> {
 }
 
 fn storage(gvk: &GroupVersionKind, plural: &str) -> StorageRow {
-    let prefix = PREFIXES.iter().find(|(g, p, _)| *g == gvk.group && *p == plural).map_or(plural, |(_, _, prefix)| prefix);
+    let prefix =
+        PREFIXES.iter().find(|(g, p, _)| *g == gvk.group && *p == plural).map_or(plural, |(_, _, prefix)| prefix);
     let stored = STORED_AS.iter().find(|(g, p, ..)| *g == gvk.group && *p == plural);
     let (group, version) = stored.map_or((gvk.group.as_str(), gvk.version.as_str()), |(_, _, g, v)| (g, v));
     StorageRow { prefix: prefix.to_owned(), kind: GroupVersionKind::new(group, version, &gvk.kind) }
@@ -165,7 +189,8 @@ mod tests {
     fn the_rows_read_and_keys_lie_where_upstream_puts_them() {
         let rows = builtin();
         let prefix = |group: &str, version: &str, plural: &str| {
-            let row = rows.iter().find(|r| r.kind.group == group && r.kind.version == version && r.plural == plural).unwrap();
+            let row =
+                rows.iter().find(|r| r.kind.group == group && r.kind.version == version && r.plural == plural).unwrap();
             row.storage.as_ref().map(|s| s.prefix.clone())
         };
         assert_eq!(prefix("", "v1", "nodes").as_deref(), Some("minions"));

@@ -32,7 +32,11 @@ impl Snapshot {
     /// Objects whose key starts with `prefix` and comes after `after`, in order.
     pub fn range<'a>(&'a self, prefix: &'a str, after: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
         use std::ops::Bound;
-        let from = if after > prefix { (Bound::Excluded(after), Bound::Unbounded) } else { (Bound::Included(prefix), Bound::Unbounded) };
+        let from = if after > prefix {
+            (Bound::Excluded(after), Bound::Unbounded)
+        } else {
+            (Bound::Included(prefix), Bound::Unbounded)
+        };
         self.objects.range::<_, str>(from).map(|e| &e.0).take_while(move |o| o.key.starts_with(prefix))
     }
 }
@@ -84,7 +88,12 @@ impl Cache {
             namespaced,
             fields,
             indexed_field,
-            state: RwLock::new(State { snapshot: Snapshot::default(), history: VecDeque::new(), history_start: 0, loaded: false }),
+            state: RwLock::new(State {
+                snapshot: Snapshot::default(),
+                history: VecDeque::new(),
+                history_start: 0,
+                loaded: false,
+            }),
             joining: Mutex::new(()),
             watchers: Watchers::default(),
             progress,

@@ -121,7 +121,9 @@ impl Dispatcher {
         let Some((cache, rest)) = self.find(path) else { return };
         match value.map(|bytes| codec::decode(key, bytes)).transpose() {
             Ok(tree) => cache.apply(rest, revision, tree),
-            Err(e) => error!(key, error = %e, "skipping an object that cannot be read; delete it in etcd to be rid of it"),
+            Err(e) => {
+                error!(key, error = %e, "skipping an object that cannot be read; delete it in etcd to be rid of it")
+            }
         }
     }
 
@@ -168,7 +170,9 @@ impl Dispatcher {
                 let Ok(key) = std::str::from_utf8(&item.key) else { continue };
                 match codec::decode(key, &item.value) {
                     Ok(tree) => objects.push(cache.object(&key[cache.prefix.len()..], item.revision, tree)),
-                    Err(e) => error!(key, error = %e, "skipping an object that cannot be read; delete it in etcd to be rid of it"),
+                    Err(e) => {
+                        error!(key, error = %e, "skipping an object that cannot be read; delete it in etcd to be rid of it")
+                    }
                 }
             }
             if !page.more {

@@ -2,8 +2,8 @@
 
 use super::{Revision, StorageError};
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, KvClient, LeaseClient, PutOptions, Txn, TxnOp,
-    TxnOpResponse, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, KvClient, LeaseClient, PutOptions, Txn,
+    TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
 use std::time::Duration;
 
@@ -103,7 +103,13 @@ impl Etcd {
     }
 
     /// Writes a key whose last change was at `expected` (0: that does not exist).
-    pub async fn put_if(&self, key: &str, expected: Revision, value: Vec<u8>, lease: i64) -> Result<Outcome, StorageError> {
+    pub async fn put_if(
+        &self,
+        key: &str,
+        expected: Revision,
+        value: Vec<u8>,
+        lease: i64,
+    ) -> Result<Outcome, StorageError> {
         let put = TxnOp::put(key, value, (lease != 0).then(|| PutOptions::new().with_lease(lease)));
         self.transact(key, expected, put).await
     }

@@ -2,6 +2,7 @@
 
 use super::Revision;
 use apimachinery::Value;
+use apimachinery::schema::GroupVersionKind;
 use bytes::Bytes;
 use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +13,8 @@ pub struct Object {
     /// Below the resource's prefix: `namespace/name` or `name`.
     pub key: Box<str>,
     pub revision: Revision,
-    /// The whole object in its storage version, resourceVersion included.
+    /// The object in its storage version, resourceVersion included, `kind` and `apiVersion` left out: lists want it so, and
+    /// they are quickly put in front (see [`Object::prefix`]).
     pub json: Bytes,
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the resource's selectable fields, in the order of its strategy.
@@ -29,6 +31,10 @@ impl Object {
     pub fn new(key: &str, revision: Revision, mut tree: Value, fields: &[FieldValues]) -> Object {
         if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), revision.to_string().into());
+        }
+        if let Some(members) = tree.as_object_mut() {
+            members.remove("kind");
+            members.remove("apiVersion");
         }
         let labels = tree["metadata"]["labels"].as_object().map(|labels| {
             labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().unwrap_or_default().into())).collect()
@@ -57,9 +63,14 @@ impl Object {
         Some(&self.labels[at].1)
     }
 
-    /// The object as a tree, for those who change it or print it otherwise.
+    /// The object as a tree without `kind` and `apiVersion`, for those who change it or print it otherwise.
     pub fn tree(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+
+    /// What stands before [`Object::json`]'s members when the object is sent by itself: `{"kind":"Pod","apiVersion":"v1",`.
+    pub fn prefix(kind: &GroupVersionKind) -> Bytes {
+        format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version()).into()
     }
 }
 
@@ -124,19 +135,20 @@ impl Event {
         Event { kind, revision, object, previous, lines: Default::default() }
     }
 
-    /// The event as a line of a JSON watch, as `kind`.
-    pub fn line(&self, kind: EventType) -> Bytes {
-        self.lines[kind as usize].get_or_init(|| watch_line(kind, &self.object.json)).clone()
+    /// The event as a line of a JSON watch, as `kind`; `prefix` is [`Object::prefix`] of the storage version.
+    pub fn line(&self, kind: EventType, prefix: &[u8]) -> Bytes {
+        self.lines[kind as usize].get_or_init(|| watch_line(kind, prefix, &self.object.json)).clone()
     }
 }
 
 /// `{"type":"ADDED","object":…}` and a line break.
-pub fn watch_line(kind: EventType, object: &[u8]) -> Bytes {
-    let mut line = Vec::with_capacity(object.len() + 40);
+pub fn watch_line(kind: EventType, prefix: &[u8], json: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(prefix.len() + json.len() + 40);
     line.extend_from_slice(b"{\"type\":\"");
     line.extend_from_slice(kind.as_str().as_bytes());
     line.extend_from_slice(b"\",\"object\":");
-    line.extend_from_slice(object);
+    line.extend_from_slice(prefix);
+    line.extend_from_slice(json.get(1..).unwrap_or_default());
     line.extend_from_slice(b"}\n");
     line.into()
 }

@@ -40,6 +40,11 @@ impl Subscription {
         self.events.recv().await
     }
 
+    /// Nothing more will come.
+    pub fn is_closed(&self) -> bool {
+        self.events.is_closed() && self.events.is_empty()
+    }
+
     /// The next event if it is there already.
     pub fn try_next(&mut self) -> Option<Arc<Event>> {
         self.events.try_recv().ok()

@@ -1,0 +1,142 @@
+//! Who may do what. `--authorization-mode` names the authorizers in order; the first that says yes decides, and where none
+//! does the answer is no.
+
+pub mod rbac;
+
+use crate::api::Api;
+use crate::authn::{MASTERS, User};
+use crate::request::RequestInfo;
+use crate::status::{About, Result, Status};
+use rbac::Rbac;
+use std::sync::Arc;
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    pub user: &'a User,
+    pub verb: &'a str,
+    /// Resource requests have all of the next five, others a path.
+    pub resource: Option<ResourceAttributes<'a>>,
+    pub path: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResourceAttributes<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    /// Plural.
+    pub resource: &'a str,
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+}
+
+impl<'a> Attributes<'a> {
+    pub fn of(user: &'a User, info: &'a RequestInfo) -> Attributes<'a> {
+        let resource = info.is_resource.then_some(ResourceAttributes {
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+        });
+        Attributes { user, verb: &info.verb, resource, path: &info.path }
+    }
+}
+
+/// What an authorizer says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    Allow(String),
+    /// It has nothing to say; others may.
+    NoOpinion(String),
+    Deny(String),
+}
+
+/// An entry of `--authorization-mode`.
+pub enum Authorizer {
+    AlwaysAllow,
+    AlwaysDeny,
+    Rbac(Arc<Rbac>),
+}
+
+/// The chain.
+pub struct Authorizers {
+    pub chain: Vec<Authorizer>,
+}
+
+impl Authorizers {
+    /// Asks the chain on what the caches hold now.
+    pub fn decide(&self, attributes: &Attributes) -> Decision {
+        if attributes.user.is_in(MASTERS) {
+            return Decision::Allow(String::new());
+        }
+        let mut reasons = Vec::new();
+        for authorizer in &self.chain {
+            let decision = match authorizer {
+                Authorizer::AlwaysAllow => Decision::Allow(String::new()),
+                Authorizer::AlwaysDeny => Decision::NoOpinion("Everything is forbidden.".into()),
+                Authorizer::Rbac(rbac) => rbac.decide(attributes),
+            };
+            match decision {
+                Decision::NoOpinion(reason) if reason.is_empty() => {}
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided => return decided,
+            }
+        }
+        Decision::NoOpinion(reasons.join(", "))
+    }
+
+    /// The decision; before it is a no, the caches are brought up to date, so that a role just granted counts.
+    pub async fn authorize(&self, api: &Api, attributes: &Attributes<'_>) -> Result<Decision> {
+        match self.decide(attributes) {
+            Decision::NoOpinion(_) => {
+                api.freshness.barrier().await?;
+                Ok(self.decide(attributes))
+            }
+            decided => Ok(decided),
+        }
+    }
+
+    /// Fails with upstream's 403 unless the user may.
+    pub async fn demand(&self, api: &Api, attributes: &Attributes<'_>) -> Result<()> {
+        match self.authorize(api, attributes).await? {
+            Decision::Allow(_) => Ok(()),
+            Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(forbidden(attributes, &reason)),
+        }
+    }
+}
+
+/// The words of a refusal.
+pub fn forbidden(attributes: &Attributes, reason: &str) -> Status {
+    let user = &attributes.user.name;
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    match &attributes.resource {
+        None => {
+            let why = format!("User \"{user}\" cannot {} path \"{}\"{because}", attributes.verb, attributes.path);
+            Status::forbidden(About { group: "", resource: "", name: "" }, &why)
+        }
+        Some(r) => {
+            let resource = if r.subresource.is_empty() {
+                r.resource.to_owned()
+            } else {
+                format!("{}/{}", r.resource, r.subresource)
+            };
+            let place = if r.namespace.is_empty()
+                || (r.resource == "namespaces" && r.group.is_empty())
+                    && attributes.verb != "list"
+                    && r.namespace == r.name
+            {
+                "at the cluster scope".to_owned()
+            } else {
+                format!("in the namespace \"{}\"", r.namespace)
+            };
+            let why = format!(
+                "User \"{user}\" cannot {} resource \"{resource}\" in API group \"{}\" {place}{because}",
+                attributes.verb, r.group
+            );
+            Status::forbidden(About { group: r.group, resource: r.resource, name: r.name }, &why)
+        }
+    }
+}

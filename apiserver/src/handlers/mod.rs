@@ -1,0 +1,12 @@
+//! The generic verbs. Each works on any resource; what differs between resources is in their rows and strategies.
+
+pub mod negotiate;
+pub mod read;
+pub mod render;
+pub mod selection;
+pub mod table;
+pub mod watch;
+
+/// Bodies of answers.
+pub type Body = component_base::serving::Body;
+pub type Response = http::Response<Body>;

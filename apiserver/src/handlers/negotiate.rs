@@ -1,0 +1,114 @@
+//! What form an answer takes: the `Accept` header, read as upstream reads it.
+
+use crate::status::{Result, Status};
+use http::HeaderMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+impl Encoding {
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Encoding::Json => "application/json",
+            Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+}
+
+/// What the client wants to see of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    Whole,
+    /// Rows and columns, as kubectl prints them.
+    Table,
+    /// `PartialObjectMetadata`: only the metadata.
+    Metadata,
+    MetadataList,
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub encoding: Encoding,
+    pub view: View,
+    pub pretty: bool,
+}
+
+const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+
+/// Picks the first form in the header that we can make.
+pub fn accept(headers: &HeaderMap, query: Option<&str>) -> Result<Accepted> {
+    let header = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let pretty = query.is_some_and(|q| q.split('&').any(|p| matches!(p, "pretty" | "pretty=1" | "pretty=true")));
+    if header.trim().is_empty() {
+        return Ok(Accepted { encoding: Encoding::Json, view: View::Whole, pretty });
+    }
+    for clause in header.split(',') {
+        let mut parts = clause.split(';').map(str::trim);
+        let encoding = match parts.next().unwrap_or("").to_ascii_lowercase().as_str() {
+            "application/json" | "*/*" | "application/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
+            _ => continue,
+        };
+        let (mut kind, mut group, mut version) = ("", "", "");
+        let mut pretty = pretty;
+        for (name, value) in parts.filter_map(|p| p.split_once('=')) {
+            match name.trim() {
+                "as" => kind = value.trim(),
+                "g" => group = value.trim(),
+                "v" => version = value.trim(),
+                "pretty" => pretty = value == "1",
+                _ => {}
+            }
+        }
+        let view = match (kind, group, version) {
+            ("", ..) => View::Whole,
+            ("Table", "meta.k8s.io", "v1" | "v1beta1") => View::Table,
+            ("PartialObjectMetadata", "meta.k8s.io", "v1" | "v1beta1") => View::Metadata,
+            ("PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") => View::MetadataList,
+            _ => continue,
+        };
+        return Ok(Accepted { encoding, view, pretty });
+    }
+    Err(Status::not_acceptable(SUPPORTED))
+}
+
+/// Whether the client takes gzip.
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_form_that_can_be_made_is_taken() {
+        let cases = [
+            ("", Encoding::Json, View::Whole),
+            ("*/*", Encoding::Json, View::Whole),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Encoding::Json, View::Table),
+            ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Encoding::Json, View::Whole),
+            ("application/vnd.kubernetes.protobuf;stream=watch", Encoding::Protobuf, View::Whole),
+            ("text/html, application/yaml", Encoding::Yaml, View::Whole),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Encoding::Json, View::MetadataList),
+        ];
+        for (header, encoding, view) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert("accept", header.parse().unwrap());
+            assert_eq!(accept(&headers, None).unwrap(), Accepted { encoding, view, pretty: false }, "{header}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("accept", "text/html".parse().unwrap());
+        assert!(accept(&headers, None).is_err());
+    }
+}

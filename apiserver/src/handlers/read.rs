@@ -1,0 +1,280 @@
+//! GET of one object and of a list.
+
+use super::Response;
+use super::negotiate::{Encoding, View, accept};
+use super::render::{Renderer, encode, meta, respond};
+use super::selection::Selection;
+use super::table::IncludeObject;
+use crate::api::{Api, Endpoint};
+use crate::request::RequestInfo;
+use crate::request::options::{ListOptions, query};
+use crate::status::{About, Result, Status};
+use crate::storage::cache::{NotKept, Snapshot};
+use crate::storage::freshness::CATCH_UP_MAX;
+use crate::storage::object::Object;
+use apimachinery::schema::GroupVersionKind;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use bytes::{Bytes, BytesMut};
+use component_base::serving;
+use futures::stream;
+use http::{Request, StatusCode};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Bytes of a list that are put together at once; a list is never in memory as a whole.
+const PIECE: usize = 128 * 1024;
+
+pub fn renderer<B>(endpoint: &Arc<Endpoint>, request: &Request<B>) -> Result<Renderer> {
+    let accepted = accept(request.headers(), request.uri().query())?;
+    Ok(Renderer { endpoint: endpoint.clone(), accepted, include: IncludeObject::parse(request.uri().query()) })
+}
+
+/// A resourceVersion parameter: nothing, or a number.
+pub fn resource_version(text: &str) -> Result<Option<u64>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        Status::bad_request(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+    })
+}
+
+impl Api {
+    /// Waits until reads may be answered: fresh (`None`), at least at a version, or at once (0).
+    pub async fn ready_for(&self, version: Option<u64>) -> Result<()> {
+        match version {
+            None => {
+                self.freshness.barrier().await?;
+            }
+            Some(version) => {
+                if !self.progress.wait(version, CATCH_UP_MAX).await {
+                    return Err(Status::too_new(version, self.progress.seen()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The object now, as fresh as etcd.
+    pub async fn fetch(&self, endpoint: &Endpoint, namespace: &str, name: &str) -> Result<Arc<Object>> {
+        self.freshness.barrier().await?;
+        self.cached(endpoint, namespace, name)
+    }
+
+    /// The object as the cache has it.
+    pub fn cached(&self, endpoint: &Endpoint, namespace: &str, name: &str) -> Result<Arc<Object>> {
+        let row = &endpoint.row;
+        let about = About { group: &row.kind.group, resource: &row.plural, name };
+        endpoint.cache()?.get(&row.key(namespace, name)).ok_or_else(|| Status::not_found(about))
+    }
+
+    pub async fn get<B>(&self, endpoint: &Arc<Endpoint>, info: &RequestInfo, request: &Request<B>) -> Result<Response> {
+        let renderer = renderer(endpoint, request)?;
+        let version =
+            query(request.uri()).find(|(k, _)| k == "resourceVersion").map(|(_, v)| v.into_owned()).unwrap_or_default();
+        self.ready_for(resource_version(&version)?).await?;
+        let object = self.cached(endpoint, &info.namespace, &info.name)?;
+        Ok(renderer.respond(StatusCode::OK, renderer.object(&object)?))
+    }
+
+    pub async fn list<B>(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        info: &RequestInfo,
+        request: &Request<B>,
+    ) -> Result<Response> {
+        let renderer = renderer(endpoint, request)?;
+        let options = ListOptions::parse(request.uri())?;
+        options.validate(false)?;
+        let page = self.page(endpoint, &info.namespace, &options).await?;
+        Ok(page.respond(renderer))
+    }
+
+    /// The objects that a list is about.
+    pub async fn page(&self, endpoint: &Arc<Endpoint>, namespace: &str, options: &ListOptions) -> Result<Page> {
+        let cache = endpoint.cache()?;
+        let selection = Selection::new(&endpoint.row, namespace, options)?;
+        let mut after = String::new();
+        let snapshot = if options.continue_token.is_empty() {
+            let version = resource_version(&options.resource_version)?;
+            if options.resource_version_match == "Exact" {
+                let version = version.unwrap_or(0);
+                self.ready_for(Some(version)).await?;
+                self.exact(endpoint, version)?
+            } else {
+                // A page by page walk from version 0 would never end at one version, so upstream reads it fresh.
+                self.ready_for(version).await?;
+                cache.snapshot()
+            }
+        } else {
+            let token = Continue::decode(&options.continue_token)?;
+            after = format!("{}{}", selection.prefix, token.start.trim_end_matches('\0'));
+            if token.rv < 0 {
+                self.ready_for(None).await?;
+                cache.snapshot()
+            } else {
+                self.ready_for(Some(token.rv as u64)).await?;
+                self.exact(endpoint, token.rv as u64)?
+            }
+        };
+        let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+        let mut page = Page { objects: Vec::new(), revision: snapshot.revision, next: None, remaining: None };
+        if let Some(key) = selection.key(&endpoint.row) {
+            page.objects.extend(snapshot.get(&key).filter(|o| selection.matches(o)).cloned());
+            return Ok(page);
+        }
+        let mut matching = snapshot.range(&selection.prefix, &after).filter(|o| selection.matches(o));
+        page.objects.extend(matching.by_ref().take(limit).cloned());
+        if page.objects.len() == limit
+            && let Some(_more) = matching.next()
+        {
+            let last = page.objects.last().map_or("", |o| &o.key[selection.prefix.len()..]);
+            page.next = Some(Continue { rv: snapshot.revision as i64, start: format!("{last}\0") }.encode());
+            if selection.is_everything() {
+                page.remaining = Some(1 + matching.count());
+            }
+        }
+        Ok(page)
+    }
+
+    fn exact(&self, endpoint: &Endpoint, version: u64) -> Result<Snapshot> {
+        endpoint.cache()?.at(version).map_err(|e| match e {
+            NotKept::Future => Status::too_new(version, self.progress.seen()),
+            NotKept::Expired => Status::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+            ),
+        })
+    }
+}
+
+/// The objects of one page.
+pub struct Page {
+    pub objects: Vec<Arc<Object>>,
+    pub revision: u64,
+    /// Token of the next page.
+    pub next: Option<String>,
+    pub remaining: Option<usize>,
+}
+
+impl Page {
+    fn metadata(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if let Some(next) = &self.next {
+            metadata["continue"] = next.as_str().into();
+        }
+        if let Some(remaining) = self.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+        metadata
+    }
+
+    /// The list, sent piece by piece where it is made of cached bytes.
+    pub fn respond(self, renderer: Renderer) -> Response {
+        let row = renderer.endpoint.row.clone();
+        let list = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
+        if renderer.is_plain() {
+            let head = format!(
+                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
+                list.kind,
+                list.api_version(),
+                self.metadata()
+            );
+            return respond(StatusCode::OK, "application/json", serving::stream(pieces(head, self.objects)));
+        }
+        let metadata = self.metadata();
+        let mut items: Vec<Value> = self.objects.iter().map(|o| renderer.item(o)).collect();
+        let (kind, value) = match renderer.accepted.view {
+            View::Table => (meta("Table"), renderer.table(items, &metadata, true)),
+            View::Metadata | View::MetadataList => {
+                let kind = meta("PartialObjectMetadataList");
+                let value =
+                    json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items});
+                (kind, value)
+            }
+            View::Whole => {
+                for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                    item.remove("kind");
+                    item.remove("apiVersion");
+                }
+                let value =
+                    json!({"kind": list.kind, "apiVersion": list.api_version(), "metadata": metadata, "items": items});
+                (list, value)
+            }
+        };
+        match encode(renderer.accepted, &kind, None, value) {
+            Ok(bytes) => renderer.respond(StatusCode::OK, bytes),
+            Err(status) => super::render::status_response(&status, Some(renderer.accepted)),
+        }
+    }
+}
+
+/// The text of a JSON list in pieces of about [`PIECE`] bytes.
+fn pieces(
+    head: String,
+    objects: Vec<Arc<Object>>,
+) -> impl futures::Stream<Item = std::result::Result<Bytes, std::convert::Infallible>> {
+    stream::iter({
+        let mut objects = objects.into_iter();
+        let mut buffer = BytesMut::from(head.as_bytes());
+        let mut first = true;
+        let mut done = false;
+        std::iter::from_fn(move || {
+            if done {
+                return None;
+            }
+            for object in objects.by_ref() {
+                if !std::mem::take(&mut first) {
+                    buffer.extend_from_slice(b",");
+                }
+                buffer.extend_from_slice(&object.json);
+                if buffer.len() >= PIECE {
+                    return Some(Ok(buffer.split().freeze()));
+                }
+            }
+            done = true;
+            buffer.extend_from_slice(b"]}\n");
+            Some(Ok(buffer.split().freeze()))
+        })
+    })
+}
+
+/// Where a list goes on: the version all pages are of, and the key after which this one starts.
+struct Continue {
+    /// −1: whatever version is current.
+    rv: i64,
+    start: String,
+}
+
+impl Continue {
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": self.rv, "start": self.start}).to_string())
+    }
+
+    fn decode(token: &str) -> Result<Continue> {
+        let bad =
+            |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let trimmed = token.trim_end_matches('=');
+        let bytes = URL_SAFE_NO_PAD
+            .decode(trimmed)
+            .or_else(|_| STANDARD_NO_PAD.decode(trimmed))
+            .map_err(|e| bad(e.to_string()))?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        if value["v"] != "meta.k8s.io/v1" {
+            return Err(bad("server does not recognize this encoded version".into()));
+        }
+        let (rv, start) = (value["rv"].as_i64().unwrap_or(0), value["start"].as_str().unwrap_or("").to_owned());
+        if rv == 0 || start.is_empty() {
+            return Err(bad("incorrect encoded start resourceVersion or key".into()));
+        }
+        if start.split('/').any(|part| part == ".." || part == ".") {
+            return Err(bad(start));
+        }
+        Ok(Continue { rv, start })
+    }
+}
+
+/// Whether a renderer's answer can be a stream of JSON (used by watches too).
+pub fn is_json(renderer: &Renderer) -> bool {
+    renderer.accepted.encoding == Encoding::Json
+}

@@ -1,0 +1,164 @@
+//! Objects and lists in the form the client asked for. The common case, JSON of the stored version, copies bytes and parses
+//! nothing.
+
+use super::negotiate::{Accepted, Encoding, View};
+use super::table::{self, IncludeObject};
+use super::{Body, Response};
+use crate::api::Endpoint;
+use crate::registry::conversion::convert;
+use crate::registry::table::Form;
+use crate::status::{Result, Status};
+use crate::storage::object::Object;
+use apimachinery::Value;
+use apimachinery::codec::{envelope, proto};
+use apimachinery::schema::{GroupVersionKind, Schema};
+use bytes::Bytes;
+use component_base::serving;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::json;
+
+/// How to print the objects of one endpoint for one request.
+#[derive(Clone)]
+pub struct Renderer {
+    pub endpoint: std::sync::Arc<Endpoint>,
+    pub accepted: Accepted,
+    pub include: IncludeObject,
+}
+
+/// Seconds since the epoch.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+impl Renderer {
+    fn kind(&self) -> &GroupVersionKind {
+        &self.endpoint.row.kind
+    }
+
+    /// The stored version is the one asked for.
+    pub fn is_stored_version(&self) -> bool {
+        self.endpoint.row.storage.as_ref().is_some_and(|s| s.kind == *self.kind())
+    }
+
+    /// A whole object as JSON in the stored version: bytes can be copied.
+    pub fn is_plain(&self) -> bool {
+        self.accepted.encoding == Encoding::Json
+            && self.accepted.view == View::Whole
+            && !self.accepted.pretty
+            && self.is_stored_version()
+    }
+
+    /// The object in the version of the request, with `kind` and `apiVersion`.
+    pub fn tree(&self, object: &Object) -> Value {
+        let mut tree = object.tree();
+        if let Some(storage) = &self.endpoint.row.storage {
+            convert(&storage.kind, self.kind(), &mut tree);
+        }
+        typed(tree, self.kind())
+    }
+
+    /// A cached object as the body of a GET.
+    pub fn object(&self, object: &Object) -> Result<Bytes> {
+        if self.is_plain() {
+            return Ok([&Object::prefix(self.kind()), object.json.get(1..).unwrap_or_default()].concat().into());
+        }
+        self.value(self.tree(object), &json!({"resourceVersion": object.revision.to_string()}))
+    }
+
+    /// An object in the version of the request, in the view asked for. `list_meta` is what a table of it says of itself.
+    pub fn value(&self, object: Value, list_meta: &Value) -> Result<Bytes> {
+        match self.accepted.view {
+            View::Whole => self.encode(self.kind(), Some(&self.endpoint.row.form), object),
+            View::Metadata => self.encode(&meta("PartialObjectMetadata"), None, table::partial(object)),
+            View::Table => {
+                let row = table::table_row(&self.endpoint.row, object, self.include, now());
+                self.encode(&meta("Table"), None, self.table(vec![row], list_meta, true))
+            }
+            View::MetadataList => {
+                Err(Status::not_acceptable("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"))
+            }
+        }
+    }
+
+    /// A table; column definitions are left out of all but the first piece of a watch.
+    pub fn table(&self, rows: Vec<Value>, list_meta: &Value, with_columns: bool) -> Value {
+        let columns = if with_columns { table::columns(&self.endpoint.row) } else { Value::Null };
+        json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list_meta, "columnDefinitions": columns, "rows": rows})
+    }
+
+    /// One item of a list or event of a watch, in the view asked for.
+    pub fn item(&self, object: &Object) -> Value {
+        let tree = self.tree(object);
+        match self.accepted.view {
+            View::Whole => tree,
+            View::Metadata | View::MetadataList => table::partial(tree),
+            View::Table => table::table_row(&self.endpoint.row, tree, self.include, now()),
+        }
+    }
+
+    /// Any value of a kind, in the encoding asked for.
+    pub fn encode(&self, kind: &GroupVersionKind, form: Option<&Form>, value: Value) -> Result<Bytes> {
+        encode(self.accepted, kind, form, value)
+    }
+
+    pub fn respond(&self, code: StatusCode, bytes: Bytes) -> Response {
+        respond(code, self.accepted.encoding.content_type(), serving::full(bytes))
+    }
+}
+
+/// Any value in an encoding. `form` is what the table says of it; none finds the type by `kind`.
+pub fn encode(accepted: Accepted, kind: &GroupVersionKind, form: Option<&Form>, value: Value) -> Result<Bytes> {
+    Ok(match accepted.encoding {
+        Encoding::Json if accepted.pretty => serde_json::to_vec_pretty(&value).unwrap_or_default().into(),
+        Encoding::Json => serde_json::to_vec(&value).unwrap_or_default().into(),
+        Encoding::Yaml => serde_yaml_ng::to_string(&value).unwrap_or_default().into(),
+        Encoding::Protobuf => {
+            let schema = Schema::builtin();
+            let ty = match form {
+                Some(Form::Builtin(id)) => Some(schema.get(*id)),
+                None => schema.kind(&kind.group, &kind.version, &kind.kind),
+            };
+            let ty = ty.ok_or_else(|| Status::not_acceptable("application/json, application/yaml"))?;
+            envelope::seal(&kind.api_version(), &kind.kind, |out| proto::encode(schema, ty.id, &value, out)).into()
+        }
+    })
+}
+
+/// Puts `kind` and `apiVersion` into an object.
+pub fn typed(mut tree: Value, kind: &GroupVersionKind) -> Value {
+    if let Some(members) = tree.as_object_mut() {
+        members.insert("kind".into(), kind.kind.as_str().into());
+        members.insert("apiVersion".into(), kind.api_version().into());
+    }
+    tree
+}
+
+pub fn meta(kind: &str) -> GroupVersionKind {
+    GroupVersionKind::new("meta.k8s.io", "v1", kind)
+}
+
+pub fn respond(code: StatusCode, content_type: &'static str, body: Body) -> Response {
+    let mut response = http::Response::new(body);
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A JSON answer that is no API object.
+pub fn json_response(code: StatusCode, value: &Value) -> Response {
+    respond(code, "application/json", serving::full(serde_json::to_vec(value).unwrap_or_default()))
+}
+
+/// An error as the client asked for answers.
+pub fn status_response(status: &Status, accepted: Option<Accepted>) -> Response {
+    let kind = GroupVersionKind::new("", "v1", "Status");
+    let accepted = accepted.unwrap_or(Accepted { encoding: Encoding::Json, view: View::Whole, pretty: false });
+    let body = encode(accepted, &kind, None, status.body()).unwrap_or_default();
+    let mut response = respond(status.code, accepted.encoding.content_type(), serving::full(body));
+    let retry = status.details.as_ref().and_then(|d| d.get("retryAfterSeconds")).and_then(Value::as_i64);
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,99 @@
+//! Which objects a list or watch is about: namespace, name, labels, fields.
+
+use crate::registry::table::Resource;
+use crate::request::options::ListOptions;
+use crate::status::{Result, Status};
+use crate::storage::object::Object;
+use crate::storage::watchers::Scope;
+use apimachinery::selector::{FieldSelector, LabelSelector};
+
+/// A compiled selection.
+pub struct Selection {
+    /// Key prefix: `namespace/`, or empty for all.
+    pub prefix: String,
+    labels: LabelSelector,
+    fields: Vec<FieldTest>,
+    /// The value of `metadata.name` if it must be one.
+    name: Option<String>,
+    /// The indexed field's value if it must be one.
+    indexed: Option<String>,
+}
+
+struct FieldTest {
+    of: Part,
+    value: String,
+    negated: bool,
+}
+
+enum Part {
+    Name,
+    Namespace,
+    /// Position among the strategy's fields.
+    Field(usize),
+}
+
+impl Selection {
+    pub fn new(row: &Resource, namespace: &str, options: &ListOptions) -> Result<Selection> {
+        let labels = match options.label_selector.as_str() {
+            "" => LabelSelector::everything(),
+            text => LabelSelector::parse(text).map_err(|e| Status::bad_request(e.to_string()))?,
+        };
+        let selector = FieldSelector::parse(&options.field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
+        let mut fields = Vec::new();
+        for requirement in &selector.requirements {
+            let of = match requirement.field.as_str() {
+                "metadata.name" => Part::Name,
+                "metadata.namespace" if row.namespaced => Part::Namespace,
+                other => match row.strategy.fields.iter().position(|f| f.name == other) {
+                    Some(at) => Part::Field(at),
+                    None => return Err(Status::bad_request(format!("field label not supported: {other}"))),
+                },
+            };
+            fields.push(FieldTest { of, value: requirement.value.clone(), negated: requirement.negated });
+        }
+        Ok(Selection {
+            prefix: if namespace.is_empty() { String::new() } else { format!("{namespace}/") },
+            labels,
+            name: selector.exact("metadata.name").map(str::to_owned),
+            indexed: selector.exact("spec.nodeName").map(str::to_owned),
+            fields,
+        })
+    }
+
+    /// Selects by nothing but the namespace.
+    pub fn is_everything(&self) -> bool {
+        self.fields.is_empty() && self.labels.is_everything()
+    }
+
+    pub fn matches(&self, object: &Object) -> bool {
+        self.fields.iter().all(|test| {
+            let value = match test.of {
+                Part::Name => object.name(),
+                Part::Namespace => object.namespace(),
+                Part::Field(at) => object.fields.get(at).map_or("", |f| f),
+            };
+            (value == test.value) != test.negated
+        }) && self.labels.matches(|key| object.label(key))
+            && object.key.starts_with(&self.prefix)
+    }
+
+    /// The one key that can match, when name and namespace are both told.
+    pub fn key(&self, row: &Resource) -> Option<String> {
+        let name = self.name.as_ref()?;
+        (!row.namespaced || !self.prefix.is_empty()).then(|| format!("{}{name}", self.prefix))
+    }
+
+    /// Where watchers with this selection are indexed.
+    pub fn scope(&self, row: &Resource) -> Scope {
+        if let Some(key) = self.key(row) {
+            return Scope::Key(key);
+        }
+        if let Some(value) = &self.indexed {
+            return Scope::Field(value.clone());
+        }
+        match self.prefix.strip_suffix('/') {
+            Some(namespace) => Scope::Namespace(namespace.to_owned()),
+            None => Scope::All,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The server-side table: what `kubectl get` prints.
+
+use crate::registry::strategy::{Column, Table};
+use crate::registry::table::Resource;
+use apimachinery::Value;
+use apimachinery::codec::timestamp::to_unix;
+use serde_json::json;
+
+/// Columns of kinds that have none of their own.
+static PLAIN: Table = Table {
+    columns: &[
+        Column { name: "Name", kind: "string", format: "name", priority: 0, description: "The object's name." },
+        Column {
+            name: "Created At",
+            kind: "date",
+            format: "",
+            priority: 0,
+            description: "When the object was created.",
+        },
+    ],
+    cells: |object, _| vec![object["metadata"]["name"].clone(), object["metadata"]["creationTimestamp"].clone()],
+};
+
+/// What rows carry besides their cells (`?includeObject=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncludeObject {
+    None,
+    Metadata,
+    Object,
+}
+
+impl IncludeObject {
+    pub fn parse(query: Option<&str>) -> IncludeObject {
+        let value = query.and_then(|q| q.split('&').find_map(|p| p.strip_prefix("includeObject=")));
+        match value {
+            Some("None") => IncludeObject::None,
+            Some("Object") => IncludeObject::Object,
+            _ => IncludeObject::Metadata,
+        }
+    }
+}
+
+fn table_of(row: &Resource) -> &'static Table {
+    row.strategy.table.as_ref().unwrap_or(&PLAIN)
+}
+
+pub fn columns(row: &Resource) -> Value {
+    table_of(row)
+        .columns
+        .iter()
+        .map(|c| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority}))
+        .collect()
+}
+
+/// One row, given the object in the resource's version (with `kind` and `apiVersion`).
+pub fn table_row(row: &Resource, object: Value, include: IncludeObject, now: i64) -> Value {
+    let cells = (table_of(row).cells)(&object, now);
+    let shown = match include {
+        IncludeObject::None => return json!({"cells": cells, "object": null}),
+        IncludeObject::Metadata => partial(object),
+        IncludeObject::Object => object,
+    };
+    json!({"cells": cells, "object": shown})
+}
+
+/// `PartialObjectMetadata` of an object.
+pub fn partial(mut object: Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
+}
+
+/// Seconds from an RFC 3339 time to `now`, as kubectl words it: `5s`, `3m`, `2d4h`. `<unknown>` when there is no time.
+pub fn age(time: &Value, now: i64) -> String {
+    match time.as_str().and_then(to_unix) {
+        Some((seconds, _)) => human_duration(now - seconds),
+        None => "<unknown>".into(),
+    }
+}
+
+/// A duration in at most two units, as short as people read it.
+pub fn human_duration(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    let two = |a: i64, unit: &str, b: i64, small: &str| {
+        if b == 0 { format!("{a}{unit}") } else { format!("{a}{unit}{b}{small}") }
+    };
+    match seconds {
+        s if s < -1 => "<invalid>".into(),
+        s if s < 0 => "0s".into(),
+        s if s < 120 => format!("{s}s"),
+        _ if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
+        _ if minutes < 180 => format!("{minutes}m"),
+        _ if hours < 8 => two(hours, "h", minutes % 60, "m"),
+        _ if hours < 48 => format!("{hours}h"),
+        _ if hours < 192 => two(days, "d", hours % 24, "h"),
+        _ if days < 365 * 2 => format!("{days}d"),
+        _ if days < 365 * 8 => two(days / 365, "y", days % 365, "d"),
+        _ => format!("{}y", days / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_worded_as_kubectl_words_them() {
+        let cases = [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (125, "2m5s"),
+            (601, "10m"),
+            (3 * 3600 + 60, "3h1m"),
+            (9 * 3600, "9h"),
+            (49 * 3600, "2d1h"),
+            (200 * 3600, "8d"),
+            (800 * 86400, "2y70d"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(human_duration(seconds), text, "{seconds}");
+        }
+    }
+}

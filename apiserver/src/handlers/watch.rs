@@ -1,0 +1,269 @@
+//! Watches: what there is if asked for, then every change, until the client leaves, its time is up or it falls behind.
+
+use super::Response;
+use super::negotiate::{Encoding, View};
+use super::read::{renderer, resource_version};
+use super::render::{Renderer, encode, meta, respond, typed};
+use super::selection::Selection;
+use crate::api::{Api, Endpoint};
+use crate::request::RequestInfo;
+use crate::request::options::ListOptions;
+use crate::status::{Result, Status};
+use crate::storage::cache::{NotKept, Snapshot};
+use crate::storage::freshness::{CATCH_UP_MAX, Progress};
+use crate::storage::object::{Event, EventType, Object};
+use crate::storage::watchers::Subscription;
+use apimachinery::codec::wire::{put_bytes, put_message};
+use apimachinery::schema::GroupVersionKind;
+use bytes::{BufMut, Bytes, BytesMut};
+use component_base::serving;
+use http::Request;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, Interval};
+
+/// Between bookmarks of a quiet watch. Upstream sends them about once a minute.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// Bytes of events that are sent at once.
+const PIECE: usize = 64 * 1024;
+
+/// Upstream ends watches after a random time between half an hour and an hour.
+const WATCH_SECONDS_MIN: u64 = 1800;
+
+/// A running watch: what it still has to send, and where more comes from.
+struct Watch {
+    renderer: Renderer,
+    selection: Selection,
+    /// `{"kind":…,"apiVersion":…,` of the version watched.
+    prefix: Bytes,
+    /// Objects to send as additions before anything else.
+    initial: VecDeque<Arc<Object>>,
+    /// Bookmark that ends the initial objects, if one is due.
+    initial_end: Option<u64>,
+    missed: VecDeque<Arc<Event>>,
+    live: Subscription,
+    /// The last version that the client has heard of.
+    revision: u64,
+    progress: Arc<Progress>,
+    bookmarks: Option<Interval>,
+    /// Columns went out already.
+    sent_columns: bool,
+    deadline: Instant,
+    closing: tokio_util::sync::CancellationToken,
+}
+
+impl Api {
+    pub async fn watch<B>(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        info: &RequestInfo,
+        request: &Request<B>,
+        closing: tokio_util::sync::CancellationToken,
+    ) -> Result<Response> {
+        let renderer = renderer(endpoint, request)?;
+        if renderer.accepted.encoding == Encoding::Yaml {
+            return Err(Status::not_acceptable(
+                "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+            ));
+        }
+        let mut options = ListOptions::parse(request.uri())?;
+        options.validate(true)?;
+        if !info.name.is_empty() && options.field_selector.is_empty() {
+            options.field_selector = format!("metadata.name={}", info.name);
+        }
+        let selection = Selection::new(&endpoint.row, &info.namespace, &options)?;
+        let cache = endpoint.cache()?.clone();
+        let version = resource_version(&options.resource_version)?;
+        let scope = selection.scope(&endpoint.row);
+        let with_state = options.send_initial_events.unwrap_or(matches!(version, None | Some(0)));
+        let (mut initial, mut missed) = (VecDeque::new(), Vec::new());
+        let (live, revision);
+        if with_state {
+            self.ready_for(version).await?;
+            let (snapshot, subscription) = cache.watch_with_state(scope);
+            initial = select(&snapshot, &selection, endpoint);
+            (live, revision) = (subscription, snapshot.revision);
+        } else {
+            let from = match version {
+                Some(version) if version > 0 => version,
+                _ => self.freshness.barrier().await?,
+            };
+            if !self.progress.wait(from, CATCH_UP_MAX).await {
+                return Err(Status::too_new(from, self.progress.seen()));
+            }
+            let (events, subscription) = cache.watch_from(from, scope).map_err(|e| match e {
+                NotKept::Expired | NotKept::Future => {
+                    Status::expired(format!("too old resource version: {from} ({})", self.progress.seen()))
+                }
+            })?;
+            missed = events;
+            (live, revision) = (subscription, from);
+        }
+        let mut bookmarks = options.allow_watch_bookmarks.then(|| tokio::time::interval(BOOKMARK_EVERY));
+        if let Some(interval) = &mut bookmarks {
+            interval.reset(); // the first tick is due after a minute, not at once
+        }
+        let seconds = options
+            .timeout_seconds
+            .filter(|s| *s > 0)
+            .unwrap_or_else(|| WATCH_SECONDS_MIN + rand::random_range(0..WATCH_SECONDS_MIN));
+        let stream_type = match renderer.accepted.encoding {
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            _ => "application/json",
+        };
+        let watch = Watch {
+            prefix: Object::prefix(&endpoint.row.kind),
+            initial_end: (with_state && options.send_initial_events == Some(true) && options.allow_watch_bookmarks)
+                .then_some(revision),
+            renderer,
+            selection,
+            initial,
+            missed: missed.into(),
+            live,
+            revision,
+            progress: self.progress.clone(),
+            bookmarks,
+            sent_columns: false,
+            deadline: Instant::now() + Duration::from_secs(seconds),
+            closing,
+        };
+        let pieces = futures::stream::unfold(watch, |mut watch| async move {
+            let piece = watch.next().await?;
+            Some((Ok::<Bytes, Infallible>(piece), watch))
+        });
+        Ok(respond(http::StatusCode::OK, stream_type, serving::stream(pieces)))
+    }
+}
+
+fn select(snapshot: &Snapshot, selection: &Selection, endpoint: &Endpoint) -> VecDeque<Arc<Object>> {
+    match selection.key(&endpoint.row) {
+        Some(key) => snapshot.get(&key).filter(|o| selection.matches(o)).cloned().into_iter().collect(),
+        None => snapshot.range(&selection.prefix, "").filter(|o| selection.matches(o)).cloned().collect(),
+    }
+}
+
+impl Watch {
+    /// The next bytes; `None` ends the watch.
+    async fn next(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        loop {
+            // All that is at hand goes out together.
+            while out.len() < PIECE {
+                if let Some(object) = self.initial.pop_front() {
+                    self.put(&mut out, EventType::Added, &object, None);
+                } else if let Some(revision) = self.initial_end.take() {
+                    self.put_bookmark(&mut out, revision, true);
+                } else if let Some(event) = self.missed.pop_front().or_else(|| self.live.try_next()) {
+                    self.put_event(&mut out, &event);
+                } else {
+                    break;
+                }
+            }
+            if !out.is_empty() {
+                return Some(out.freeze());
+            }
+            let bookmark = async {
+                match &mut self.bookmarks {
+                    Some(interval) => interval.tick().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let seen = self.progress.seen(); // read before waiting: every event up to here was in the channel already
+            tokio::select! {
+                biased;
+                event = self.live.next() => match event {
+                    Some(event) => self.put_event(&mut out, &event),
+                    None => return None,
+                },
+                _ = bookmark => {
+                    let revision = seen.max(self.revision);
+                    self.put_bookmark(&mut out, revision, false);
+                }
+                () = tokio::time::sleep_until(self.deadline) => return None,
+                () = self.closing.cancelled() => return None,
+            }
+        }
+    }
+
+    /// An event as this watch sees it: a change into its selection is an addition, one out of it a deletion.
+    fn put_event(&mut self, out: &mut BytesMut, event: &Arc<Event>) {
+        let is = event.kind != EventType::Deleted && self.selection.matches(&event.object);
+        let was = event.previous.as_ref().is_some_and(|p| self.selection.matches(p));
+        self.revision = event.revision;
+        let kind = match (was, is) {
+            (false, false) => return,
+            (false, true) => EventType::Added,
+            (true, true) => EventType::Modified,
+            (true, false) => EventType::Deleted,
+        };
+        self.put(out, kind, &event.object, Some(event));
+    }
+
+    fn put(&mut self, out: &mut BytesMut, kind: EventType, object: &Arc<Object>, event: Option<&Event>) {
+        if self.renderer.is_plain() {
+            match event {
+                Some(event) => out.put(event.line(kind, &self.prefix)),
+                None => out.put(crate::storage::object::watch_line(kind, &self.prefix, &object.json)),
+            }
+            return;
+        }
+        let item = self.renderer.item(object);
+        let (gvk, value) = match self.renderer.accepted.view {
+            View::Table => {
+                let list_meta = json!({"resourceVersion": object.revision.to_string()});
+                let with_columns = !std::mem::replace(&mut self.sent_columns, true);
+                (meta("Table"), self.renderer.table(vec![item], &list_meta, with_columns))
+            }
+            View::Metadata | View::MetadataList => (meta("PartialObjectMetadata"), item),
+            View::Whole => (self.renderer.endpoint.row.kind.clone(), item),
+        };
+        self.put_value(out, kind.as_str(), &gvk, value);
+    }
+
+    fn put_bookmark(&mut self, out: &mut BytesMut, revision: u64, initial_end: bool) {
+        self.revision = revision;
+        let mut object = json!({"metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null}});
+        if initial_end {
+            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let (gvk, object) = match self.renderer.accepted.view {
+            View::Table => {
+                let row = json!({"cells": null, "object": typed(object, &meta("PartialObjectMetadata"))});
+                let list_meta = json!({"resourceVersion": revision.to_string()});
+                (meta("Table"), self.renderer.table(vec![row], &list_meta, !self.sent_columns))
+            }
+            View::Metadata | View::MetadataList => {
+                (meta("PartialObjectMetadata"), typed(object, &meta("PartialObjectMetadata")))
+            }
+            View::Whole => {
+                let gvk = self.renderer.endpoint.row.kind.clone();
+                let object = typed(object, &gvk);
+                (gvk, object)
+            }
+        };
+        self.put_value(out, "BOOKMARK", &gvk, object);
+    }
+
+    fn put_value(&self, out: &mut BytesMut, kind: &str, gvk: &GroupVersionKind, value: Value) {
+        match self.renderer.accepted.encoding {
+            Encoding::Protobuf => {
+                // A frame: four bytes of length, then a bare WatchEvent with the object in its envelope inside.
+                let Ok(object) = encode(self.renderer.accepted, gvk, None, value) else { return };
+                let mut event = Vec::with_capacity(object.len() + 32);
+                put_bytes(&mut event, 1, kind.as_bytes());
+                put_message(&mut event, 2, |out| put_bytes(out, 1, &object));
+                out.put_u32(event.len() as u32);
+                out.put(&event[..]);
+            }
+            _ => {
+                let line = json!({"type": kind, "object": value});
+                out.put(line.to_string().as_bytes());
+                out.put_u8(b'\n');
+            }
+        }
+    }
+}
