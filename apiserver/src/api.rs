@@ -1,5 +1,7 @@
 //! The served API as one value: every resource with its cache, and how to reach storage.
 
+use crate::admission::Chain;
+use crate::handlers::write::allocator::Allocator;
 use crate::registry::table::{Form, Resource, StorageRow};
 use crate::status::{Result, Status};
 use crate::storage::cache::Cache;
@@ -7,6 +9,7 @@ use crate::storage::codec::MediaType;
 use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::Etcd;
 use crate::storage::freshness::{Freshness, Progress};
+use crate::storage::leases::EventLeases;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +63,13 @@ impl Served {
     }
 }
 
+/// What flags decide about the API.
+pub struct Settings {
+    pub admission: Chain,
+    pub allocators: Vec<Box<dyn Allocator>>,
+    pub event_ttl_seconds: i64,
+}
+
 /// The API and its storage.
 pub struct Api {
     pub etcd: Etcd,
@@ -68,11 +78,15 @@ pub struct Api {
     pub freshness: Arc<Freshness>,
     pub media: MediaType,
     pub served: ArcSwap<Served>,
+    pub admission: Chain,
+    /// Leases that let events end after their time.
+    pub event_leases: EventLeases,
+    pub allocators: Vec<Box<dyn Allocator>>,
 }
 
 impl Api {
     /// Puts the rows that are switched on into service; their caches are fed once the dispatcher runs.
-    pub fn new(etcd: Etcd, media: MediaType, rows: Vec<Arc<Resource>>) -> Api {
+    pub fn new(etcd: Etcd, media: MediaType, rows: Vec<Arc<Resource>>, settings: Settings) -> Api {
         let progress = Arc::new(Progress::default());
         let dispatcher = Dispatcher::new(etcd.clone(), progress.clone());
         let mut caches: BTreeMap<String, Arc<Cache>> = BTreeMap::new();
@@ -98,7 +112,17 @@ impl Api {
             dispatcher.add(&prefix, cache);
         }
         let freshness = Freshness::new(etcd.clone(), progress.clone());
-        Api { etcd, dispatcher, progress, freshness, media, served: ArcSwap::from_pointee(served) }
+        Api {
+            event_leases: EventLeases::new(etcd.clone(), settings.event_ttl_seconds),
+            etcd,
+            dispatcher,
+            progress,
+            freshness,
+            media,
+            served: ArcSwap::from_pointee(served),
+            admission: settings.admission,
+            allocators: settings.allocators,
+        }
     }
 
     pub fn endpoint(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Endpoint>> {

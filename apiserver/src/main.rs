@@ -7,3 +7,4 @@ mod request;
 mod status;
 mod storage;
 fn main() {}
+mod admission;

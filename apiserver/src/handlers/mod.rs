@@ -1,11 +1,13 @@
 //! The generic verbs. Each works on any resource; what differs between resources is in their rows and strategies.
 
+pub mod decode;
 pub mod negotiate;
 pub mod read;
 pub mod render;
 pub mod selection;
 pub mod table;
 pub mod watch;
+pub mod write;
 
 /// Bodies of answers.
 pub type Body = component_base::serving::Body;

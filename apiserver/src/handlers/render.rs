@@ -11,7 +11,7 @@ use crate::status::{Result, Status};
 use crate::storage::object::Object;
 use apimachinery::Value;
 use apimachinery::codec::{envelope, proto};
-use apimachinery::schema::{GroupVersionKind, Schema};
+use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 use bytes::Bytes;
 use component_base::serving;
 use http::StatusCode;
@@ -116,7 +116,8 @@ pub fn encode(accepted: Accepted, kind: &GroupVersionKind, form: Option<&Form>, 
         Encoding::Protobuf => {
             let schema = Schema::builtin();
             let ty = match form {
-                Some(Form::Builtin(id)) => Some(schema.get(*id)),
+                Some(Form::Builtin(Shape::Struct(id))) => Some(schema.get(*id)),
+                Some(Form::Builtin(_)) => None,
                 None => schema.kind(&kind.group, &kind.version, &kind.kind),
             };
             let ty = ty.ok_or_else(|| Status::not_acceptable("application/json, application/yaml"))?;

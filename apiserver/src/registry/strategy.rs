@@ -104,6 +104,8 @@ pub struct Strategy {
     pub fields: &'static [SelectableField],
     pub subresources: &'static [Subresource],
     pub table: Option<Table>,
+    /// A DELETE answers with the object instead of a Status.
+    pub return_deleted: bool,
     /// Whether a delete without options leaves dependents (`Orphan`) by default; only old kinds do.
     pub orphan_by_default: bool,
     /// Graceful deletion: given the object and the grace the client asked for (seconds, none if not said), how long it gets.
@@ -137,6 +139,7 @@ impl Strategy {
         fields: &[],
         subresources: &[],
         table: None,
+        return_deleted: false,
         orphan_by_default: false,
         grace: None,
     };

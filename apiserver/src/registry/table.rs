@@ -4,7 +4,7 @@ use super::kinds;
 use super::strategy::Strategy;
 use apimachinery::Value;
 use apimachinery::codec::{Report, TypeMismatch, normalize};
-use apimachinery::schema::{GroupVersionKind, Schema, TypeId};
+use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape};
 use std::sync::Arc;
 
 /// What a client may do with a resource, in the order that discovery lists it.
@@ -30,19 +30,34 @@ pub struct StorageRow {
 /// What the objects of a resource look like.
 #[derive(Clone, Debug)]
 pub enum Form {
-    /// A row of the type table.
-    Builtin(TypeId),
+    /// A struct of the type table.
+    Builtin(Shape),
 }
 
 impl Form {
     /// Brings a decoded tree into normal form; what the type does not know is dropped and reported.
     pub fn normalize(&self, value: &mut Value, report: &mut Report) -> Result<(), TypeMismatch> {
         match self {
-            Form::Builtin(id) => {
+            Form::Builtin(Shape::Struct(id)) => {
                 let schema = Schema::builtin();
                 normalize(schema, schema.get(*id), value, report)
             }
+            Form::Builtin(_) => Ok(()),
         }
+    }
+
+    /// Where a walk over an object starts.
+    pub fn node(&self) -> Node<'_> {
+        match self {
+            Form::Builtin(shape) => Node::root(Schema::builtin(), shape),
+        }
+    }
+
+    /// The object in which nothing is set.
+    fn zero(&self) -> Value {
+        let mut zero = Value::Object(Default::default());
+        let _ = self.normalize(&mut zero, &mut Report::default()); // an empty object fits every type
+        zero
     }
 }
 
@@ -60,6 +75,8 @@ pub struct Resource {
     /// None for resources that are only answered, never kept (reviews).
     pub storage: Option<StorageRow>,
     pub form: Form,
+    /// An object in which nothing is set, in normal form.
+    pub zero: Value,
     pub strategy: &'static Strategy,
     /// Served without `--runtime-config`.
     pub on: bool,
@@ -148,7 +165,8 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     categories: flag("categories="),
                     subresources: Vec::new(),
                     storage: kept.then(|| storage(&gvk, plural)),
-                    form: Form::Builtin(ty.id),
+                    zero: Form::Builtin(Shape::Struct(ty.id)).zero(),
+                    form: Form::Builtin(Shape::Struct(ty.id)),
                     strategy: kinds::strategy(group, version, plural),
                     on: !flags.contains(&"off"),
                     verbs,

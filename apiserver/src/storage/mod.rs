@@ -21,6 +21,7 @@ pub mod compactor;
 pub mod dispatcher;
 pub mod etcd;
 pub mod freshness;
+pub mod leases;
 pub mod object;
 pub mod watchers;
 

@@ -1,0 +1,113 @@
+//! Request bodies to objects in normal form, and what strict clients want to hear of them.
+
+use crate::registry::table::Form;
+use crate::request::options::FieldValidation;
+use crate::status::{Result, Status};
+use apimachinery::Value;
+use apimachinery::codec::{Report, envelope, json, proto};
+use apimachinery::schema::{GroupVersionKind, Schema};
+use http::HeaderMap;
+
+/// Encodings of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyType {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// What `Content-Type` says; nothing said is JSON.
+pub fn body_type(headers: &HeaderMap) -> Result<BodyType> {
+    let header = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    match header.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+        "" | "application/json" | "*/*" => Ok(BodyType::Json),
+        "application/yaml" | "application/x-yaml" => Ok(BodyType::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(BodyType::Protobuf),
+        other => Err(Status::unsupported_media_type(other, ACCEPTED)),
+    }
+}
+
+/// An object from a body, and what is odd about it.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// In normal form, without `kind` and `apiVersion`.
+    pub object: Value,
+    pub warnings: Vec<String>,
+}
+
+/// Reads a body that must be of `kind`. Its own `apiVersion` and `kind` may be absent.
+pub fn decode(bytes: &[u8], body: BodyType, kind: &GroupVersionKind, form: &Form, validation: FieldValidation) -> Result<Decoded> {
+    let (tree, duplicates) = parse(bytes, body, kind)?;
+    finish(tree, duplicates, kind, form, validation)
+}
+
+/// A tree as it came: not normalized, with `kind` and `apiVersion` if they were given; and the paths of duplicate members.
+pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(Value, Vec<String>)> {
+    let unrecognized = |what: &str, why: String| {
+        let start: String = String::from_utf8_lossy(bytes).chars().take(64).collect();
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {what} parse error: {why} ({})",
+            kind.kind,
+            if start.is_empty() { "<empty>" } else { &start }
+        ))
+    };
+    match body {
+        BodyType::Json => {
+            let parsed = json::parse(bytes).map_err(|e| unrecognized("json", e.to_string()))?;
+            Ok((parsed.value, parsed.duplicates))
+        }
+        BodyType::Yaml => Ok((json::parse_yaml(bytes).map_err(|e| unrecognized("yaml", e.to_string()))?, Vec::new())),
+        BodyType::Protobuf => {
+            let opened = envelope::open(bytes).ok_or_else(|| unrecognized("protobuf", "no envelope".into()))?;
+            let opened = opened.map_err(|e| unrecognized("protobuf", e.to_string()))?;
+            let (group, version) = GroupVersionKind::split_api_version(opened.api_version);
+            let schema = Schema::builtin();
+            let ty = schema
+                .kind(group, version, opened.kind)
+                .ok_or_else(|| unrecognized("protobuf", format!("no kind {} in {}", opened.kind, opened.api_version)))?;
+            let mut tree = proto::decode(schema, ty.id, opened.raw).map_err(|e| unrecognized("protobuf", e.to_string()))?;
+            tree["apiVersion"] = opened.api_version.into();
+            tree["kind"] = opened.kind.into();
+            Ok((tree, Vec::new()))
+        }
+    }
+}
+
+/// Checks the kind of a tree and normalizes it; a strict client gets an error for unknown and duplicate members, others a warning.
+pub fn finish(mut tree: Value, duplicates: Vec<String>, kind: &GroupVersionKind, form: &Form, validation: FieldValidation) -> Result<Decoded> {
+    let Some(members) = tree.as_object_mut() else {
+        return Err(Status::bad_request(format!("the object provided is unrecognized (must be of type {}): not an object", kind.kind)));
+    };
+    let given_version = members.remove("apiVersion").unwrap_or_default();
+    let given_kind = members.remove("kind").unwrap_or_default();
+    let given_version = given_version.as_str().filter(|v| !v.is_empty()).map_or_else(|| kind.api_version(), str::to_owned);
+    let given_kind = given_kind.as_str().filter(|k| !k.is_empty()).unwrap_or(&kind.kind);
+    if given_kind != kind.kind || given_version != kind.api_version() {
+        let known = {
+            let (group, version) = GroupVersionKind::split_api_version(&given_version);
+            Schema::builtin().kind(group, version, given_kind).is_some()
+        };
+        let (_, version) = GroupVersionKind::split_api_version(&given_version);
+        return Err(Status::bad_request(if known {
+            format!(
+                "the API version in the data ({given_version}) does not match the expected API version ({}) or the kind {given_kind} is not {}",
+                kind.api_version(),
+                kind.kind
+            )
+        } else {
+            format!("{given_kind} in version \"{version}\" cannot be handled as a {}: no kind \"{given_kind}\" is registered for version \"{given_version}\"", kind.kind)
+        }));
+    }
+    let cannot = |why: &str| Status::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {why}", kind.kind, kind.version, kind.kind));
+    let mut report = Report::default();
+    form.normalize(&mut tree, &mut report).map_err(|e| cannot(&e.to_string()))?;
+    let mut odd: Vec<String> = report.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    odd.extend(duplicates.iter().map(|path| format!("duplicate field \"{path}\"")));
+    match validation {
+        FieldValidation::Strict if !odd.is_empty() => Err(cannot(&format!("strict decoding error: {}", odd.join(", ")))),
+        FieldValidation::Warn => Ok(Decoded { object: tree, warnings: odd }),
+        _ => Ok(Decoded { object: tree, warnings: Vec::new() }),
+    }
+}

@@ -1,0 +1,221 @@
+//! DELETE of one object and of a collection.
+//!
+//! A deletion is one of three things: the key is removed; or the object is marked and stays because a finalizer or its grace
+//! period holds it; or it was marked before and nothing changes.
+
+use super::{Write, meta_text, metadata};
+use crate::admission::Operation;
+use crate::registry::table::Resource;
+use crate::request::options::{DeleteOptions, ListOptions, Propagation};
+use crate::status::{Result, Status};
+use crate::storage::etcd::Outcome;
+use apimachinery::Value;
+use serde_json::json;
+
+/// How a deletion ended.
+#[derive(Debug)]
+pub enum Deleted {
+    /// The object as it was last.
+    Gone(Value),
+    /// The object, marked, waiting for finalizers or its grace period.
+    Marked(Value),
+}
+
+/// What to do with the object at hand.
+enum Step {
+    Remove(Value),
+    Mark(Value),
+    AlreadyMarked(Value),
+}
+
+const ROUNDS_MAX: usize = 64;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+impl Write<'_> {
+    pub async fn delete(&self, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<Deleted> {
+        let mut current = self.api.fetch(self.endpoint, &self.namespace, &self.name).await.map(|o| (o.tree(), o.revision))?;
+        for _ in 0..ROUNDS_MAX {
+            let old = self.decode(current.0)?;
+            self.check_delete(options, &old)?;
+            self.admit(Operation::Delete, Value::Null, Some(&old), warnings).await?;
+            self.validate_admission(Operation::Delete, None, Some(&old), warnings).await?;
+            let key = self.etcd_key(&self.name)?;
+            let (result, outcome) = match self.step(&old, options) {
+                Step::AlreadyMarked(object) => return Ok(Deleted::Marked(object)),
+                Step::Remove(object) if self.options.dry_run => return Ok(Deleted::Gone(object)),
+                Step::Mark(object) if self.options.dry_run => return Ok(Deleted::Marked(object)),
+                Step::Remove(object) => (Deleted::Gone(object), self.api.etcd.delete_if(&key, current.1).await?),
+                Step::Mark(object) => {
+                    let bytes = self.encode(&object)?;
+                    (Deleted::Marked(object), self.api.etcd.put_if(&key, current.1, bytes, 0).await?)
+                }
+            };
+            match outcome {
+                Outcome::Done(revision) => return Ok(self.done(result, &old, revision).await),
+                Outcome::Lost(None) => return Err(Status::not_found(self.about())),
+                Outcome::Lost(Some(stored)) => {
+                    let mut tree = crate::storage::codec::decode(&key, &stored.value)?;
+                    metadata(&mut tree).insert("resourceVersion".into(), stored.revision.to_string().into());
+                    current = (tree, stored.revision);
+                }
+            }
+        }
+        Err(Status::modified(self.about()))
+    }
+
+    async fn done(&self, mut result: Deleted, old: &Value, revision: u64) -> Deleted {
+        match &mut result {
+            Deleted::Gone(object) | Deleted::Marked(object) => {
+                metadata(object).insert("resourceVersion".into(), revision.to_string().into());
+            }
+        }
+        if let (Deleted::Gone(_), Some(allocator)) = (&result, self.api.allocator(&self.endpoint.row)) {
+            allocator.release(self.api, allocator.released(old, None)).await;
+        }
+        result
+    }
+
+    fn check_delete(&self, options: &DeleteOptions, old: &Value) -> Result<()> {
+        let uid = meta_text(old, "uid");
+        if let Some(wanted) = options.uid.as_deref().filter(|w| *w != uid) {
+            let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}");
+            return Err(Status::conflict(self.about(), &why));
+        }
+        let version = meta_text(old, "resourceVersion");
+        if let Some(wanted) = options.resource_version.as_deref().filter(|w| *w != version) {
+            let why = format!(
+                "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+            );
+            return Err(Status::conflict(self.about(), &why));
+        }
+        Ok(())
+    }
+
+    fn step(&self, old: &Value, options: &DeleteOptions) -> Step {
+        let row = &self.endpoint.row;
+        let mut object = old.clone();
+        let finalizers_changed = set_gc_finalizers(&mut object, row, options);
+        let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()) || is_held_namespace(row, &object);
+        let marked = !meta_text(old, "deletionTimestamp").is_empty();
+        let grace = match row.strategy.grace {
+            Some(grace) => grace(old, options.grace_period_seconds).max(0),
+            None => 0,
+        };
+        if marked {
+            let left = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+            if row.strategy.grace.is_some() && grace < left && (options.grace_period_seconds.is_some() || grace == 0) {
+                // The client is in more of a hurry than the one before.
+                if grace == 0 && !held {
+                    metadata(&mut object).insert("deletionGracePeriodSeconds".into(), 0.into());
+                    return Step::Remove(object);
+                }
+                self.mark(&mut object, grace);
+                return Step::Mark(object);
+            }
+            if finalizers_changed {
+                return Step::Mark(object);
+            }
+            return if held || left > 0 { Step::AlreadyMarked(object) } else { Step::Remove(object) };
+        }
+        if grace > 0 {
+            self.mark(&mut object, grace);
+            bump_generation(&mut object);
+            return Step::Mark(object);
+        }
+        if held {
+            self.mark(&mut object, 0);
+            bump_generation(&mut object);
+            if row.plural == "namespaces" && row.kind.group.is_empty() {
+                metadata(&mut object).remove("deletionGracePeriodSeconds");
+                object["status"]["phase"] = "Terminating".into();
+            }
+            return Step::Mark(object);
+        }
+        if row.strategy.grace.is_some() {
+            self.mark(&mut object, 0);
+            bump_generation(&mut object);
+        }
+        Step::Remove(object)
+    }
+
+    /// Sets when the object will be gone, and how long it has.
+    fn mark(&self, object: &mut Value, grace: i64) {
+        let now: jiff::Timestamp = self.now.parse().unwrap_or_else(|_| jiff::Timestamp::now());
+        let end = jiff::Timestamp::from_second(now.as_second().saturating_add(grace)).unwrap_or(now);
+        let meta = metadata(object);
+        meta.insert("deletionTimestamp".into(), end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
+        meta.insert("deletionGracePeriodSeconds".into(), grace.into());
+    }
+
+    /// Deletes everything a list would show; the objects as they were last. What is gone already does not count.
+    pub async fn delete_collection(&mut self, list: &ListOptions, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<(Vec<Value>, u64)> {
+        let page = self.api.page(self.endpoint, &self.namespace.clone(), list).await?;
+        let mut deleted = Vec::new();
+        for object in &page.objects {
+            self.namespace = object.namespace().to_owned();
+            self.name = object.name().to_owned();
+            match self.delete(options, warnings).await {
+                Ok(Deleted::Gone(object) | Deleted::Marked(object)) => deleted.push(object),
+                Err(status) if status.reason == "NotFound" => {}
+                Err(status) => return Err(status),
+            }
+        }
+        Ok((deleted, page.revision))
+    }
+}
+
+fn bump_generation(object: &mut Value) {
+    if let Some(generation) = object["metadata"]["generation"].as_i64().filter(|g| *g > 0) {
+        metadata(object).insert("generation".into(), (generation + 1).into());
+    }
+}
+
+/// A namespace is also held by the finalizers in its spec.
+fn is_held_namespace(row: &Resource, object: &Value) -> bool {
+    row.plural == "namespaces" && row.kind.group.is_empty() && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
+}
+
+/// Adds or takes the finalizers by which the garbage collector knows what is to become of dependents.
+fn set_gc_finalizers(object: &mut Value, row: &Resource, options: &DeleteOptions) -> bool {
+    let current: Vec<String> = object["metadata"]["finalizers"]
+        .as_array()
+        .map(|f| f.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .unwrap_or_default();
+    let has = |name: &str| current.iter().any(|f| f == name);
+    let (orphan, foreground) = match options.propagation_policy {
+        Some(Propagation::Orphan) => (true, false),
+        Some(Propagation::Foreground) => (false, true),
+        Some(Propagation::Background) => (false, false),
+        // Not said now: what was said before, else the kind's habit.
+        None if has(ORPHAN) => (true, false),
+        None if has(FOREGROUND) => (false, true),
+        None => (row.strategy.orphan_by_default, false),
+    };
+    if orphan == has(ORPHAN) && foreground == has(FOREGROUND) {
+        return false;
+    }
+    let mut wanted: Vec<String> = current.iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).cloned().collect();
+    if orphan {
+        wanted.push(ORPHAN.into());
+    }
+    if foreground {
+        wanted.push(FOREGROUND.into());
+    }
+    if wanted.is_empty() {
+        metadata(object).remove("finalizers");
+    } else {
+        metadata(object).insert("finalizers".into(), wanted.into());
+    }
+    true
+}
+
+/// What a DELETE answers that returns no object.
+pub fn success(write: &Write, object: &Value) -> Value {
+    let row = &write.endpoint.row;
+    let mut details = json!({"name": write.name, "kind": row.plural, "uid": meta_text(object, "uid")});
+    if !row.kind.group.is_empty() {
+        details["group"] = row.kind.group.as_str().into();
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
