@@ -19,7 +19,9 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, deployment, options::Options, replicaset};
+use crate::{
+    context::Context, deployment, namespace, nodeipam, options::Options, podgc, replicaset, root_ca, serviceaccount,
+};
 
 /// A controller: it runs until its context's shutdown.
 struct Controller {
@@ -39,8 +41,13 @@ macro_rules! controllers {
 /// Every controller there is, with upstream's names.
 const CONTROLLERS: &[Controller] = controllers! {
     "deployment-controller", ["deployment"], true, deployment::run;
+    "namespace-controller", ["namespace"], true, namespace::run;
+    "node-ipam-controller", ["nodeipam"], true, nodeipam::run;
+    "pod-garbage-collector-controller", ["podgc"], true, podgc::run;
     "replicaset-controller", ["replicaset"], true, replicaset::run_replica_sets;
     "replicationcontroller-controller", ["replicationcontroller"], true, replicaset::run_replication_controllers;
+    "root-ca-certificate-publisher-controller", ["root-ca-cert-publisher"], true, root_ca::run;
+    "serviceaccount-controller", ["serviceaccount"], true, serviceaccount::run;
 };
 
 pub async fn run(mut options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {

@@ -7,8 +7,13 @@ mod app;
 mod common;
 mod context;
 mod deployment;
+mod namespace;
+mod nodeipam;
 mod options;
+mod podgc;
 mod replicaset;
+mod root_ca;
+mod serviceaccount;
 
 use std::process::ExitCode;
 

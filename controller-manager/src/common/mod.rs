@@ -4,6 +4,7 @@
 
 pub mod claim;
 pub mod conditions;
+pub mod discovery;
 pub mod error;
 pub mod expectations;
 pub mod hash;
