@@ -7,6 +7,8 @@ mod app;
 mod common;
 mod context;
 mod deployment;
+mod endpoints;
+mod endpointslice;
 mod namespace;
 mod nodeipam;
 mod options;

@@ -13,5 +13,6 @@ pub mod meta;
 pub mod pod;
 pub mod pod_control;
 pub mod pod_events;
+pub mod service;
 
 pub use error::{Doing, Error, Result};
