@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::Context, deployment, endpoints, endpointslice, namespace, nodeipam, options::Options, podgc, replicaset,
-    root_ca, serviceaccount,
+    context::Context, deployment, endpoints, endpointslice, garbagecollector, namespace, nodeipam, options::Options,
+    podgc, replicaset, root_ca, serviceaccount,
 };
 
 /// A controller: it runs until its context's shutdown.
@@ -44,6 +44,7 @@ const CONTROLLERS: &[Controller] = controllers! {
     "deployment-controller", ["deployment"], true, deployment::run;
     "endpoints-controller", ["endpoint"], true, endpoints::run;
     "endpointslice-controller", ["endpointslice"], true, endpointslice::run;
+    "garbage-collector-controller", ["garbagecollector"], true, garbagecollector::run;
     "namespace-controller", ["namespace"], true, namespace::run;
     "node-ipam-controller", ["nodeipam"], true, nodeipam::run;
     "pod-garbage-collector-controller", ["podgc"], true, podgc::run;

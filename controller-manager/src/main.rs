@@ -9,6 +9,7 @@ mod context;
 mod deployment;
 mod endpoints;
 mod endpointslice;
+mod garbagecollector;
 mod namespace;
 mod nodeipam;
 mod options;
