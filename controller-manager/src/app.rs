@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::Context, deployment, endpoints, endpointslice, garbagecollector, namespace, nodeipam, options::Options,
-    podgc, replicaset, root_ca, serviceaccount,
+    context::Context, daemonset, deployment, endpoints, endpointslice, garbagecollector, namespace, nodeipam,
+    options::Options, podgc, replicaset, root_ca, serviceaccount,
 };
 
 /// A controller: it runs until its context's shutdown.
@@ -41,6 +41,7 @@ macro_rules! controllers {
 
 /// Every controller there is, with upstream's names.
 const CONTROLLERS: &[Controller] = controllers! {
+    "daemonset-controller", ["daemonset"], true, daemonset::run;
     "deployment-controller", ["deployment"], true, deployment::run;
     "endpoints-controller", ["endpoint"], true, endpoints::run;
     "endpointslice-controller", ["endpointslice"], true, endpointslice::run;

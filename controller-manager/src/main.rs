@@ -6,6 +6,7 @@
 mod app;
 mod common;
 mod context;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;

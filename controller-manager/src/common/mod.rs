@@ -8,11 +8,13 @@ pub mod discovery;
 pub mod error;
 pub mod expectations;
 pub mod hash;
+pub mod history;
 pub mod int_or_percent;
 pub mod meta;
 pub mod pod;
 pub mod pod_control;
 pub mod pod_events;
+pub mod scheduling;
 pub mod service;
 
 pub use error::{Doing, Error, Result};
