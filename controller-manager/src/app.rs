@@ -19,10 +19,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    context::Context, daemonset, deployment, endpoints, endpointslice, garbagecollector, namespace, nodeipam,
-    options::Options, podgc, replicaset, root_ca, serviceaccount,
-};
+use crate::{context::Context, options::Options};
 
 /// A controller: it runs until its context's shutdown.
 struct Controller {
@@ -41,18 +38,20 @@ macro_rules! controllers {
 
 /// Every controller there is, with upstream's names.
 const CONTROLLERS: &[Controller] = controllers! {
-    "daemonset-controller", ["daemonset"], true, daemonset::run;
-    "deployment-controller", ["deployment"], true, deployment::run;
-    "endpoints-controller", ["endpoint"], true, endpoints::run;
-    "endpointslice-controller", ["endpointslice"], true, endpointslice::run;
-    "garbage-collector-controller", ["garbagecollector"], true, garbagecollector::run;
-    "namespace-controller", ["namespace"], true, namespace::run;
-    "node-ipam-controller", ["nodeipam"], true, nodeipam::run;
-    "pod-garbage-collector-controller", ["podgc"], true, podgc::run;
-    "replicaset-controller", ["replicaset"], true, replicaset::run_replica_sets;
-    "replicationcontroller-controller", ["replicationcontroller"], true, replicaset::run_replication_controllers;
-    "root-ca-certificate-publisher-controller", ["root-ca-cert-publisher"], true, root_ca::run;
-    "serviceaccount-controller", ["serviceaccount"], true, serviceaccount::run;
+    "daemonset-controller", ["daemonset"], true, crate::daemonset::run;
+    "deployment-controller", ["deployment"], true, crate::deployment::run;
+    "endpoints-controller", ["endpoint"], true, crate::endpoints::run;
+    "endpointslice-controller", ["endpointslice"], true, crate::endpointslice::run;
+    "garbage-collector-controller", ["garbagecollector"], true, crate::garbagecollector::run;
+    "namespace-controller", ["namespace"], true, crate::namespace::run;
+    "node-ipam-controller", ["nodeipam"], true, crate::nodeipam::run;
+    "node-lifecycle-controller", ["nodelifecycle"], true, crate::nodelifecycle::run;
+    "pod-garbage-collector-controller", ["podgc"], true, crate::podgc::run;
+    "replicaset-controller", ["replicaset"], true, crate::replicaset::run_replica_sets;
+    "replicationcontroller-controller", ["replicationcontroller"], true, crate::replicaset::run_replication_controllers;
+    "root-ca-certificate-publisher-controller", ["root-ca-cert-publisher"], true, crate::root_ca::run;
+    "serviceaccount-controller", ["serviceaccount"], true, crate::serviceaccount::run;
+    "taint-eviction-controller", [], true, crate::taint_eviction::run;
 };
 
 pub async fn run(mut options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {

@@ -13,11 +13,13 @@ mod endpointslice;
 mod garbagecollector;
 mod namespace;
 mod nodeipam;
+mod nodelifecycle;
 mod options;
 mod podgc;
 mod replicaset;
 mod root_ca;
 mod serviceaccount;
+mod taint_eviction;
 
 use std::process::ExitCode;
 

@@ -16,5 +16,6 @@ pub mod pod_control;
 pub mod pod_events;
 pub mod scheduling;
 pub mod service;
+pub mod taints;
 
 pub use error::{Doing, Error, Result};
