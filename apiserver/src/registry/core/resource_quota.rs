@@ -1,0 +1,113 @@
+//! ResourceQuotas.
+
+use apimachinery::Value;
+use apimachinery::validation::{Cursor, FieldError};
+
+use super::pod_spec::resources;
+use crate::registry::edit::{copy, get};
+use crate::registry::printing::{AGE, NAME, column, created, name};
+use crate::registry::strategy::{Strategy, Subresource, Table};
+
+const SCOPES: [&str; 7] = [
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+    "VolumeAttributesClass",
+];
+
+pub const STRATEGY: Strategy = Strategy {
+    validate,
+    validate_update,
+    subresources: &[Subresource {
+        name: "status",
+        prepare: |quota, old, _| copy(quota, old, "spec"),
+        validate: |new, _| {
+            for list in ["hard", "used"] {
+                amounts(&new.field("status").field(list));
+            }
+        },
+        reset_fields: &["spec"],
+    }],
+    table: Some(Table {
+        columns: &[
+            NAME,
+            column("Request", "Used and allowed requests and objects."),
+            column("Limit", "Used and allowed limits."),
+            AGE,
+        ],
+        cells: |quota, now| {
+            let [requests, limits] = usage(quota);
+            vec![name(quota), requests.into(), limits.into(), created(quota, now)]
+        },
+    }),
+    ..Strategy::GENERIC
+};
+
+fn amounts(list: &Cursor<'_>) {
+    for (resource, amount) in list.entries() {
+        resources::name(&amount, resource);
+        resources::amount(&amount, resource);
+    }
+}
+
+fn validate(quota: &Cursor<'_>) {
+    let spec = quota.field("spec");
+    amounts(&spec.field("hard"));
+    let scopes = spec.field("scopes");
+    for scope in scopes.items() {
+        if !SCOPES.contains(&scope.str()) {
+            scopes.invalid("unsupported scope");
+            return;
+        }
+    }
+    let has = |scope: &str| scopes.array().iter().any(|s| s == scope);
+    if has("BestEffort") && has("NotBestEffort") || has("Terminating") && has("NotTerminating") {
+        scopes.invalid("conflicting scopes");
+    }
+    for expression in spec.dig("scopeSelector.matchExpressions").items() {
+        let (name, operator, values) =
+            (expression.field("scopeName"), expression.field("operator"), expression.field("values"));
+        if !SCOPES.contains(&name.str()) {
+            name.invalid("unsupported scope");
+        }
+        match operator.str() {
+            "In" | "NotIn" => {
+                drop(values.required_because(
+                    "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+                ))
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                values.invalid("must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector");
+            }
+            "Exists" | "DoesNotExist" => {}
+            _ => operator.invalid("not a valid selector operator"),
+        }
+    }
+}
+
+fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
+    validate(new);
+    let sorted = |c: &Cursor<'_>| {
+        let mut scopes: Vec<String> = c.dig("spec.scopes").items().map(|s| s.str().to_owned()).collect();
+        scopes.sort();
+        scopes
+    };
+    if sorted(new) != sorted(old) {
+        let at = new.dig("spec.scopes");
+        at.push(FieldError::invalid(at.path(), sorted(new), "field is immutable"));
+    }
+}
+
+/// `cpu: 1/2, pods: 3/10`; limits apart.
+fn usage(quota: &Value) -> [String; 2] {
+    let mut cells = [Vec::new(), Vec::new()];
+    for (resource, hard) in get(quota, "status.hard").and_then(Value::as_object).into_iter().flatten() {
+        let used = quota["status"]["used"][resource].as_str().unwrap_or("0");
+        let limit = resource == "limits.cpu" || resource == "limits.memory";
+        cells[usize::from(limit)].push(format!("{resource}: {used}/{}", hard.as_str().unwrap_or_default()));
+    }
+    cells.map(|cell| cell.join(", "))
+}

@@ -1,0 +1,9 @@
+//! ServiceAccounts.
+
+use crate::registry::printing::{AGE, NAME, created, name};
+use crate::registry::strategy::{Strategy, Table};
+
+pub const STRATEGY: Strategy = Strategy {
+    table: Some(Table { columns: &[NAME, AGE], cells: |account, now| vec![name(account), created(account, now)] }),
+    ..Strategy::GENERIC
+};

@@ -1,0 +1,125 @@
+//! What cells of tables have in common.
+
+use apimachinery::Value;
+
+use super::edit::{get, items, text};
+use super::strategy::Column;
+pub use crate::handlers::table::{age, human_duration};
+
+pub const NONE: &str = "<none>";
+pub const UNKNOWN: &str = "<unknown>";
+pub const UNSET: &str = "<unset>";
+
+/// The first column of nearly every table.
+pub const NAME: Column =
+    Column { name: "Name", kind: "string", format: "name", priority: 0, description: "The object's name." };
+/// The last of the columns that are always shown.
+pub const AGE: Column = Column::text("Age", 0, "How long ago the object was created.");
+pub const CREATED_AT: Column =
+    Column { name: "Created At", kind: "date", format: "", priority: 0, description: "When the object was created." };
+pub const CONTAINERS: Column = Column::text("Containers", 1, "Names of the containers.");
+pub const IMAGES: Column = Column::text("Images", 1, "Images of the containers.");
+pub const SELECTOR: Column = Column::text("Selector", 1, "Labels of the pods it looks after.");
+
+/// A column of numbers that is always shown.
+pub const fn integer(name: &'static str, description: &'static str) -> Column {
+    Column { name, kind: "integer", format: "", priority: 0, description }
+}
+
+/// A column of text that is always shown.
+pub const fn column(name: &'static str, description: &'static str) -> Column {
+    Column::text(name, 0, description)
+}
+
+/// A column of text that is shown with `-o wide`.
+pub const fn wide(name: &'static str, description: &'static str) -> Column {
+    Column::text(name, 1, description)
+}
+
+pub fn name(object: &Value) -> Value {
+    object["metadata"]["name"].clone()
+}
+
+/// How long ago the object was created.
+pub fn created(object: &Value, now: i64) -> Value {
+    age(&object["metadata"]["creationTimestamp"], now).into()
+}
+
+/// The text, or `<none>`.
+pub fn or_none(text: &str) -> Value {
+    if text.is_empty() { NONE.into() } else { text.into() }
+}
+
+/// The text some members down, or another.
+pub fn text_or(object: &Value, path: &str, other: &str) -> Value {
+    match text(object, path) {
+        "" => other.into(),
+        text => text.into(),
+    }
+}
+
+/// The number or text some members down, as it is shown; another text if there is none.
+pub fn scalar_or(object: &Value, path: &str, other: &str) -> Value {
+    match get(object, path) {
+        Some(Value::String(s)) => s.as_str().into(),
+        Some(v @ (Value::Number(_) | Value::Bool(_))) => v.to_string().into(),
+        _ => other.into(),
+    }
+}
+
+pub fn count(object: &Value, path: &str) -> Value {
+    match get(object, path) {
+        Some(Value::Array(list)) => list.len().into(),
+        Some(Value::Object(map)) => map.len().into(),
+        _ => 0.into(),
+    }
+}
+
+/// A number some members down; 0 if there is none.
+pub fn number(object: &Value, path: &str) -> Value {
+    super::edit::number(object, path).into()
+}
+
+/// `a=b,c=d`, or `<none>`.
+pub fn labels(map: Option<&Value>) -> Value {
+    let map = map.and_then(Value::as_object);
+    let pairs: Vec<_> =
+        map.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    or_none(&pairs.join(","))
+}
+
+/// A `LabelSelector` object in the form of query strings, or `<none>`.
+pub fn selector(selector: Option<&Value>) -> Value {
+    let Some(selector) = selector.filter(|s| s.is_object()) else { return NONE.into() };
+    let mut parts = Vec::new();
+    for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+        parts.push(format!("{key}={}", value.as_str().unwrap_or_default()));
+    }
+    for e in items(selector, "matchExpressions") {
+        let values: Vec<_> = items(e, "values").iter().filter_map(Value::as_str).collect();
+        let (key, values) = (text(e, "key"), values.join(","));
+        parts.push(match text(e, "operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        });
+    }
+    parts.sort_by(|a, b| a.trim_start_matches('!').cmp(b.trim_start_matches('!')));
+    or_none(&parts.join(","))
+}
+
+/// Names and images of the containers of a pod's spec: two cells.
+pub fn containers(spec: Option<&Value>) -> [Value; 2] {
+    let list = spec.map_or(&[][..], |s| items(s, "containers"));
+    let join = |member: &str| list.iter().map(|c| text(c, member)).collect::<Vec<_>>().join(",");
+    [join("name").into(), join("image").into()]
+}
+
+/// How upstream shortens access modes: `RWO,ROX`.
+pub fn access_modes(modes: &[Value]) -> String {
+    const SHORT: [(&str, &str); 4] =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let has = |mode: &str| modes.iter().any(|m| m == mode);
+    SHORT.iter().filter(|(long, _)| has(long)).map(|(_, short)| *short).collect::<Vec<_>>().join(",")
+}
