@@ -1,0 +1,165 @@
+//! A container's environment, from all its sources: Services, `envFrom`, `env` with references and `$(VAR)`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
+
+use super::{ContainerConfigError, expansion, field};
+use crate::objects::Objects;
+use crate::pod::spec;
+
+/// Name and value pairs in the order they were first set.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    order: Vec<String>,
+    values: HashMap<String, String>,
+}
+
+impl Environment {
+    fn set(&mut self, name: &str, value: String) {
+        if self.values.insert(name.to_owned(), value).is_none() {
+            self.order.push(name.to_owned());
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.order.iter().map(|name| (name.as_str(), self.values[name].as_str()))
+    }
+}
+
+/// Builds the environment. `services` are the variables of [`super::service_env`]: what the spec sets wins over them.
+pub async fn make(
+    objects: &Objects,
+    pod: &Pod,
+    container: &Container,
+    services: BTreeMap<String, String>,
+    facts: &field::NodeFacts,
+) -> Result<Environment, ContainerConfigError> {
+    let mut environment = Environment::default();
+    let namespace = spec::namespace(pod);
+    for source in container.env_from.iter().flatten() {
+        let prefix = source.prefix.as_deref().unwrap_or_default();
+        let data = match (&source.config_map_ref, &source.secret_ref) {
+            (Some(reference), _) => {
+                let found = objects.config_map(namespace, &reference.name).await;
+                optional(found, reference.optional)?.map(|map| map.data.clone().unwrap_or_default())
+            }
+            (_, Some(reference)) => {
+                let found = objects.secret(namespace, &reference.name).await;
+                optional(found, reference.optional)?.map(|secret| {
+                    let data = secret.data.iter().flatten();
+                    data.map(|(k, v)| (k.clone(), String::from_utf8_lossy(&v.0).into_owned())).collect()
+                })
+            }
+            _ => None,
+        };
+        for (key, value) in data.unwrap_or_default() {
+            let name = format!("{prefix}{key}");
+            // Printable ASCII without "=" (KEP-4369); others are skipped, as a shell could not read them either.
+            if !name.is_empty() && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+                environment.set(&name, value);
+            }
+        }
+    }
+    for variable in container.env.iter().flatten() {
+        let value = match (&variable.value_from, variable.value.as_deref()) {
+            (Some(source), None | Some("")) => match from_source(objects, pod, container, source, facts).await? {
+                Some(value) => value,
+                None => continue, // an optional reference to what does not exist
+            },
+            (_, value) => expansion::expand(value.unwrap_or_default(), |name| {
+                environment.get(name).or_else(|| services.get(name).map(String::as_str))
+            }),
+        };
+        environment.set(&variable.name, value);
+    }
+    for (name, value) in services {
+        if environment.get(&name).is_none() {
+            environment.set(&name, value);
+        }
+    }
+    Ok(environment)
+}
+
+async fn from_source(
+    objects: &Objects,
+    pod: &Pod,
+    container: &Container,
+    source: &EnvVarSource,
+    facts: &field::NodeFacts,
+) -> Result<Option<String>, ContainerConfigError> {
+    let namespace = spec::namespace(pod);
+    let invalid = |message: String| ContainerConfigError::Invalid { container: container.name.clone(), message };
+    let missing = |kind, name: &str, key: &str| ContainerConfigError::MissingKey {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        key: key.to_owned(),
+    };
+    if let Some(reference) = &source.field_ref {
+        return match field::field(pod, &reference.field_path, facts) {
+            Some(value) => Ok(Some(value)),
+            None => Err(invalid(format!("unsupported fieldPath: {}", reference.field_path))),
+        };
+    }
+    if let Some(selector) = &source.resource_field_ref {
+        return match field::resource(pod, &container.name, selector, facts) {
+            Some(value) => Ok(Some(value)),
+            None => Err(invalid(format!("unsupported container resource: {}", selector.resource))),
+        };
+    }
+    if let Some(reference) = &source.config_map_key_ref {
+        let map = optional(objects.config_map(namespace, &reference.name).await, reference.optional)?;
+        let value = map.as_ref().and_then(|map| map.data.as_ref()?.get(&reference.key).cloned());
+        return match value {
+            None if reference.optional != Some(true) => Err(missing("ConfigMap", &reference.name, &reference.key)),
+            value => Ok(value),
+        };
+    }
+    if let Some(reference) = &source.secret_key_ref {
+        let secret = optional(objects.secret(namespace, &reference.name).await, reference.optional)?;
+        let value = secret.as_ref().and_then(|secret| secret.data.as_ref()?.get(&reference.key));
+        return match value {
+            None if reference.optional != Some(true) => Err(missing("Secret", &reference.name, &reference.key)),
+            value => Ok(value.map(|value| String::from_utf8_lossy(&value.0).into_owned())),
+        };
+    }
+    Err(invalid("valueFrom names no source".into()))
+}
+
+/// Turns "not found" into `None` where the reference allows it.
+fn optional<T>(
+    found: Result<T, crate::objects::ObjectError>,
+    optional: Option<bool>,
+) -> Result<Option<T>, crate::objects::ObjectError> {
+    match found {
+        Err(error) if error.is_not_found() && optional == Some(true) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn later_variables_see_earlier_ones_and_win_over_services() {
+        let container: Container = serde_json::from_value(serde_json::json!({"name": "c", "env": [
+            {"name": "A", "value": "1"},
+            {"name": "B", "value": "$(A)-$(SVC)-$(C)"},
+            {"name": "SVC2", "value": "mine"},
+            {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ]}))
+        .expect("a container");
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}})).expect("a pod");
+        let services = BTreeMap::from([("SVC".into(), "s".into()), ("SVC2".into(), "theirs".into())]);
+        let made = make(&Objects::none(), &pod, &container, services, &Default::default()).await.expect("made");
+        for (name, value) in [("B", "1-s-$(C)"), ("SVC2", "mine"), ("SVC", "s"), ("POD", "p")] {
+            assert_eq!(made.get(name), Some(value), "{name}");
+        }
+    }
+}

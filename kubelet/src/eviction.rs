@@ -1,0 +1,292 @@
+//! Eviction: before memory, disk or PIDs of the node run out, the pod that is most at fault is ended
+//! (kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction). One pod per round, so that its end can show
+//! in the next look.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::KubeletConfiguration;
+use crate::images::gc;
+use crate::kubelet::Kubelet;
+use crate::node::{Filesystem, machine};
+use crate::pod::spec;
+use crate::pod::status::Reason;
+use crate::quantity;
+
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Signal, the node condition it makes, and the resource that pods are ranked by.
+const SIGNALS: [(&str, &str, &str); 7] = [
+    ("memory.available", "MemoryPressure", "memory"),
+    ("nodefs.available", "DiskPressure", "ephemeral-storage"),
+    ("nodefs.inodesFree", "DiskPressure", "inodes"),
+    ("imagefs.available", "DiskPressure", "ephemeral-storage"),
+    ("imagefs.inodesFree", "DiskPressure", "inodes"),
+    ("containerfs.available", "DiskPressure", "ephemeral-storage"),
+    ("pid.available", "PIDPressure", "pids"),
+];
+
+/// A threshold's amount: a quantity, or a percentage of `capacity`.
+pub fn amount(text: &str, capacity: i64) -> i64 {
+    match text.strip_suffix('%').and_then(|percent| percent.trim().parse::<f64>().ok()) {
+        Some(percent) => (capacity as f64 * percent / 100.0) as i64,
+        None => quantity::parse(text).unwrap_or(0),
+    }
+}
+
+/// One line of evictionHard or evictionSoft.
+#[derive(Clone, Debug)]
+struct Threshold {
+    signal: &'static str,
+    condition: &'static str,
+    resource: &'static str,
+    value: String,
+    /// How long it has to hold; `None`: hard, at once.
+    grace: Option<Duration>,
+    min_reclaim: String,
+}
+
+/// What a signal reads now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Observation {
+    available: i64,
+    capacity: i64,
+}
+
+#[derive(Default)]
+struct State {
+    /// Since when each threshold (by its place in the list) is crossed.
+    crossed: HashMap<usize, Instant>,
+    /// When each condition was last seen true.
+    pressed: BTreeMap<&'static str, Instant>,
+}
+
+/// Thresholds, and what was seen of them.
+pub struct Eviction {
+    thresholds: Vec<Threshold>,
+    transition: Duration,
+    soft_grace_max: Duration,
+    state: Mutex<State>,
+}
+
+impl Eviction {
+    pub fn new(config: &KubeletConfiguration) -> Self {
+        let one = |signal: &str, value: &str, grace| {
+            let (signal, condition, resource) = SIGNALS.into_iter().find(|(name, ..)| *name == signal)?;
+            let min_reclaim = config.eviction_minimum_reclaim.get(signal).cloned().unwrap_or_default();
+            Some(Threshold { signal, condition, resource, value: value.to_owned(), grace, min_reclaim })
+        };
+        let hard = config.eviction_hard.iter().filter_map(|(signal, value)| one(signal, value, None));
+        let soft = config.eviction_soft.iter().filter_map(|(signal, value)| {
+            let grace =
+                config.eviction_soft_grace_period.get(signal)?.parse::<component_base::cli::GoDuration>().ok()?;
+            one(signal, value, Some(grace.get()))
+        });
+        Self {
+            thresholds: hard.chain(soft).collect(),
+            transition: config.eviction_pressure_transition_period.get(),
+            soft_grace_max: Duration::from_secs(config.eviction_max_pod_grace_period.max(0).unsigned_abs()),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Node conditions that hold: they outlast their cause for a while, so that the node does not flap.
+    pub fn conditions(&self) -> Vec<&'static str> {
+        let state = self.state.lock();
+        state.pressed.iter().filter(|(_, at)| at.elapsed() < self.transition).map(|(condition, _)| *condition).collect()
+    }
+
+    /// Takes note of what the signals read; returns the thresholds to act on, memory first.
+    fn crossed(&self, read: &HashMap<&'static str, Observation>, now: Instant) -> Vec<Threshold> {
+        let mut state = self.state.lock();
+        let mut act = Vec::new();
+        for (index, threshold) in self.thresholds.iter().enumerate() {
+            let Some(seen) = read.get(threshold.signal) else { continue };
+            let mut bound = amount(&threshold.value, seen.capacity);
+            if state.crossed.contains_key(&index) {
+                // Once crossed, more has to be won back than just the threshold.
+                bound += amount(&threshold.min_reclaim, seen.capacity);
+            }
+            if seen.available >= bound {
+                state.crossed.remove(&index);
+                continue;
+            }
+            let since = *state.crossed.entry(index).or_insert(now);
+            if threshold.grace.is_none_or(|grace| now.duration_since(since) >= grace) {
+                state.pressed.insert(threshold.condition, now);
+                act.push(threshold.clone());
+            }
+        }
+        act.sort_by_key(|threshold| (threshold.condition != "MemoryPressure", threshold.grace.is_some()));
+        act
+    }
+}
+
+/// Looks and evicts until shutdown.
+pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let read = observe(&kubelet).await;
+        let before = kubelet.eviction.conditions();
+        let crossed = kubelet.eviction.crossed(&read, Instant::now());
+        if kubelet.eviction.conditions() != before {
+            kubelet.node_changed.notify_one();
+        }
+        if let Some(threshold) = crossed.first() {
+            relieve(&kubelet, threshold, read[threshold.signal]).await;
+        }
+    }
+}
+
+async fn observe(kubelet: &Kubelet) -> HashMap<&'static str, Observation> {
+    let mut read = HashMap::new();
+    let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let mut filesystem = |bytes: &'static str, inodes: &'static str, stats: Filesystem| {
+        read.insert(
+            bytes,
+            Observation { available: clamp(stats.available_bytes), capacity: clamp(stats.capacity_bytes) },
+        );
+        // Some file systems have no inodes to count (btrfs).
+        if stats.inodes > 0 {
+            read.insert(inodes, Observation { available: clamp(stats.inodes_free), capacity: clamp(stats.inodes) });
+        }
+    };
+    if let Ok(stats) = kubelet.machine.node_filesystem() {
+        filesystem("nodefs.available", "nodefs.inodesFree", stats);
+    }
+    if let Ok(usages) = kubelet.cri.image_fs_info().await
+        && let Some(id) = usages.into_iter().find_map(|usage| usage.fs_id)
+        && let Ok(stats) = crate::node::filesystem(Path::new(&id.mountpoint))
+    {
+        filesystem("imagefs.available", "imagefs.inodesFree", stats);
+    }
+    let capacity = kubelet.machine.memory_bytes;
+    let meminfo = tokio::fs::read_to_string("/proc/meminfo").await.unwrap_or_default();
+    let used = match kubelet.cgroups.root_usage().working_set {
+        0 => capacity - machine::meminfo(&meminfo, "MemAvailable"),
+        working_set => clamp(working_set),
+    };
+    read.insert("memory.available", Observation { available: capacity - used, capacity });
+    if let Some((used, max)) = pids().await {
+        read.insert("pid.available", Observation { available: max - used, capacity: max });
+    }
+    read
+}
+
+/// Threads that exist, and the most there may be.
+async fn pids() -> Option<(i64, i64)> {
+    let max = tokio::fs::read_to_string("/proc/sys/kernel/pid_max").await.ok()?.trim().parse().ok()?;
+    let load = tokio::fs::read_to_string("/proc/loadavg").await.ok()?;
+    let threads = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
+    Some((threads, max))
+}
+
+/// Makes room: unused images where the disk is full, else the pod that ranks first.
+async fn relieve(kubelet: &Kubelet, threshold: &Threshold, seen: Observation) {
+    let message = format!("Attempting to reclaim {}", threshold.resource);
+    kubelet.node_event("Warning", "EvictionThresholdMet", &message);
+    if threshold.condition == "DiskPressure" && gc::delete_unused(kubelet).await.is_ok_and(|freed| freed > 0) {
+        return; // the next round sees whether that was enough
+    }
+    let stats = crate::stats::by_pod(kubelet).await;
+    let mut pods: Vec<Arc<Pod>> = kubelet.pods.list();
+    pods.retain(|pod| {
+        let phase = kubelet.statuses.get(spec::uid(pod)).and_then(|status| status.phase);
+        !spec::is_critical(pod) && !matches!(phase.as_deref(), Some("Succeeded" | "Failed"))
+    });
+    let usage = |pod: &Pod| -> i64 {
+        let usage = stats.get(spec::uid(pod));
+        let value = match threshold.resource {
+            "memory" => usage.map(|usage| usage.working_set),
+            _ => usage.map(|usage| usage.disk),
+        };
+        i64::try_from(value.unwrap_or(0)).unwrap_or(i64::MAX)
+    };
+    pods.sort_by_key(|pod| rank(pod, threshold.resource, usage(pod)));
+    let Some(pod) = pods.first() else {
+        tracing::warn!(
+            signal = threshold.signal,
+            available = seen.available,
+            "Under pressure, but no pod can be evicted"
+        );
+        return;
+    };
+    let available = quantity::bytes(seen.available).0;
+    let bound = quantity::bytes(amount(&threshold.value, seen.capacity)).0;
+    let message = format!(
+        "The node was low on resource: {}. Threshold quantity: {bound}, available: {available}. ",
+        threshold.resource
+    );
+    kubelet.event(pod, None, "Warning", "Evicted", &message);
+    let grace = match threshold.grace {
+        None => Duration::from_secs(1),
+        Some(_) => spec::grace_period(pod).min(kubelet.eviction.soft_grace_max.max(Duration::from_secs(1))),
+    };
+    kubelet.pods.evict(spec::uid(pod), Reason::new("Evicted", message), Some(grace)).await;
+}
+
+/// Who goes first: pods that use more than they asked for, then low priority, then the largest excess.
+fn rank(pod: &Pod, resource: &str, usage: i64) -> (bool, i32, std::cmp::Reverse<i64>) {
+    let request = spec::request(pod, resource);
+    (usage <= request, spec::spec(pod).priority.unwrap_or(0), std::cmp::Reverse(usage - request))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_are_amounts_or_shares() {
+        assert_eq!((amount("100Mi", 1), amount("10%", 1000)), (104_857_600, 100));
+    }
+
+    #[test]
+    fn a_hard_threshold_acts_at_once_a_soft_one_after_its_grace() {
+        let mut config = KubeletConfiguration {
+            eviction_hard: BTreeMap::from([("memory.available".into(), "100".into())]),
+            ..Default::default()
+        };
+        config.eviction_soft.insert("nodefs.available".into(), "50%".into());
+        config.eviction_soft_grace_period.insert("nodefs.available".into(), "1m".into());
+        let eviction = Eviction::new(&config);
+        let read = |memory, disk| {
+            HashMap::from([
+                ("memory.available", Observation { available: memory, capacity: 1000 }),
+                ("nodefs.available", Observation { available: disk, capacity: 1000 }),
+            ])
+        };
+        let start = Instant::now();
+        assert!(eviction.crossed(&read(100, 500), start).is_empty());
+        assert_eq!(eviction.crossed(&read(99, 499), start).len(), 1);
+        assert_eq!(eviction.conditions(), ["MemoryPressure"]);
+        let later = start + Duration::from_secs(61);
+        assert_eq!(eviction.crossed(&read(100, 499), later)[0].signal, "nodefs.available");
+    }
+
+    #[test]
+    fn pods_beyond_their_requests_go_first_then_by_priority() {
+        let pod = |request: &str, priority: i32| -> Pod {
+            serde_json::from_value(serde_json::json!({"spec": {"priority": priority, "containers": [
+                {"name": "c", "resources": {"requests": {"memory": request}}}]}}))
+            .expect("a pod")
+        };
+        let within = rank(&pod("100", 0), "memory", 50);
+        let beyond = rank(&pod("100", 10), "memory", 150);
+        let far_beyond = rank(&pod("100", 10), "memory", 250);
+        let unimportant = rank(&pod("100", 5), "memory", 101);
+        let mut order = [&within, &beyond, &far_beyond, &unimportant];
+        order.sort();
+        assert_eq!(order, [&unimportant, &far_beyond, &beyond, &within]);
+    }
+}

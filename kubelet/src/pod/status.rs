@@ -1,0 +1,539 @@
+//! PodStatus as a pure function of the pod, what the runtime has, and what the worker knows besides. Phase and condition
+//! rules: kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::runtime::{Instance, Observed, State};
+use super::spec::{self, RestartPolicy};
+
+/// A short CamelCase reason and a sentence for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reason {
+    pub reason: String,
+    pub message: String,
+}
+
+impl Reason {
+    pub fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// What the worker knows that neither the spec nor the runtime tells.
+pub struct Facts<'a> {
+    /// Why a container isn't running, by container name: the last failed start, or a back-off.
+    pub waiting: &'a HashMap<String, Reason>,
+    /// Readiness probe verdicts, by instance.
+    pub ready: &'a dyn Fn(&Container, &Instance) -> bool,
+    /// Startup probe verdicts, by instance.
+    pub started: &'a dyn Fn(&Container, &Instance) -> bool,
+    /// The pod failed as a whole (evicted, rejected, past its deadline).
+    pub failed: Option<&'a Reason>,
+    /// No container will run again: the worker has stopped them all.
+    pub terminated: bool,
+    pub node_ips: &'a [String],
+    /// When the kubelet first saw the pod.
+    pub start_time: Timestamp,
+    pub now: Timestamp,
+    pub runtime_name: &'a str,
+}
+
+/// Time from the runtime's ns; API times have whole seconds.
+pub fn time(ns: i64) -> Option<Time> {
+    (ns > 0).then(|| Timestamp::from_second(ns / 1_000_000_000).ok().map(Time)).flatten()
+}
+
+/// Computes the status to report. `old` is what was reported last (or what the API server had when the kubelet
+/// started); transition times and vanished instances' last states come from there.
+pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, facts: &Facts) -> PodStatus {
+    let init = spec::init_containers(pod);
+    let regular = &spec::spec(pod).containers;
+    let list = |containers: &[Container], old: Option<&Vec<ContainerStatus>>| -> Vec<ContainerStatus> {
+        containers.iter().map(|c| container_status(pod, c, old, observed, facts)).collect()
+    };
+    let init_statuses = list(init, old.init_container_statuses.as_ref());
+    let statuses = list(regular, old.container_statuses.as_ref());
+    let ephemeral = spec::ephemeral_containers(pod);
+    let ephemeral_statuses = list(&ephemeral, old.ephemeral_container_statuses.as_ref());
+
+    let phase = match facts.failed {
+        Some(_) => "Failed",
+        None => phase(pod, &init_statuses, &statuses, facts.terminated, old.phase.as_deref()),
+    };
+    let sandbox = observed.sandbox();
+    let pod_ips: Vec<String> = match sandbox {
+        _ if spec::host_network(pod) => facts.node_ips.to_vec(),
+        Some(sandbox) => sandbox.ips.clone(),
+        // A pod that ended keeps the address it had: Endpoints and people look at it.
+        None => old.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect(),
+    };
+    let some = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
+    PodStatus {
+        conditions: Some(conditions(pod, old, phase, &init_statuses, &statuses, sandbox.is_some(), facts.now)),
+        phase: Some(phase.to_owned()),
+        reason: facts.failed.map(|failed| failed.reason.clone()),
+        message: facts.failed.map(|failed| failed.message.clone()),
+        host_ip: facts.node_ips.first().cloned(),
+        host_ips: (!facts.node_ips.is_empty())
+            .then(|| facts.node_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
+        pod_ip: pod_ips.first().cloned(),
+        pod_ips: (!pod_ips.is_empty()).then(|| pod_ips.into_iter().map(|ip| PodIP { ip }).collect()),
+        start_time: old.start_time.clone().or_else(|| time(facts.start_time.as_nanosecond() as i64)),
+        init_container_statuses: some(init_statuses),
+        container_statuses: some(statuses),
+        ephemeral_container_statuses: some(ephemeral_statuses),
+        qos_class: Some(spec::qos_class(pod).as_str().to_owned()),
+        observed_generation: pod.metadata.generation,
+        ..Default::default()
+    }
+}
+
+/// The status of a pod the node refuses to run.
+pub fn rejected(pod: &Pod, reason: &Reason, start_time: Timestamp) -> PodStatus {
+    PodStatus {
+        phase: Some("Failed".into()),
+        reason: Some(reason.reason.clone()),
+        message: Some(format!("Pod was rejected: {}", reason.message)),
+        qos_class: Some(spec::qos_class(pod).as_str().to_owned()),
+        start_time: time(start_time.as_nanosecond() as i64),
+        observed_generation: pod.metadata.generation,
+        ..Default::default()
+    }
+}
+
+fn container_status(
+    pod: &Pod,
+    container: &Container,
+    old: Option<&Vec<ContainerStatus>>,
+    observed: &Observed,
+    facts: &Facts,
+) -> ContainerStatus {
+    let old = old.into_iter().flatten().find(|old| old.name == container.name);
+    let Some(instance) = observed.newest(&container.name) else {
+        return absent(pod, container, old, facts);
+    };
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        container_id: Some(format!("{}://{}", facts.runtime_name, instance.id)),
+        image: if instance.image.is_empty() {
+            container.image.clone().unwrap_or_default()
+        } else {
+            instance.image.clone()
+        },
+        image_id: instance.image_ref.clone(),
+        restart_count: i32::try_from(instance.restart_count).unwrap_or(i32::MAX),
+        started: Some(false),
+        user: instance.user.as_ref().map(user),
+        resources: container.resources.clone(),
+        allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
+        ..Default::default()
+    };
+    let previous = observed.previous(&container.name).filter(|p| p.state == State::Exited);
+    status.last_state = match previous {
+        Some(previous) => Some(ContainerState { terminated: Some(terminated(previous, facts)), ..Default::default() }),
+        None => old.and_then(|old| last_state_from(old, &status)),
+    };
+    match instance.state {
+        State::Running => {
+            status.started = Some((facts.started)(container, instance));
+            status.ready = status.started == Some(true) && (facts.ready)(container, instance);
+            let started_at = time(instance.started_at);
+            status.state =
+                Some(ContainerState { running: Some(ContainerStateRunning { started_at }), ..Default::default() });
+        }
+        State::Exited => {
+            let ended = ContainerState { terminated: Some(terminated(instance, facts)), ..Default::default() };
+            // A plain init container that succeeded is what "ready" means for it.
+            status.ready = spec::init_containers(pod).iter().any(|c| c.name == container.name && !spec::is_sidecar(c))
+                && instance.exit_code == 0;
+            match facts.waiting.get(&container.name).filter(|_| !facts.terminated && facts.failed.is_none()) {
+                Some(reason) => {
+                    status.state = Some(waiting(reason));
+                    status.last_state = Some(ended);
+                }
+                None => status.state = Some(ended),
+            }
+        }
+        State::Created | State::Unknown => {
+            let fallback = Reason::new("ContainerCreating", "");
+            status.state = Some(waiting(facts.waiting.get(&container.name).unwrap_or(&fallback)));
+        }
+    }
+    if status.last_state.is_none() {
+        status.last_state = Some(ContainerState::default());
+    }
+    status
+}
+
+/// A container the runtime has no instance of: not made yet, or lost.
+fn absent(pod: &Pod, container: &Container, old: Option<&ContainerStatus>, facts: &Facts) -> ContainerStatus {
+    let was = old.and_then(|old| old.state.as_ref());
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        restart_count: old.map_or(0, |old| old.restart_count),
+        last_state: Some(old.and_then(|old| old.last_state.clone()).unwrap_or_default()),
+        started: Some(false),
+        ..Default::default()
+    };
+    match was {
+        // It ended and its remains were collected: what was reported stays true.
+        Some(state) if state.terminated.is_some() => {
+            let old = old.cloned().unwrap_or_default();
+            return ContainerStatus { started: Some(false), ..old };
+        }
+        Some(state) if state.running.is_some() && facts.terminated => {
+            let lost = ContainerStateTerminated {
+                exit_code: 137,
+                reason: Some("ContainerStatusUnknown".into()),
+                message: Some("The container could not be located when the pod was terminated".into()),
+                ..Default::default()
+            };
+            status.container_id = old.and_then(|old| old.container_id.clone());
+            status.state = Some(ContainerState { terminated: Some(lost), ..Default::default() });
+            return status;
+        }
+        _ => {}
+    }
+    let default = if spec::init_containers(pod).is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    let fallback = Reason::new(default, "");
+    status.state = Some(waiting(facts.waiting.get(&container.name).unwrap_or(&fallback)));
+    status
+}
+
+fn last_state_from(old: &ContainerStatus, new: &ContainerStatus) -> Option<ContainerState> {
+    let ended = old.state.as_ref().filter(|state| state.terminated.is_some());
+    match ended {
+        Some(ended) if old.container_id != new.container_id => Some(ended.clone()),
+        _ => old.last_state.clone(),
+    }
+}
+
+fn waiting(reason: &Reason) -> ContainerState {
+    let message = (!reason.message.is_empty()).then(|| reason.message.clone());
+    let waiting = ContainerStateWaiting { reason: Some(reason.reason.clone()), message };
+    ContainerState { waiting: Some(waiting), ..Default::default() }
+}
+
+fn terminated(instance: &Instance, facts: &Facts) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        exit_code: instance.exit_code,
+        reason: (!instance.reason.is_empty()).then(|| instance.reason.clone()),
+        message: (!instance.message.is_empty()).then(|| instance.message.clone()),
+        started_at: time(instance.started_at),
+        finished_at: time(instance.finished_at),
+        container_id: Some(format!("{}://{}", facts.runtime_name, instance.id)),
+        signal: None,
+    }
+}
+
+fn user(user: &proto::cri::LinuxContainerUser) -> ContainerUser {
+    ContainerUser {
+        linux: Some(LinuxContainerUser {
+            uid: user.uid,
+            gid: user.gid,
+            supplemental_groups: (!user.supplemental_groups.is_empty()).then(|| user.supplemental_groups.clone()),
+        }),
+    }
+}
+
+fn is_terminated(status: &ContainerStatus) -> Option<i32> {
+    Some(status.state.as_ref()?.terminated.as_ref()?.exit_code)
+}
+
+fn is_running(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|state| state.running.is_some())
+}
+
+fn last_exit(status: &ContainerStatus) -> Option<i32> {
+    Some(status.last_state.as_ref()?.terminated.as_ref()?.exit_code)
+}
+
+/// The pod's phase. It never leaves Succeeded or Failed.
+fn phase(
+    pod: &Pod,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+    terminated: bool,
+    old: Option<&str>,
+) -> &'static str {
+    match old {
+        Some("Succeeded") => return "Succeeded",
+        Some("Failed") => return "Failed",
+        _ => {}
+    }
+    let (mut pending_init, mut failed_init) = (0, 0);
+    for (container, status) in spec::init_containers(pod).iter().zip(init) {
+        if spec::is_sidecar(container) {
+            // Only matters until it has started once.
+            pending_init += usize::from(
+                status.started != Some(true) && last_exit(status).is_none() && is_terminated(status).is_none(),
+            );
+            continue;
+        }
+        match (is_terminated(status), last_exit(status)) {
+            (Some(0), _) => {}
+            (Some(_), _) => failed_init += 1,
+            (None, Some(code)) if !is_running(status) && code != 0 => failed_init += 1,
+            (None, _) => pending_init += 1,
+        }
+    }
+    let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
+    for status in regular {
+        match (is_running(status), is_terminated(status), last_exit(status)) {
+            (true, ..) => running += 1,
+            (_, Some(code), _) => {
+                stopped += 1;
+                succeeded += usize::from(code == 0);
+            }
+            // Between two runs.
+            (_, None, Some(_)) => stopped += 1,
+            (_, None, None) => waiting += 1,
+        }
+    }
+    let policy = spec::restart_policy(pod);
+    if failed_init > 0 && policy == RestartPolicy::Never {
+        return "Failed";
+    }
+    if terminated && !spec::is_static(pod) && running == 0 {
+        return if stopped > 0 && stopped == succeeded && waiting == 0 { "Succeeded" } else { "Failed" };
+    }
+    let started_before = regular.iter().any(|s| is_running(s) || last_exit(s).is_some() || is_terminated(s).is_some());
+    if (pending_init > 0 || failed_init > 0) && !started_before {
+        return "Pending";
+    }
+    match (running, waiting, stopped) {
+        (_, 1.., _) => "Pending",
+        (1.., ..) => "Running",
+        (0, 0, 1..) => {
+            let restarts = spec::spec(pod).containers.iter().zip(regular).any(|(container, status)| {
+                is_terminated(status).is_none_or(|code| spec::should_restart(pod, container, code))
+            });
+            match () {
+                () if restarts => "Running",
+                () if stopped == succeeded => "Succeeded",
+                () => "Failed",
+            }
+        }
+        _ => "Pending",
+    }
+}
+
+/// The kubelet's own conditions. Others' (readiness gates, the scheduler's) are left as the API server has them.
+fn conditions(
+    pod: &Pod,
+    old: &PodStatus,
+    phase: &str,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+    has_sandbox: bool,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let sidecars_not_ready =
+        spec::init_containers(pod).iter().zip(init).filter(|(c, s)| spec::is_sidecar(c) && !s.ready);
+    let unready: Vec<&str> = sidecars_not_ready
+        .map(|(_, status)| status)
+        .chain(regular.iter().filter(|status| !status.ready))
+        .map(|status| status.name.as_str())
+        .collect();
+    let incomplete: Vec<&str> = spec::init_containers(pod)
+        .iter()
+        .zip(init)
+        .filter(|(c, s)| if spec::is_sidecar(c) { s.started != Some(true) } else { !s.ready })
+        .map(|(_, status)| status.name.as_str())
+        .collect();
+    let any_started = regular.iter().any(|s| is_running(s) || last_exit(s).is_some() || is_terminated(s).is_some());
+
+    let ended = match phase {
+        "Succeeded" => Some("PodCompleted"),
+        "Failed" => Some("PodFailed"),
+        _ => None,
+    };
+    let initialized = match ended {
+        Some("PodCompleted") => Ok(Some("PodCompleted")),
+        _ if incomplete.is_empty() || any_started => Ok(None),
+        _ => Err(Reason::new(
+            "ContainersNotInitialized",
+            format!("containers with incomplete status: [{}]", incomplete.join(" ")),
+        )),
+    };
+    let containers_ready = match ended {
+        Some(reason) => Err(Reason::new(reason, "")),
+        None if unready.is_empty() => Ok(None),
+        None => {
+            Err(Reason::new("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))))
+        }
+    };
+    let ready = containers_ready.clone().and_then(|ok| readiness_gates(pod, old).map(|()| ok));
+    let sandbox = if has_sandbox { Ok(None) } else { Err(Reason::default()) };
+
+    [
+        ("PodReadyToStartContainers", sandbox),
+        ("Initialized", initialized),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", Ok(None)),
+    ]
+    .into_iter()
+    .map(|(type_, verdict)| {
+        let (status, reason) = match verdict {
+            Ok(reason) => ("True", Reason::new(reason.unwrap_or_default(), "")),
+            Err(reason) => ("False", reason),
+        };
+        let before = old.conditions.iter().flatten().find(|c| c.type_ == type_ && c.status == status);
+        PodCondition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: (!reason.reason.is_empty()).then_some(reason.reason),
+            message: (!reason.message.is_empty()).then_some(reason.message),
+            last_transition_time: before
+                .and_then(|before| before.last_transition_time.clone())
+                .or_else(|| time(now.as_nanosecond() as i64)),
+            observed_generation: pod.metadata.generation,
+            last_probe_time: None,
+        }
+    })
+    .collect()
+}
+
+fn readiness_gates(pod: &Pod, old: &PodStatus) -> Result<(), Reason> {
+    let current: BTreeMap<&str, &str> = pod
+        .status
+        .iter()
+        .chain([old])
+        .flat_map(|status| status.conditions.iter().flatten())
+        .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
+        .collect();
+    let problems: Vec<String> = spec::spec(pod)
+        .readiness_gates
+        .iter()
+        .flatten()
+        .filter_map(|gate| match current.get(gate.condition_type.as_str()) {
+            Some(&"True") => None,
+            Some(_) => {
+                Some(format!("the status of pod readiness gate \"{}\" is not \"True\", but False", gate.condition_type))
+            }
+            None => Some(format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )),
+        })
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(Reason::new("ReadinessGatesNotReady", problems.join(", "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::runtime::Sandbox;
+    use super::*;
+
+    fn pod(policy: &str) -> Pod {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p"},
+            "spec": {"restartPolicy": policy, "containers": [{"name": "a"}, {"name": "b"}]},
+        }))
+        .expect("a pod")
+    }
+
+    fn instance(name: &str, state: State, exit_code: i32) -> Arc<Instance> {
+        Arc::new(Instance {
+            id: name.into(),
+            name: name.into(),
+            sandbox: "s".into(),
+            restart_count: 0,
+            hash: None,
+            state,
+            created_at: 1,
+            started_at: 1,
+            finished_at: 1,
+            exit_code,
+            reason: String::new(),
+            message: String::new(),
+            image: "i".into(),
+            image_ref: "sha".into(),
+            log_path: String::new(),
+            user: None,
+            grace_period: None,
+        })
+    }
+
+    fn status(pod: &Pod, containers: &[(&str, State, i32)], terminated: bool, waiting: &[&str]) -> PodStatus {
+        let observed = Observed {
+            sandboxes: vec![Sandbox {
+                id: "s".into(),
+                ready: true,
+                ips: vec!["10.0.0.1".into()],
+                ..Default::default()
+            }],
+            containers: containers.iter().map(|(n, s, e)| instance(n, *s, *e)).collect(),
+        };
+        let waiting = waiting.iter().map(|name| ((*name).to_owned(), Reason::new("CrashLoopBackOff", ""))).collect();
+        let facts = Facts {
+            waiting: &waiting,
+            ready: &|_, _| true,
+            started: &|_, _| true,
+            failed: None,
+            terminated,
+            node_ips: &["192.0.2.1".to_owned()],
+            start_time: Timestamp::UNIX_EPOCH,
+            now: Timestamp::now(),
+            runtime_name: "containerd",
+        };
+        generate(pod, &PodStatus::default(), &observed, &facts)
+    }
+
+    use State::{Exited, Running};
+
+    #[test]
+    fn the_phase_follows_the_containers_and_the_restart_policy() {
+        type Case = (&'static str, &'static [(&'static str, State, i32)], bool, &'static [&'static str], &'static str);
+        let cases: &[Case] = &[
+            ("Always", &[], false, &[], "Pending"),
+            ("Always", &[("a", Running, 0)], false, &[], "Pending"),
+            ("Always", &[("a", Running, 0), ("b", Running, 0)], false, &[], "Running"),
+            ("Always", &[("a", Exited, 1), ("b", Running, 0)], false, &["a"], "Running"),
+            ("Always", &[("a", Exited, 0), ("b", Exited, 0)], false, &[], "Running"),
+            ("Never", &[("a", Exited, 0), ("b", Exited, 0)], false, &[], "Succeeded"),
+            ("Never", &[("a", Exited, 0), ("b", Exited, 3)], false, &[], "Failed"),
+            ("OnFailure", &[("a", Exited, 0), ("b", Exited, 3)], false, &[], "Running"),
+            ("Always", &[("a", Exited, 0), ("b", Exited, 0)], true, &[], "Succeeded"),
+            ("Always", &[("a", Exited, 143), ("b", Exited, 0)], true, &[], "Failed"),
+        ];
+        for (policy, containers, terminated, waiting, phase) in cases {
+            let status = status(&pod(policy), containers, *terminated, waiting);
+            assert_eq!(status.phase.as_deref(), Some(*phase), "{policy} {containers:?} terminated={terminated}");
+        }
+    }
+
+    #[test]
+    fn a_running_pod_is_ready_and_an_incomplete_one_names_what_is_missing() {
+        let condition = |status: &PodStatus, type_: &str| {
+            let found = status.conditions.iter().flatten().find(|c| c.type_ == type_).cloned();
+            found.map(|c| (c.status, c.message.unwrap_or_default())).expect("the condition")
+        };
+        let running = status(&pod("Always"), &[("a", Running, 0), ("b", Running, 0)], false, &[]);
+        assert_eq!(condition(&running, "Ready").0, "True");
+        assert_eq!(running.pod_ip.as_deref(), Some("10.0.0.1"));
+        let partial = status(&pod("Always"), &[("a", Running, 0)], false, &[]);
+        let (ready, message) = condition(&partial, "ContainersReady");
+        assert_eq!((ready.as_str(), message.as_str()), ("False", "containers with unready status: [b]"));
+    }
+
+    #[test]
+    fn a_container_in_backoff_waits_and_shows_its_last_end() {
+        let status = status(&pod("Always"), &[("a", Exited, 7), ("b", Running, 0)], false, &["a"]);
+        let a = &status.container_statuses.expect("statuses")[0];
+        let state = a.state.clone().expect("a state");
+        assert_eq!(state.waiting.and_then(|w| w.reason).as_deref(), Some("CrashLoopBackOff"));
+        assert_eq!(last_exit(a), Some(7));
+    }
+}

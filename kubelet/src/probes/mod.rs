@@ -1,0 +1,304 @@
+//! Startup, liveness and readiness probes of one pod: a task per probe of a running container, its verdict here. What
+//! follows from a verdict (a restart, a status) is the pod worker's business, which is woken when one changes.
+
+pub mod handlers;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use component_base::metrics::{self, IntCounterVec};
+use component_base::runtime::AbortOnDrop;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::kubelet::Kubelet;
+use crate::pod::actions::{Kill, Verdicts};
+use crate::pod::runtime::{Instance, Observed, State};
+use crate::pod::spec;
+use handlers::Outcome;
+
+static PROBES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    metrics::int_counter_vec(
+        "prober_probe_total",
+        "Cumulative number of a liveness, readiness or startup probe for a container by result.",
+        &["probe_type", "result", "container", "pod", "namespace", "pod_uid"],
+    )
+});
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Startup,
+    Liveness,
+    Readiness,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Startup, Self::Liveness, Self::Readiness];
+
+    fn of(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Self::Startup => container.startup_probe.as_ref(),
+            Self::Liveness => container.liveness_probe.as_ref(),
+            Self::Readiness => container.readiness_probe.as_ref(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Liveness => "Liveness",
+            Self::Readiness => "Readiness",
+        }
+    }
+}
+
+/// Verdicts by container instance; absent until a probe has decided.
+type Results = Arc<Mutex<HashMap<(String, Kind), bool>>>;
+
+/// The probes of one pod.
+pub struct Probes {
+    results: Results,
+    tasks: HashMap<(String, Kind), AbortOnDrop>,
+    wake: Arc<Notify>,
+    /// Containers that have a startup probe, and their postStart failures, by instance.
+    failed_hooks: HashMap<String, String>,
+    /// The pod ends: a failing liveness probe is no news any more.
+    ending: bool,
+}
+
+impl Probes {
+    /// `wake` is notified when a verdict changes.
+    pub fn new(wake: Arc<Notify>) -> Self {
+        Self { results: Results::default(), tasks: HashMap::new(), wake, failed_hooks: HashMap::new(), ending: false }
+    }
+
+    /// Remembers that a container's postStart hook failed.
+    pub fn hook_failed(&mut self, id: &str, message: String) {
+        self.failed_hooks.insert(id.to_owned(), message);
+    }
+
+    /// Stops startup and liveness probes for good; readiness goes on, endpoints depend on it.
+    pub fn ending(&mut self) {
+        self.ending = true;
+        self.tasks.retain(|(_, kind), _| *kind == Kind::Readiness);
+    }
+
+    /// Starts the probes of containers that run and stops those of containers that don't.
+    pub fn sync(&mut self, kubelet: &Arc<Kubelet>, pod: &Arc<Pod>, observed: &Observed) {
+        let sidecars = spec::init_containers(pod).iter().filter(|container| spec::is_sidecar(container));
+        let mut wanted = Vec::new();
+        for container in spec::spec(pod).containers.iter().chain(sidecars) {
+            let Some(instance) = observed.newest(&container.name).filter(|i| i.state == State::Running) else {
+                continue;
+            };
+            for kind in Kind::ALL {
+                let due = match kind {
+                    Kind::Startup => !self.started(instance, container) && !self.ending,
+                    Kind::Liveness => self.started(instance, container) && !self.ending,
+                    Kind::Readiness => self.started(instance, container),
+                };
+                if due && kind.of(container).is_some() {
+                    wanted.push(((instance.id.clone(), kind), container, instance.clone()));
+                }
+            }
+        }
+        self.tasks.retain(|key, _| wanted.iter().any(|(wanted, ..)| wanted == key));
+        let alive: Vec<&str> = observed.containers.iter().map(|instance| instance.id.as_str()).collect();
+        self.results.lock().retain(|(id, _), _| alive.contains(&id.as_str()));
+        self.failed_hooks.retain(|id, _| alive.contains(&id.as_str()));
+        for (key, container, instance) in wanted {
+            if self.tasks.contains_key(&key) {
+                continue;
+            }
+            self.adopt(kubelet, pod, container, &instance, key.1);
+            let ips = observed.sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
+            let task = Task {
+                kubelet: kubelet.clone(),
+                pod: pod.clone(),
+                container: container.clone(),
+                instance,
+                kind: key.1,
+                host: if spec::host_network(pod) { kubelet.node_ips() } else { ips }
+                    .into_iter()
+                    .next()
+                    .unwrap_or_default(),
+                results: self.results.clone(),
+                wake: self.wake.clone(),
+            };
+            self.tasks.insert(key, AbortOnDrop(tokio::spawn(task.run())));
+        }
+    }
+
+    /// After a restart of the kubelet a container keeps the verdict that the API server knows, until its probes say
+    /// otherwise: an upgrade of the kubelet must not take every pod of the node out of its Services.
+    fn adopt(&self, kubelet: &Kubelet, pod: &Pod, container: &Container, instance: &Instance, kind: Kind) {
+        if instance.started_at >= kubelet.started_at.as_nanosecond() as i64 {
+            return;
+        }
+        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        let known = statuses.into_iter().find(|status| status.name == container.name);
+        let same = known.filter(|status| status.container_id.as_deref().is_some_and(|id| id.ends_with(&instance.id)));
+        let verdict = match kind {
+            Kind::Readiness => same.is_some_and(|status| status.ready),
+            Kind::Startup => same.is_some_and(|status| status.started == Some(true)),
+            Kind::Liveness => return,
+        };
+        if verdict {
+            self.results.lock().entry((instance.id.clone(), kind)).or_insert(true);
+        }
+    }
+
+    fn verdict(&self, instance: &Instance, kind: Kind) -> Option<bool> {
+        self.results.lock().get(&(instance.id.clone(), kind)).copied()
+    }
+
+    /// The container is past its startup probe, if it has one.
+    pub fn started(&self, instance: &Instance, container: &Container) -> bool {
+        container.startup_probe.is_none() || self.verdict(instance, Kind::Startup) == Some(true)
+    }
+
+    /// The container may serve.
+    pub fn ready(&self, instance: &Instance, container: &Container) -> bool {
+        container.readiness_probe.is_none() || self.verdict(instance, Kind::Readiness) == Some(true)
+    }
+
+    /// A view for the decisions on `pod`.
+    pub fn verdicts<'a>(&'a self, pod: &'a Pod) -> impl Verdicts + 'a {
+        View { probes: self, pod }
+    }
+}
+
+struct View<'a> {
+    probes: &'a Probes,
+    pod: &'a Pod,
+}
+
+impl View<'_> {
+    fn container(&self, instance: &Instance) -> Option<&Container> {
+        let all = spec::spec(self.pod).containers.iter().chain(spec::init_containers(self.pod));
+        all.into_iter().find(|container| container.name == instance.name)
+    }
+}
+
+impl Verdicts for View<'_> {
+    fn started(&self, instance: &Instance) -> bool {
+        self.container(instance).is_none_or(|container| self.probes.started(instance, container))
+    }
+
+    fn condemned(&self, instance: &Instance) -> Option<Kill> {
+        if let Some(message) = self.probes.failed_hooks.get(&instance.id) {
+            return Some(Kill::PostStart(message.clone()));
+        }
+        match (self.probes.verdict(instance, Kind::Startup), self.probes.verdict(instance, Kind::Liveness)) {
+            (Some(false), _) => Some(Kill::StartupProbe),
+            (_, Some(false)) => Some(Kill::LivenessProbe),
+            _ => None,
+        }
+    }
+}
+
+struct Task {
+    kubelet: Arc<Kubelet>,
+    pod: Arc<Pod>,
+    container: Container,
+    instance: Arc<Instance>,
+    kind: Kind,
+    host: String,
+    results: Results,
+    wake: Arc<Notify>,
+}
+
+impl Task {
+    /// Probes until the verdict is final: started, or to be killed.
+    async fn run(self) {
+        let Some(probe) = self.kind.of(&self.container) else { return };
+        let seconds = |value: Option<i32>, default: u32| {
+            Duration::from_secs(
+                value.and_then(|value| u32::try_from(value).ok()).filter(|s| *s > 0).unwrap_or(default).into(),
+            )
+        };
+        let initial = Duration::from_secs(probe.initial_delay_seconds.unwrap_or(0).max(0).unsigned_abs().into());
+        let age =
+            (Timestamp::now().as_nanosecond() as i64).saturating_sub(self.instance.started_at).max(0).unsigned_abs();
+        tokio::time::sleep(initial.saturating_sub(Duration::from_nanos(age))).await;
+
+        let mut ticks = tokio::time::interval(seconds(probe.period_seconds, 10));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut successes, mut failures) = (0, 0);
+        loop {
+            ticks.tick().await;
+            let context = handlers::Context {
+                kubelet: &self.kubelet,
+                container: &self.container,
+                container_id: &self.instance.id,
+                host: &self.host,
+            };
+            let outcome = handlers::probe(&context, probe, seconds(probe.timeout_seconds, 1)).await;
+            self.count(&outcome);
+            match outcome {
+                Outcome::Success => {
+                    (successes, failures) = (successes + 1, 0);
+                    if successes >= probe.success_threshold.unwrap_or(1).max(1) {
+                        self.decide(true);
+                        if self.kind == Kind::Startup {
+                            return;
+                        }
+                    }
+                }
+                Outcome::Failure(message) => {
+                    (successes, failures) = (0, failures + 1);
+                    let message = format!("{} probe failed: {message}", self.kind.name());
+                    self.kubelet.event(&self.pod, Some(&self.container.name), "Warning", "Unhealthy", &message);
+                    if failures >= probe.failure_threshold.unwrap_or(3).max(1) {
+                        self.decide(false);
+                        if self.kind != Kind::Readiness {
+                            return;
+                        }
+                    }
+                }
+                // The probe itself could not be made; that says nothing about the container.
+                Outcome::Unknown(message) => {
+                    let message =
+                        format!("{} probe errored and resulted in unknown state: {message}", self.kind.name());
+                    self.kubelet.event(&self.pod, Some(&self.container.name), "Warning", "Unhealthy", &message);
+                }
+            }
+        }
+    }
+
+    fn decide(&self, verdict: bool) {
+        let before = self.results.lock().insert((self.instance.id.clone(), self.kind), verdict);
+        if before != Some(verdict) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        let result = match outcome {
+            Outcome::Success => "successful",
+            Outcome::Failure(_) => "failed",
+            Outcome::Unknown(_) => "unknown",
+        };
+        let pod = &*self.pod;
+        let labels =
+            [self.kind.name(), result, &self.container.name, spec::name(pod), spec::namespace(pod), spec::uid(pod)];
+        PROBES.with_label_values(&labels).inc();
+    }
+}
+
+/// Drops the counters of a pod that is gone, so that the metric stays as large as the node.
+pub fn forget(pod: &Pod) {
+    let all = spec::spec(pod).containers.iter().chain(spec::init_containers(pod));
+    for container in all {
+        for kind in Kind::ALL {
+            for result in ["successful", "failed", "unknown"] {
+                let labels =
+                    [kind.name(), result, &container.name, spec::name(pod), spec::namespace(pod), spec::uid(pod)];
+                let _ = PROBES.remove_label_values(&labels);
+            }
+        }
+    }
+}

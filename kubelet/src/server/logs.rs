@@ -1,0 +1,184 @@
+//! `/containerLogs` and `/logs`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use component_base::serving::{self, Body};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{Query, failure, segments};
+use crate::kubelet::Kubelet;
+use crate::logs::read::{Options, Reader};
+use crate::pod::runtime::{self, Instance, Observed, State};
+use crate::pod::spec;
+
+/// `GET /containerLogs/{namespace}/{pod}/{container}`.
+pub async fn container(kubelet: Arc<Kubelet>, request: Request<Incoming>) -> Response<Body> {
+    let query = Query::of(&request);
+    let options = match options(&query) {
+        Ok(options) => options,
+        Err(message) => return failure(StatusCode::UNPROCESSABLE_ENTITY, message),
+    };
+    let [namespace, name, container] = segments(&request, "/containerLogs/").try_into().unwrap_or_default();
+    let Some(pod) = kubelet.pods.by_name(&namespace, &name) else {
+        return failure(StatusCode::NOT_FOUND, format!("pod \"{name}\" not found\n"));
+    };
+    let known = spec::spec(&pod).containers.iter().chain(spec::init_containers(&pod)).any(|c| c.name == container)
+        || spec::ephemeral_containers(&pod).iter().any(|c| c.name == container);
+    if !known {
+        return failure(StatusCode::NOT_FOUND, format!("container \"{container}\" not found in pod \"{name}\"\n"));
+    }
+    let observed = match runtime::observe(&kubelet.cri, spec::uid(&pod), &Observed::default()).await {
+        Ok(observed) => observed,
+        Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    };
+    let instance = match pick(&kubelet, &pod, &container, &observed, query.flag("previous")) {
+        Ok(instance) => instance,
+        Err(message) => return failure(StatusCode::BAD_REQUEST, message),
+    };
+    let reader = match Reader::open(kubelet, instance, options).await {
+        Ok(reader) => reader,
+        Err(error) => {
+            return failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("failed to open the log of container \"{container}\": {error}"),
+            );
+        }
+    };
+    let pieces = futures::stream::unfold(Some(reader), |reader| async {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(reader))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    let mut response = Response::new(serving::stream(pieces));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+/// The instance whose log is meant.
+fn pick(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    container: &str,
+    observed: &Observed,
+    previous: bool,
+) -> Result<Arc<Instance>, String> {
+    let newest = observed.newest(container);
+    if previous {
+        // While a crashed container waits for its restart, its last run is the previous one already.
+        let waiting = kubelet.statuses.get(spec::uid(pod)).is_some_and(|status| {
+            let all = status.container_statuses.into_iter().flatten();
+            let own = all.chain(status.init_container_statuses.into_iter().flatten()).find(|s| s.name == container);
+            own.is_some_and(|own| own.state.is_some_and(|state| state.waiting.is_some()))
+        });
+        let last = newest.filter(|newest| waiting && newest.state == State::Exited);
+        return last.or_else(|| observed.previous(container)).cloned().ok_or_else(|| {
+            format!("previous terminated container \"{container}\" in pod \"{}\" not found", spec::name(pod))
+        });
+    }
+    newest.filter(|newest| newest.state != State::Created).cloned().ok_or_else(|| {
+        let status = kubelet.statuses.get(spec::uid(pod)).unwrap_or_default();
+        let all = status.container_statuses.into_iter().chain(status.init_container_statuses).flatten();
+        let reason = all.into_iter().find(|s| s.name == container).and_then(|s| s.state?.waiting?.reason);
+        let reason = reason.unwrap_or_else(|| "ContainerCreating".into());
+        format!("container \"{container}\" in pod \"{}\" is waiting to start: {reason}", spec::name(pod))
+    })
+}
+
+fn options(query: &Query) -> Result<Options, String> {
+    let number = |key: &str| -> Result<Option<usize>, String> {
+        let parse = |text: &str| text.parse().map_err(|_| format!("{key}: {text:?} must be a whole number, 0 or more"));
+        query.get(key).filter(|text| !text.is_empty()).map(parse).transpose()
+    };
+    let since = match (query.get("sinceTime").filter(|text| !text.is_empty()), number("sinceSeconds")?) {
+        (Some(_), Some(_)) => return Err("at most one of sinceTime or sinceSeconds may be specified".into()),
+        (Some(time), None) => Some(time.parse().map_err(|_| format!("sinceTime: {time:?} is no RFC 3339 time"))?),
+        (None, Some(seconds)) => {
+            Timestamp::now().checked_sub(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))).ok()
+        }
+        (None, None) => None,
+    };
+    Ok(Options {
+        follow: query.flag("follow"),
+        timestamps: query.flag("timestamps"),
+        tail: number("tailLines")?,
+        since,
+        limit_bytes: number("limitBytes")?,
+        stream: match query.get("stream") {
+            None | Some("" | "All") => None,
+            Some("Stdout") => Some("stdout"),
+            Some("Stderr") => Some("stderr"),
+            Some(other) => return Err(format!("stream: {other:?} must be All, Stdout or Stderr")),
+        },
+    })
+}
+
+/// `GET /logs/{path}`: files below /var/log, and lists of its directories.
+pub async fn node(_: Arc<Kubelet>, request: Request<Incoming>) -> Response<Body> {
+    let root = Path::new("/var/log");
+    let path = root.join(segments(&request, "/logs/").join("/"));
+    // Links may lead anywhere; only what is really below the root is shown.
+    let real = match tokio::fs::canonicalize(&path).await {
+        Ok(real) if real.starts_with(root) => real,
+        _ => return failure(StatusCode::NOT_FOUND, "404 page not found\n"),
+    };
+    if real.is_dir() {
+        let mut names = Vec::new();
+        if let Ok(mut entries) = tokio::fs::read_dir(&real).await {
+            while let Ok(Some(entry)) = entries.next_entry().await {
+                let slash = if entry.path().is_dir() { "/" } else { "" };
+                names.push(format!("{}{slash}", entry.file_name().to_string_lossy()));
+            }
+        }
+        names.sort();
+        let escape = |name: &str| name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+        let lines: Vec<String> =
+            names.iter().map(|name| escape(name)).map(|n| format!("<a href=\"{n}\">{n}</a>\n")).collect();
+        let mut response = Response::new(serving::full(format!("<pre>\n{}</pre>\n", lines.concat())));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        return response;
+    }
+    match tokio::fs::File::open(&real).await {
+        Ok(file) => {
+            let pieces = futures::stream::try_unfold(file, |mut file| async {
+                let mut piece = bytes::BytesMut::with_capacity(64 << 10);
+                let read = tokio::io::AsyncReadExt::read_buf(&mut file, &mut piece).await?;
+                Ok::<_, std::io::Error>((read > 0).then(|| (piece.freeze(), file)))
+            });
+            let mut response = Response::new(serving::stream(pieces));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response
+        }
+        Err(_) => failure(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_come_from_the_query() {
+        let parse = |query: &str| options(&Query::of(&Request::get(format!("/?{query}")).body(()).expect("a request")));
+        let all = parse("follow=true&tailLines=5&timestamps=1&limitBytes=10&stream=Stderr").expect("options");
+        assert_eq!(
+            (all.follow, all.tail, all.timestamps, all.limit_bytes, all.stream),
+            (true, Some(5), true, Some(10), Some("stderr"))
+        );
+        for bad in [
+            "tailLines=-1",
+            "tailLines=x",
+            "sinceTime=yesterday",
+            "stream=both",
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

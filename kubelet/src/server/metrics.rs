@@ -1,0 +1,242 @@
+//! Metrics: the process's own, and what pods and node use, under upstream's names.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use component_base::metrics as registry;
+use component_base::serving::{self, Body};
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::kubelet::Kubelet;
+use crate::pod::spec;
+use crate::stats::{self, ContainerUsage};
+
+type Handler = fn(Arc<Kubelet>, Request<Incoming>) -> BoxFuture<'static, Response<Body>>;
+
+/// Paths and who answers them.
+pub const ROUTES: [(&str, Handler); 5] = [
+    ("/metrics", |kubelet, _| Box::pin(own(kubelet))),
+    ("/metrics/resource", |kubelet, _| Box::pin(resource(kubelet))),
+    ("/metrics/cadvisor", |kubelet, _| Box::pin(cadvisor(kubelet))),
+    ("/stats/summary", |kubelet, _| Box::pin(summary(kubelet))),
+    ("/stats/summary/", |kubelet, _| Box::pin(summary(kubelet))),
+];
+
+fn text(text: String) -> Response<Body> {
+    let mut response = serving::text(StatusCode::OK, text);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(registry::CONTENT_TYPE));
+    response
+}
+
+async fn summary(kubelet: Arc<Kubelet>) -> Response<Body> {
+    serving::json(StatusCode::OK, &stats::summary(&kubelet).await)
+}
+
+/// Text in Prometheus' format.
+#[derive(Default)]
+struct Exposition(String);
+
+impl Exposition {
+    /// One family; `samples` are labels (formatted) and values.
+    fn family(&mut self, name: &str, kind: &str, help: &str, samples: impl IntoIterator<Item = (String, f64)>) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return;
+        }
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in samples {
+            let _ = if labels.is_empty() {
+                writeln!(self.0, "{name} {value}")
+            } else {
+                writeln!(self.0, "{name}{{{labels}}} {value}")
+            };
+        }
+    }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> String {
+    let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    pairs.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect::<Vec<_>>().join(",")
+}
+
+/// `/metrics`: the process, and counts of what it runs.
+async fn own(kubelet: Arc<Kubelet>) -> Response<Body> {
+    let mut out = Exposition(registry::render());
+    let statuses: Vec<_> = kubelet.pods.list().iter().filter_map(|pod| kubelet.statuses.get(spec::uid(pod))).collect();
+    let running = statuses.iter().filter(|status| status.phase.as_deref() == Some("Running")).count();
+    out.family(
+        "kubelet_running_pods",
+        "gauge",
+        "[ALPHA] Number of pods that have a running pod sandbox",
+        [(String::new(), running as f64)],
+    );
+    let containers = statuses.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let (mut up, mut created, mut exited) = (0, 0, 0);
+    for state in containers.filter_map(|container| container.state.as_ref()) {
+        match (&state.running, &state.terminated) {
+            (Some(_), _) => up += 1,
+            (_, Some(_)) => exited += 1,
+            _ => created += 1,
+        }
+    }
+    let sample = |state: &str, count: i32| (labels(&[("container_state", state)]), f64::from(count));
+    out.family(
+        "kubelet_running_containers",
+        "gauge",
+        "[ALPHA] Number of containers currently running",
+        [sample("created", created), sample("exited", exited), sample("running", up)],
+    );
+    out.family(
+        "kubelet_node_name",
+        "gauge",
+        "[ALPHA] The node's name. The count is always 1.",
+        [(labels(&[("node", &kubelet.node_name)]), 1.0)],
+    );
+    text(out.0)
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// `/metrics/resource`: what metrics-server reads.
+async fn resource(kubelet: Arc<Kubelet>) -> Response<Body> {
+    let containers = stats::containers(&kubelet).await;
+    let mut out = Exposition::default();
+    let of = |c: &ContainerUsage| labels(&[("container", &c.container), ("namespace", &c.namespace), ("pod", &c.pod)]);
+    out.family(
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+        containers.iter().map(|c| (of(c), seconds(c.cpu_ns))),
+    );
+    out.family(
+        "container_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the container in bytes",
+        containers.iter().map(|c| (of(c), c.working_set as f64)),
+    );
+    let mut starts = Vec::new();
+    for container in &containers {
+        let status = kubelet.statuses.get(&container.uid).unwrap_or_default();
+        let own = status.container_statuses.into_iter().flatten().find(|s| s.name == container.container);
+        let started = own.and_then(|own| own.state?.running?.started_at);
+        starts.extend(started.map(|time| (of(container), time.0.as_second() as f64)));
+    }
+    out.family(
+        "container_start_time_seconds",
+        "gauge",
+        "[STABLE] Start time of the container since unix epoch in seconds",
+        starts,
+    );
+    let node = kubelet.cgroups.root_usage();
+    out.family(
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+        [(String::new(), seconds(node.cpu_ns))],
+    );
+    out.family(
+        "node_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the node in bytes",
+        [(String::new(), node.working_set as f64)],
+    );
+    let pods: Vec<_> = kubelet
+        .pods
+        .list()
+        .into_iter()
+        .filter(|pod| containers.iter().any(|container| container.uid == spec::uid(pod)))
+        .map(|pod| {
+            let usage = kubelet.cgroups.pod_usage(&pod);
+            (labels(&[("namespace", spec::namespace(&pod)), ("pod", spec::name(&pod))]), usage)
+        })
+        .collect();
+    out.family(
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+        pods.iter().map(|(labels, usage)| (labels.clone(), seconds(usage.cpu_ns))),
+    );
+    out.family(
+        "pod_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the pod in bytes",
+        pods.iter().map(|(labels, usage)| (labels.clone(), usage.working_set as f64)),
+    );
+    out.family(
+        "resource_scrape_error",
+        "gauge",
+        "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+        [(String::new(), 0.0)],
+    );
+    text(out.0)
+}
+
+/// `/metrics/cadvisor`: the best known of cAdvisor's families.
+async fn cadvisor(kubelet: Arc<Kubelet>) -> Response<Body> {
+    let containers = stats::containers(&kubelet).await;
+    let mut out = Exposition::default();
+    let of = |c: &ContainerUsage| {
+        let pairs = [
+            ("container", &c.container),
+            ("id", &c.id),
+            ("image", &c.image),
+            ("name", &c.id),
+            ("namespace", &c.namespace),
+            ("pod", &c.pod),
+        ];
+        labels(&pairs.map(|(key, value)| (key, value.as_str())))
+    };
+    type Value = fn(&ContainerUsage) -> f64;
+    let families: [(&str, &str, &str, Value); 5] = [
+        ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", |c| {
+            seconds(c.cpu_ns)
+        }),
+        (
+            "container_memory_usage_bytes",
+            "gauge",
+            "Current memory usage in bytes, including all memory regardless of when it was accessed",
+            |c| c.usage as f64,
+        ),
+        ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |c| c.working_set as f64),
+        ("container_memory_rss", "gauge", "Size of RSS in bytes.", |c| c.rss as f64),
+        (
+            "container_fs_usage_bytes",
+            "gauge",
+            "Number of bytes that are consumed by the container on this filesystem.",
+            |c| c.disk as f64,
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help, containers.iter().map(|container| (of(container), value(container))));
+    }
+    out.family(
+        "machine_cpu_cores",
+        "gauge",
+        "Number of logical CPU cores.",
+        [(String::new(), kubelet.machine.cpus as f64)],
+    );
+    out.family(
+        "machine_memory_bytes",
+        "gauge",
+        "Amount of memory installed on the machine.",
+        [(String::new(), kubelet.machine.memory_bytes as f64)],
+    );
+    text(out.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_without_samples_are_left_out_and_labels_are_escaped() {
+        let mut out = Exposition::default();
+        out.family("none", "gauge", "Nothing.", []);
+        out.family("one", "gauge", "One.", [(labels(&[("a", "x\"y")]), 1.5)]);
+        assert_eq!(out.0, "# HELP one One.\n# TYPE one gauge\none{a=\"x\\\"y\"} 1.5\n");
+    }
+}

@@ -1,0 +1,192 @@
+//! The kubelet's HTTPS API on port 10250, and /healthz on 10248. Every request is authenticated (client certificate,
+//! token) and authorized (SubjectAccessReview on nodes/<subresource>) before it is routed.
+//!
+//! What handlers show comes from the kubelet's own state; the streams of exec, attach and port-forward are tunnelled to
+//! the runtime without a look inside (`streaming`).
+
+mod auth;
+mod logs;
+mod metrics;
+mod pods;
+mod streaming;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use component_base::serving::{self, Body, Check, Checks, Router};
+use component_base::tls::{self, CertifiedFiles, ServerTls};
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use crate::kubelet::Kubelet;
+use crate::options::Args;
+
+/// Opens the ports, and returns what serves them until shutdown.
+pub async fn serve(
+    kubelet: Arc<Kubelet>,
+    args: &Args,
+    shutdown: CancellationToken,
+) -> anyhow::Result<BoxFuture<'static, ()>> {
+    let config = &kubelet.config;
+    let mut servers: Vec<BoxFuture<'static, ()>> = Vec::new();
+    if config.healthz_port > 0 {
+        let address = address(&config.healthz_bind_address, config.healthz_port)?;
+        let listener = serving::bind(address).await?;
+        let handler = Router::new().with_health(checks(&kubelet)).into_handler();
+        servers.push(Box::pin(serving::serve_http(listener, handler, shutdown.clone())));
+    }
+    if config.enable_server {
+        let listener = serving::bind(address(&config.address, config.port)?).await?;
+        let (tls, hints) = (certificate(&kubelet, args)?, auth::client_ca(&kubelet)?);
+        let mut server_tls = ServerTls::new(tls);
+        if let Some(ca) = &hints {
+            server_tls.client_ca_hints = ca.hints();
+        }
+        let handler = auth::layer(&kubelet, hints, router(&kubelet).into_handler());
+        let tls = tls::server_config(server_tls)?;
+        servers.push(Box::pin(serving::serve_https(listener, tls, handler, shutdown.clone())));
+    }
+    if config.read_only_port > 0 {
+        let listener = serving::bind(address(&config.address, config.read_only_port)?).await?;
+        let handler = read_only(&kubelet).into_handler();
+        servers.push(Box::pin(serving::serve_http(listener, handler, shutdown.clone())));
+    }
+    Ok(Box::pin(async move {
+        futures::future::join_all(servers).await;
+    }))
+}
+
+fn address(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    let ip = host.parse().with_context(|| format!("{host:?} is not an IP address to serve on"))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// The serving certificate: as configured, or a self-signed one that is kept for the next start.
+fn certificate(kubelet: &Kubelet, args: &Args) -> anyhow::Result<Arc<dyn rustls::server::ResolvesServerCert>> {
+    let config = &kubelet.config;
+    let files = if config.tls_cert_file.is_empty() {
+        let files = CertifiedFiles { cert: args.cert_dir.join("kubelet.crt"), key: args.cert_dir.join("kubelet.key") };
+        if !files.cert.exists() || !files.key.exists() {
+            let mut names = vec![kubelet.node_name.clone(), "localhost".to_owned()];
+            names.extend(kubelet.node_ips());
+            let (cert, key) = tls::self_signed_pem(&names)?;
+            std::fs::create_dir_all(&args.cert_dir).with_context(|| format!("making {}", args.cert_dir.display()))?;
+            write_private(&files.key, &key)?;
+            std::fs::write(&files.cert, cert).with_context(|| format!("writing {}", files.cert.display()))?;
+        }
+        files
+    } else {
+        CertifiedFiles { cert: PathBuf::from(&config.tls_cert_file), key: PathBuf::from(&config.tls_private_key_file) }
+    };
+    Ok(tls::from_files(files)?)
+}
+
+fn write_private(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let mut file = file.with_context(|| format!("writing {}", path.display()))?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+}
+
+fn checks(kubelet: &Arc<Kubelet>) -> Checks {
+    let pleg = {
+        let kubelet = kubelet.clone();
+        move || kubelet.pleg.check(std::time::Instant::now(), kubelet.started)
+    };
+    Checks::default().with(Check::new("ping", || Ok(()))).with(Check::new("syncloop", pleg))
+}
+
+/// Adds a route whose handler gets the kubelet.
+fn on<F, Fut>(router: Router, kubelet: &Arc<Kubelet>, path: &str, handler: F) -> Router
+where
+    F: Fn(Arc<Kubelet>, Request<Incoming>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
+    let kubelet = kubelet.clone();
+    router.on(path, move |request| handler(kubelet.clone(), request))
+}
+
+/// What anyone may know who can reach the read-only port.
+fn read_only(kubelet: &Arc<Kubelet>) -> Router {
+    let mut router = Router::new().with_health(checks(kubelet));
+    for (path, handler) in metrics::ROUTES {
+        router = on(router, kubelet, path, handler);
+    }
+    for path in ["/pods", "/pods/"] {
+        router = on(router, kubelet, path, pods::list);
+    }
+    router
+}
+
+fn router(kubelet: &Arc<Kubelet>) -> Router {
+    let config = serde_json::to_value(&kubelet.config).unwrap_or_default();
+    let mut router = read_only(kubelet).with_configz("kubeletconfig", config);
+    for path in ["/runningpods", "/runningpods/"] {
+        router = on(router, kubelet, path, pods::running);
+    }
+    if kubelet.config.enable_debugging_handlers {
+        router = on(router, kubelet, "/containerLogs/", logs::container);
+        router = on(router, kubelet, "/exec/", streaming::exec);
+        router = on(router, kubelet, "/attach/", streaming::attach);
+        router = on(router, kubelet, "/portForward/", streaming::port_forward);
+        router = on(router, kubelet, "/run/", streaming::run);
+        if kubelet.config.enable_system_log_handler {
+            router = on(router, kubelet, "/logs/", logs::node);
+        }
+    }
+    router
+}
+
+/// The parameters of a query; of one given twice, all values in order.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of<B>(request: &Request<B>) -> Self {
+        let query = request.uri().query().unwrap_or_default();
+        Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(have, _)| have == key).map(|(_, value)| value.as_str())
+    }
+
+    fn all(&self, key: &str) -> Vec<String> {
+        self.0.iter().filter(|(have, _)| have == key).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// "1" and "true" are true, as Go's ParseBool has it.
+    fn flag(&self, key: &str) -> bool {
+        matches!(self.get(key), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    }
+}
+
+/// Segments of a path below `prefix`, decoded.
+fn segments<B>(request: &Request<B>, prefix: &str) -> Vec<String> {
+    let rest = request.uri().path().strip_prefix(prefix).unwrap_or_default();
+    let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+    rest.split('/').filter(|part| !part.is_empty()).map(decode).collect()
+}
+
+/// A plain text failure, as upstream's kubelet answers.
+fn failure(status: StatusCode, message: impl Into<String>) -> Response<Body> {
+    serving::text(status, message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_and_paths_are_decoded() {
+        let request =
+            Request::get("/exec/ns/a%2Fb/c?command=ls&command=-l%20x&tty=1&input=0").body(()).expect("a request");
+        let query = Query::of(&request);
+        assert_eq!(query.all("command"), ["ls", "-l x"]);
+        assert_eq!((query.flag("tty"), query.flag("input"), query.flag("error")), (true, false, false));
+        assert_eq!(segments(&request, "/exec/"), ["ns", "a/b", "c"]);
+    }
+}
