@@ -22,7 +22,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -30,11 +30,11 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder, ConfigExt},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use parking_lot::Mutex;
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use crate::{
@@ -81,6 +81,53 @@ pub async fn connect(flags: &ClientFlags, user_agent: &str) -> Result<Client, Er
     from_config(config, identity, user_agent, flags.qps, flags.burst)
 }
 
+/// A connection without any identity of its own, for clients that each bring a token; see [`Anonymous::client`].
+pub async fn connect_anonymously(flags: &ClientFlags) -> Result<Anonymous, Error> {
+    let (mut config, _) = load(flags).await?;
+    config.auth_info = AuthInfo::default();
+    let http = transport(&config, None)?;
+    Ok(Anonymous { config, http })
+}
+
+/// One connection that several identities share.
+pub struct Anonymous {
+    config: Config,
+    http: HttpClient<Connector, Body>,
+}
+
+impl Anonymous {
+    /// A client that acts as whoever `token` belongs to. Its requests wait until the slot has a token.
+    pub fn client(&self, user_agent: &str, token: TokenSlot, qps: f32, burst: u32) -> Result<Client, Error> {
+        assemble(&self.config, self.http.clone(), user_agent, Some(token), qps, burst)
+    }
+}
+
+/// A bearer token that somebody keeps fresh; clones share it.
+#[derive(Clone, Debug)]
+pub struct TokenSlot(watch::Sender<Option<HeaderValue>>);
+
+impl Default for TokenSlot {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl TokenSlot {
+    /// From now on requests carry this token; one that cannot be in a header is ignored.
+    pub fn set(&self, token: &str) {
+        if let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {token}")) {
+            value.set_sensitive(true);
+            self.0.send_replace(Some(value));
+        }
+    }
+
+    async fn header(&self) -> Option<HeaderValue> {
+        let mut receiver = self.0.subscribe();
+        // An error would mean that the sender is gone, and `self` holds it.
+        receiver.wait_for(Option::is_some).await.ok().and_then(|value| value.clone())
+    }
+}
+
 async fn load(flags: &ClientFlags) -> Result<(Config, Option<CertifiedFiles>), Error> {
     let (mut config, identity) = match (&flags.kubeconfig, &flags.master) {
         (Some(path), _) => {
@@ -119,9 +166,14 @@ pub fn from_config(
     qps: f32,
     burst: u32,
 ) -> Result<Client, Error> {
-    let server = config.cluster_url.to_string();
-    let failed = |reason: String| Error::Client { server: server.clone(), reason };
+    let http = transport(&config, identity)?;
+    assemble(&config, http, user_agent, None, qps, burst)
+}
 
+type Connector = HttpsConnector<HttpConnector>;
+
+fn transport(config: &Config, identity: Option<CertifiedFiles>) -> Result<HttpClient<Connector, Body>, Error> {
+    let failed = |reason: String| Error::Client { server: config.cluster_url.to_string(), reason };
     let mut tls = config.rustls_client_config().map_err(|error| failed(error.to_string()))?;
     if let Some(files) = identity {
         tls.client_auth_cert_resolver = Arc::new(FollowedIdentity(tls::following(files)?));
@@ -136,15 +188,26 @@ pub fn from_config(
         connector = connector.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
     let connector = connector.enable_all_versions().wrap_connector(tcp);
-    let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
+    Ok(HttpClient::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         // A connection that the network has lost is found within 45 s, as with upstream's client.
         .http2_keep_alive_interval(Duration::from_secs(30))
         .http2_keep_alive_timeout(Duration::from_secs(15))
         .http2_keep_alive_while_idle(true)
-        .build(connector);
+        .build(connector))
+}
 
+fn assemble(
+    config: &Config,
+    http: HttpClient<Connector, Body>,
+    user_agent: &str,
+    token: Option<TokenSlot>,
+    qps: f32,
+    burst: u32,
+) -> Result<Client, Error> {
+    let server = config.cluster_url.to_string();
+    let failed = |reason: String| Error::Client { server: server.clone(), reason };
     let agent = HeaderValue::from_str(user_agent).map_err(|error| failed(error.to_string()))?;
     let auth = config.auth_layer().map_err(|error| failed(error.to_string()))?;
     let headers = config.extra_headers_layer().map_err(|error| failed(error.to_string()))?;
@@ -152,9 +215,9 @@ pub fn from_config(
         .layer(config.base_uri_layer())
         .option_layer(auth)
         .layer(headers)
-        .layer(EdgeLayer { agent, bucket: TokenBucket::new(qps, burst), host: server.into() })
+        .layer(EdgeLayer { agent, bucket: TokenBucket::new(qps, burst), token, host: server.clone().into() })
         .service(http);
-    Ok(ClientBuilder::new(service, config.default_namespace).build())
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }
 
 #[derive(Debug)]
@@ -175,6 +238,7 @@ impl ResolvesClientCert for FollowedIdentity {
 struct EdgeLayer {
     agent: HeaderValue,
     bucket: Option<Arc<TokenBucket>>,
+    token: Option<TokenSlot>,
     host: Arc<str>,
 }
 
@@ -210,12 +274,17 @@ where
         // The one that is ready is taken, its clone stays (tower's rule).
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let EdgeLayer { agent, bucket, host } = self.edge.clone();
+        let EdgeLayer { agent, bucket, token, host } = self.edge.clone();
         request.headers_mut().insert(http::header::USER_AGENT, agent);
         let method = request.method().as_str().to_owned();
         Box::pin(async move {
             if let Some(bucket) = bucket {
                 bucket.take().await;
+            }
+            if let Some(token) = token
+                && let Some(header) = token.header().await
+            {
+                request.headers_mut().insert(http::header::AUTHORIZATION, header);
             }
             let result = inner.call(request).await;
             let code = match &result {
