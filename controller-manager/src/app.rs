@@ -1,6 +1,6 @@
 //! Start-up: flags to clients, the secure port, leadership, and then every controller that is turned on.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use component_base::{
@@ -14,44 +14,16 @@ use component_base::{
     tls::{self, CaBundle, CertifiedFiles, ServerTls},
     version,
 };
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, stream::FuturesUnordered};
 use kube::Client;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, options::Options};
-
-/// A controller: it runs until its context's shutdown.
-struct Controller {
-    name: &'static str,
-    /// Names it had before; `--controllers` still takes them.
-    aliases: &'static [&'static str],
-    on_by_default: bool,
-    run: fn(Context) -> BoxFuture<'static, ()>,
-}
-
-macro_rules! controllers {
-    ($($name:literal, $aliases:expr, $on:expr, $run:path;)*) => {
-        &[$(Controller { name: $name, aliases: &$aliases, on_by_default: $on, run: |context| Box::pin($run(context)) }),*]
-    };
-}
-
-/// Every controller there is, with upstream's names.
-const CONTROLLERS: &[Controller] = controllers! {
-    "daemonset-controller", ["daemonset"], true, crate::daemonset::run;
-    "deployment-controller", ["deployment"], true, crate::deployment::run;
-    "endpoints-controller", ["endpoint"], true, crate::endpoints::run;
-    "endpointslice-controller", ["endpointslice"], true, crate::endpointslice::run;
-    "garbage-collector-controller", ["garbagecollector"], true, crate::garbagecollector::run;
-    "namespace-controller", ["namespace"], true, crate::namespace::run;
-    "node-ipam-controller", ["nodeipam"], true, crate::nodeipam::run;
-    "node-lifecycle-controller", ["nodelifecycle"], true, crate::nodelifecycle::run;
-    "pod-garbage-collector-controller", ["podgc"], true, crate::podgc::run;
-    "replicaset-controller", ["replicaset"], true, crate::replicaset::run_replica_sets;
-    "replicationcontroller-controller", ["replicationcontroller"], true, crate::replicaset::run_replication_controllers;
-    "root-ca-certificate-publisher-controller", ["root-ca-cert-publisher"], true, crate::root_ca::run;
-    "serviceaccount-controller", ["serviceaccount"], true, crate::serviceaccount::run;
-    "taint-eviction-controller", [], true, crate::taint_eviction::run;
+use crate::{
+    context::Context,
+    controllers::{CONTROLLERS, Controller},
+    credentials::Identities,
+    options::Options,
 };
 
 pub async fn run(mut options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -60,10 +32,9 @@ pub async fn run(mut options: Options, shutdown: CancellationToken) -> anyhow::R
     }
     let options = Arc::new(options);
     let agent = version::user_agent("kube-controller-manager");
-    let client = client::connect(&options.client_flags(), &agent).await?;
-
-    // Renewing the lease must not wait in line behind the controllers' writes.
+    // Watches, leases and tokens must not wait in line behind the controllers' writes: they are not limited.
     let unlimited = client::ClientFlags { qps: 0.0, ..options.client_flags() };
+    let client = client::connect(&unlimited, &agent).await?;
     let leader_client = client::connect(&unlimited, &format!("{agent}/leader-election")).await?;
 
     let leading = Arc::new(Mutex::new(None));
@@ -75,30 +46,34 @@ pub async fn run(mut options: Options, shutdown: CancellationToken) -> anyhow::R
         async move {
             let factory = Factory::new(client.clone(), shutdown.clone());
             *leading.lock() = Some(factory.clone());
-            run_controllers(options, client, factory, shutdown).await;
-            Ok(())
+            let identities = Identities::new(&options, client, shutdown.clone()).await?;
+            run_controllers(options, &identities, factory, shutdown).await
         }
     })
     .await?;
     Ok(())
 }
 
-async fn run_controllers(options: Arc<Options>, client: Client, factory: Factory, shutdown: CancellationToken) {
-    let mut running: FuturesUnordered<_> = CONTROLLERS
-        .iter()
-        .filter(|controller| options.enables(controller.name, controller.aliases, controller.on_by_default))
-        .map(|controller| {
-            let context = Context {
-                client: client.clone(),
-                factory: factory.clone(),
-                options: options.clone(),
-                shutdown: shutdown.clone(),
-                name: controller.name,
-            };
-            tracing::info!(controller = controller.name, "Starting controller");
-            tokio::spawn((controller.run)(context))
-        })
-        .collect();
+async fn run_controllers(
+    options: Arc<Options>,
+    identities: &Identities,
+    factory: Factory,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let enabled =
+        |controller: &&Controller| options.enables(controller.name, controller.aliases, controller.on_by_default);
+    let mut running = FuturesUnordered::new();
+    for controller in CONTROLLERS.iter().filter(enabled) {
+        let context = Context {
+            client: identities.client(controller.account).await?,
+            factory: factory.clone(),
+            options: options.clone(),
+            shutdown: shutdown.clone(),
+            name: controller.name,
+        };
+        tracing::info!(controller = controller.name, "Starting controller");
+        running.push(tokio::spawn((controller.run)(context)));
+    }
     while let Some(ended) = running.next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "A controller ended with a bug, the others go on");
@@ -106,6 +81,7 @@ async fn run_controllers(options: Arc<Options>, client: Client, factory: Factory
     }
     // Controllers that had nothing to do ended early: leadership lasts until the process is told to stop.
     shutdown.cancelled().await;
+    Ok(())
 }
 
 /// Serves health, metrics and version on the secure port, in a task that ends with `shutdown`.
@@ -129,9 +105,8 @@ async fn serve(
         .with_version()
         .with_configz("kubecontrollermanager.config.k8s.io", configz(options));
 
-    let review_client = |kubeconfig: &Option<std::path::PathBuf>| match kubeconfig {
-        Some(path) => Some(client::ClientFlags { kubeconfig: Some(path.clone()), ..Default::default() }),
-        None => None,
+    let review_client = |kubeconfig: &Option<PathBuf>| {
+        kubeconfig.as_ref().map(|path| client::ClientFlags { kubeconfig: Some(path.clone()), ..Default::default() })
     };
     let agent = version::user_agent("kube-controller-manager");
     let authentication = match review_client(&serving.authentication_kubeconfig) {

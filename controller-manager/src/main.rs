@@ -1,11 +1,13 @@
 //! kube-controller-manager: the control loops that make the cluster as its objects say.
 //!
-//! `options` are the flags, `app` starts and serves, `context` is what every controller gets, `common` what they share;
-//! every other folder is one controller. No controller calls another: they meet in the API server only.
+//! `options` are the flags, `app` starts and serves, `controllers` is the table of all, `context` is what each of them
+//! gets, `credentials` who they are, `common` what they share; every other file or folder is one controller. No controller calls another: they meet in the API server only.
 
 mod app;
 mod common;
 mod context;
+mod controllers;
+mod credentials;
 mod daemonset;
 mod deployment;
 mod endpoints;

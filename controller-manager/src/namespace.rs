@@ -94,7 +94,7 @@ impl Controller {
         let api: Api<Namespace> = Api::all(self.client.clone());
         // The store may be behind: what follows is final.
         let read = api.get_opt(&key.name).await.doing(|| format!("read namespace {key}"))?;
-        let Some(mut namespace) = read.filter(|namespace| meta::is_deleting(namespace)) else {
+        let Some(mut namespace) = read.filter(meta::is_deleting) else {
             return Ok(Action::Done);
         };
         let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.clone()).unwrap_or_default();

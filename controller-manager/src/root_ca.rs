@@ -54,7 +54,7 @@ pub async fn run(context: Context) {
 
     let (namespaces, maps, client, bundle) = (&namespaces, &maps, &context.client, &bundle);
     controller::run(context.name, queue, 1, context.shutdown, |key: ObjectKey| async move {
-        if !namespaces.get(&key).is_some_and(|namespace| !meta::is_deleting(namespace.as_ref())) {
+        if namespaces.get(&key).is_none_or(|namespace| meta::is_deleting(namespace.as_ref())) {
             return Ok(Action::Done);
         }
         let current = maps.get(&ObjectKey::namespaced(&key.name, NAME));

@@ -56,7 +56,7 @@ pub struct Recipe<'a> {
 /// What became of the current template's revision.
 pub enum Current {
     /// It is the last of the list given.
-    Found(ControllerRevision),
+    Found(Box<ControllerRevision>),
     /// Its name belongs to another revision: count a collision and try again.
     Collision,
 }
@@ -75,14 +75,18 @@ pub async fn current<O: Kind>(
     let same = |revision: &&ControllerRevision| revision.data.as_ref().is_some_and(|data| pruned(&data.0) == wanted);
     if let Some(found) = revisions.iter().rev().find(same) {
         if found.revision == newest {
-            return Ok(Current::Found(found.clone()));
+            return Ok(Current::Found(Box::new(found.clone())));
         }
         // A rollback: the old revision becomes the newest.
         let mut found = found.clone();
         found.revision = newest + 1;
         let name = found.name_any();
         let what = || format!("renumber ControllerRevision {namespace}/{name}");
-        return api.replace(&name, &PostParams::default(), &found).await.doing(what).map(Current::Found);
+        return api
+            .replace(&name, &PostParams::default(), &found)
+            .await
+            .doing(what)
+            .map(|found| Current::Found(Box::new(found)));
     }
     let hash = hash::of(&wanted, recipe.collisions);
     let name = format!("{}-{hash}", owner.name_any());
@@ -101,10 +105,10 @@ pub async fn current<O: Kind>(
         revision: newest + 1,
     };
     match api.create(&PostParams::default(), &revision).await.doing(|| format!("create ControllerRevision {name}")) {
-        Ok(created) => Ok(Current::Found(created)),
+        Ok(created) => Ok(Current::Found(Box::new(created))),
         Err(error) if error.code() == Some(409) => {
             let existing = api.get(&name).await.doing(|| format!("read ControllerRevision {name}"))?;
-            Ok(if same(&&existing) { Current::Found(existing) } else { Current::Collision })
+            Ok(if same(&&existing) { Current::Found(Box::new(existing)) } else { Current::Collision })
         }
         Err(error) => Err(error),
     }

@@ -53,8 +53,10 @@ fn desired(view: &View) -> i32 {
     i32::try_from(wanted).unwrap_or(i32::MAX)
 }
 
+type Pair<'a> = (Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>);
+
 /// The new and the old pod of a node; `None` if there are several of one sort: those are tended to first.
-fn pair<'a>(view: &View, pods: &'a [Arc<Pod>]) -> Option<(Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>)> {
+fn pair<'a>(view: &View, pods: &'a [Arc<Pod>]) -> Option<Pair<'a>> {
     let (mut new, mut old) = (None, None);
     for pod in pods.iter().filter(|pod| !meta::is_deleting(pod.as_ref())) {
         let slot = if is_updated(view, pod) { &mut new } else { &mut old };

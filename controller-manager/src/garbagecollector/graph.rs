@@ -300,7 +300,7 @@ mod tests {
             namespace: Some("default".into()),
             owner_references: Some(owners.iter().map(owner).collect()),
             finalizers: Some(finalizers.iter().map(|finalizer| (*finalizer).to_owned()).collect()),
-            deletion_timestamp: deleting.then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: deleting.then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         }
     }

@@ -28,6 +28,8 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 /// What monitors and workers share.
 struct Shared {
     client: Client,
+    /// For watches, which are not limited in rate.
+    reader: Client,
     graph: Mutex<Graph>,
     /// By group and kind.
     kinds: RwLock<HashMap<(String, String), Served>>,
@@ -52,6 +54,7 @@ pub async fn run(context: Context) {
     }
     let shared = Arc::new(Shared {
         client: context.client.clone(),
+        reader: context.factory.client().clone(),
         graph: Mutex::default(),
         kinds: RwLock::default(),
         delete: WorkQueue::new("garbage_collector_attempt_to_delete"),

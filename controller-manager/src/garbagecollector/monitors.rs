@@ -95,7 +95,7 @@ async fn monitor(
         let mut graph = shared.graph.lock();
         (graph.intern(&kind.resource.group), graph.intern(&kind.resource.kind))
     };
-    let api: Api<Partial> = kind.metadata(&shared.client, "");
+    let api: Api<Partial> = kind.metadata(&shared.reader, "");
     let mut events = pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
     let mut epoch = 0;
     loop {

@@ -1,0 +1,47 @@
+//! The table of controllers.
+
+use futures::future::BoxFuture;
+
+use crate::context::Context;
+
+/// A controller: it runs until its context's shutdown.
+pub struct Controller {
+    pub name: &'static str,
+    /// Its ServiceAccount in kube-system, to which the bootstrap policy binds its rights.
+    pub account: &'static str,
+    /// Names it had before; `--controllers` still takes them.
+    pub aliases: &'static [&'static str],
+    pub on_by_default: bool,
+    pub run: fn(Context) -> BoxFuture<'static, ()>,
+}
+
+macro_rules! controllers {
+    ($($name:literal, $account:literal, $aliases:expr, $on:expr, $run:path;)*) => {
+        &[$(Controller {
+            name: $name,
+            account: $account,
+            aliases: &$aliases,
+            on_by_default: $on,
+            run: |context| Box::pin($run(context)),
+        }),*]
+    };
+}
+
+/// Every controller there is, with upstream's names.
+#[rustfmt::skip]
+pub const CONTROLLERS: &[Controller] = controllers! {
+    "daemonset-controller", "daemon-set-controller", ["daemonset"], true, crate::daemonset::run;
+    "deployment-controller", "deployment-controller", ["deployment"], true, crate::deployment::run;
+    "endpoints-controller", "endpoint-controller", ["endpoint"], true, crate::endpoints::run;
+    "endpointslice-controller", "endpointslice-controller", ["endpointslice"], true, crate::endpointslice::run;
+    "garbage-collector-controller", "generic-garbage-collector", ["garbagecollector"], true, crate::garbagecollector::run;
+    "namespace-controller", "namespace-controller", ["namespace"], true, crate::namespace::run;
+    "node-ipam-controller", "node-controller", ["nodeipam"], true, crate::nodeipam::run;
+    "node-lifecycle-controller", "node-controller", ["nodelifecycle"], true, crate::nodelifecycle::run;
+    "pod-garbage-collector-controller", "pod-garbage-collector", ["podgc"], true, crate::podgc::run;
+    "replicaset-controller", "replicaset-controller", ["replicaset"], true, crate::replicaset::run_replica_sets;
+    "replicationcontroller-controller", "replication-controller", ["replicationcontroller"], true, crate::replicaset::run_replication_controllers;
+    "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", ["root-ca-cert-publisher"], true, crate::root_ca::run;
+    "serviceaccount-controller", "service-account-controller", ["serviceaccount"], true, crate::serviceaccount::run;
+    "taint-eviction-controller", "node-controller", [], true, crate::taint_eviction::run;
+};
