@@ -40,7 +40,9 @@ async fn check(api: &Api, attributes: &Attributes<'_>) -> Result<()> {
     };
     // Cheap look before a parse: nearly every namespace is alive.
     let terminating = b"\"deletionTimestamp\"";
-    if object.json.windows(terminating.len()).any(|w| w == terminating) && !object.tree()["metadata"]["deletionTimestamp"].is_null() {
+    if object.json.windows(terminating.len()).any(|w| w == terminating)
+        && !object.tree()["metadata"]["deletionTimestamp"].is_null()
+    {
         let namespace = attributes.namespace;
         let about = About { group: &row.kind.group, resource: &row.plural, name: attributes.name };
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");

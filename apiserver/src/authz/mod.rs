@@ -1,6 +1,7 @@
 //! Who may do what. `--authorization-mode` names the authorizers in order; the first that says yes decides, and where none
 //! does the answer is no.
 
+pub mod node;
 pub mod rbac;
 
 use crate::api::Api;
@@ -58,6 +59,7 @@ pub enum Decision {
 pub enum Authorizer {
     AlwaysAllow,
     AlwaysDeny,
+    Node(node::NodeAuthorizer),
     Rbac(Arc<Rbac>),
 }
 
@@ -77,6 +79,7 @@ impl Authorizers {
             let decision = match authorizer {
                 Authorizer::AlwaysAllow => Decision::Allow(String::new()),
                 Authorizer::AlwaysDeny => Decision::NoOpinion("Everything is forbidden.".into()),
+                Authorizer::Node(node) => node.decide(attributes),
                 Authorizer::Rbac(rbac) => rbac.decide(attributes),
             };
             match decision {

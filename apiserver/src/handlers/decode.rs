@@ -38,7 +38,13 @@ pub struct Decoded {
 }
 
 /// Reads a body that must be of `kind`. Its own `apiVersion` and `kind` may be absent.
-pub fn decode(bytes: &[u8], body: BodyType, kind: &GroupVersionKind, form: &Form, validation: FieldValidation) -> Result<Decoded> {
+pub fn decode(
+    bytes: &[u8],
+    body: BodyType,
+    kind: &GroupVersionKind,
+    form: &Form,
+    validation: FieldValidation,
+) -> Result<Decoded> {
     let (tree, duplicates) = parse(bytes, body, kind)?;
     finish(tree, duplicates, kind, form, validation)
 }
@@ -64,10 +70,11 @@ pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(V
             let opened = opened.map_err(|e| unrecognized("protobuf", e.to_string()))?;
             let (group, version) = GroupVersionKind::split_api_version(opened.api_version);
             let schema = Schema::builtin();
-            let ty = schema
-                .kind(group, version, opened.kind)
-                .ok_or_else(|| unrecognized("protobuf", format!("no kind {} in {}", opened.kind, opened.api_version)))?;
-            let mut tree = proto::decode(schema, ty.id, opened.raw).map_err(|e| unrecognized("protobuf", e.to_string()))?;
+            let ty = schema.kind(group, version, opened.kind).ok_or_else(|| {
+                unrecognized("protobuf", format!("no kind {} in {}", opened.kind, opened.api_version))
+            })?;
+            let mut tree =
+                proto::decode(schema, ty.id, opened.raw).map_err(|e| unrecognized("protobuf", e.to_string()))?;
             tree["apiVersion"] = opened.api_version.into();
             tree["kind"] = opened.kind.into();
             Ok((tree, Vec::new()))
@@ -76,13 +83,23 @@ pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(V
 }
 
 /// Checks the kind of a tree and normalizes it; a strict client gets an error for unknown and duplicate members, others a warning.
-pub fn finish(mut tree: Value, duplicates: Vec<String>, kind: &GroupVersionKind, form: &Form, validation: FieldValidation) -> Result<Decoded> {
+pub fn finish(
+    mut tree: Value,
+    duplicates: Vec<String>,
+    kind: &GroupVersionKind,
+    form: &Form,
+    validation: FieldValidation,
+) -> Result<Decoded> {
     let Some(members) = tree.as_object_mut() else {
-        return Err(Status::bad_request(format!("the object provided is unrecognized (must be of type {}): not an object", kind.kind)));
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): not an object",
+            kind.kind
+        )));
     };
     let given_version = members.remove("apiVersion").unwrap_or_default();
     let given_kind = members.remove("kind").unwrap_or_default();
-    let given_version = given_version.as_str().filter(|v| !v.is_empty()).map_or_else(|| kind.api_version(), str::to_owned);
+    let given_version =
+        given_version.as_str().filter(|v| !v.is_empty()).map_or_else(|| kind.api_version(), str::to_owned);
     let given_kind = given_kind.as_str().filter(|k| !k.is_empty()).unwrap_or(&kind.kind);
     if given_kind != kind.kind || given_version != kind.api_version() {
         let known = {
@@ -97,16 +114,26 @@ pub fn finish(mut tree: Value, duplicates: Vec<String>, kind: &GroupVersionKind,
                 kind.kind
             )
         } else {
-            format!("{given_kind} in version \"{version}\" cannot be handled as a {}: no kind \"{given_kind}\" is registered for version \"{given_version}\"", kind.kind)
+            format!(
+                "{given_kind} in version \"{version}\" cannot be handled as a {}: no kind \"{given_kind}\" is registered for version \"{given_version}\"",
+                kind.kind
+            )
         }));
     }
-    let cannot = |why: &str| Status::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {why}", kind.kind, kind.version, kind.kind));
+    let cannot = |why: &str| {
+        Status::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {why}",
+            kind.kind, kind.version, kind.kind
+        ))
+    };
     let mut report = Report::default();
     form.normalize(&mut tree, &mut report).map_err(|e| cannot(&e.to_string()))?;
     let mut odd: Vec<String> = report.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
     odd.extend(duplicates.iter().map(|path| format!("duplicate field \"{path}\"")));
     match validation {
-        FieldValidation::Strict if !odd.is_empty() => Err(cannot(&format!("strict decoding error: {}", odd.join(", ")))),
+        FieldValidation::Strict if !odd.is_empty() => {
+            Err(cannot(&format!("strict decoding error: {}", odd.join(", "))))
+        }
         FieldValidation::Warn => Ok(Decoded { object: tree, warnings: odd }),
         _ => Ok(Decoded { object: tree, warnings: Vec::new() }),
     }

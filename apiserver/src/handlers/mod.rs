@@ -1,10 +1,13 @@
 //! The generic verbs. Each works on any resource; what differs between resources is in their rows and strategies.
 
 pub mod decode;
+pub mod escalation;
 pub mod negotiate;
 pub mod read;
 pub mod render;
+pub mod review;
 pub mod selection;
+pub mod subresource;
 pub mod table;
 pub mod watch;
 pub mod write;

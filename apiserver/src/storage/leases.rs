@@ -33,7 +33,10 @@ impl EventLeases {
         }
         let reuse = self.seconds / 20;
         let mut current = self.current.lock().await;
-        if let Some(lease) = current.as_mut().filter(|l| l.since.elapsed() < Duration::from_secs(reuse as u64) && l.objects < OBJECTS_MAX) {
+        if let Some(lease) = current
+            .as_mut()
+            .filter(|l| l.since.elapsed() < Duration::from_secs(reuse as u64) && l.objects < OBJECTS_MAX)
+        {
             lease.objects += 1;
             return Ok(lease.id);
         }

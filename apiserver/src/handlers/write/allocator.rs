@@ -19,7 +19,13 @@ pub trait Allocator: Send + Sync {
     fn concerns(&self, row: &Resource) -> bool;
 
     /// Fills `object` in and returns what was newly set aside for it.
-    fn allocate<'a>(&'a self, api: &'a Api, object: &'a mut Value, old: Option<&'a Value>, dry_run: bool) -> BoxFuture<'a, Result<Vec<Allocation>>>;
+    fn allocate<'a>(
+        &'a self,
+        api: &'a Api,
+        object: &'a mut Value,
+        old: Option<&'a Value>,
+        dry_run: bool,
+    ) -> BoxFuture<'a, Result<Vec<Allocation>>>;
 
     /// What `old` held and `new` (none: the object is gone) does not.
     fn released(&self, old: &Value, new: Option<&Value>) -> Vec<Allocation>;

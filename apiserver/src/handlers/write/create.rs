@@ -62,7 +62,8 @@ impl Write<'_> {
         self.validate(&object)?;
         warnings.extend((strategy.warnings)(&object, None));
         (strategy.canonicalize)(&mut object);
-        let object = self.validate_admission(Operation::Create, Some(object), None, &mut warnings).await?.unwrap_or_default();
+        let object =
+            self.validate_admission(Operation::Create, Some(object), None, &mut warnings).await?.unwrap_or_default();
         self.store_new(object, generate, warnings).await
     }
 
@@ -73,7 +74,8 @@ impl Write<'_> {
         if let Some(allocator) = allocator {
             allocated = allocator.allocate(self.api, &mut object, None, self.options.dry_run).await?;
         }
-        let result = if self.options.dry_run { self.dry(&object).await } else { self.transact(&mut object, generate).await };
+        let result =
+            if self.options.dry_run { self.dry(&object).await } else { self.transact(&mut object, generate).await };
         match (result, allocator) {
             (Err(status), Some(allocator)) => {
                 allocator.release(self.api, allocated).await;
@@ -98,7 +100,8 @@ impl Write<'_> {
                     metadata(object).insert("name".into(), self.name.as_str().into());
                 }
                 Outcome::Lost(there) => {
-                    let there = there.and_then(|s| crate::storage::codec::decode(&key, &s.value).ok()).unwrap_or_default();
+                    let there =
+                        there.and_then(|s| crate::storage::codec::decode(&key, &s.value).ok()).unwrap_or_default();
                     let mut status = Status::already_exists(self.about());
                     if !meta_text(&there, "deletionTimestamp").is_empty() {
                         status.message = format!("object is being deleted: {}", status.message);
@@ -141,7 +144,8 @@ impl Write<'_> {
             if name.is_empty() {
                 metadata(object).insert("name".into(), self.name.as_str().into());
             } else if name != self.name {
-                let message = format!("the name of the object ({name}) does not match the name on the URL ({})", self.name);
+                let message =
+                    format!("the name of the object ({name}) does not match the name on the URL ({})", self.name);
                 return Err(Status::bad_request(message));
             }
         }

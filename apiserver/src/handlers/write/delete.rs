@@ -34,7 +34,8 @@ const FOREGROUND: &str = "foregroundDeletion";
 
 impl Write<'_> {
     pub async fn delete(&self, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<Deleted> {
-        let mut current = self.api.fetch(self.endpoint, &self.namespace, &self.name).await.map(|o| (o.tree(), o.revision))?;
+        let mut current =
+            self.api.fetch(self.endpoint, &self.namespace, &self.name).await.map(|o| (o.tree(), o.revision))?;
         for _ in 0..ROUNDS_MAX {
             let old = self.decode(current.0)?;
             self.check_delete(options, &old)?;
@@ -96,7 +97,8 @@ impl Write<'_> {
         let row = &self.endpoint.row;
         let mut object = old.clone();
         let finalizers_changed = set_gc_finalizers(&mut object, row, options);
-        let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()) || is_held_namespace(row, &object);
+        let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
+            || is_held_namespace(row, &object);
         let marked = !meta_text(old, "deletionTimestamp").is_empty();
         let grace = match row.strategy.grace {
             Some(grace) => grace(old, options.grace_period_seconds).max(0),
@@ -149,7 +151,12 @@ impl Write<'_> {
     }
 
     /// Deletes everything a list would show; the objects as they were last. What is gone already does not count.
-    pub async fn delete_collection(&mut self, list: &ListOptions, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<(Vec<Value>, u64)> {
+    pub async fn delete_collection(
+        &mut self,
+        list: &ListOptions,
+        options: &DeleteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Vec<Value>, u64)> {
         let page = self.api.page(self.endpoint, &self.namespace.clone(), list).await?;
         let mut deleted = Vec::new();
         for object in &page.objects {
@@ -173,7 +180,9 @@ fn bump_generation(object: &mut Value) {
 
 /// A namespace is also held by the finalizers in its spec.
 fn is_held_namespace(row: &Resource, object: &Value) -> bool {
-    row.plural == "namespaces" && row.kind.group.is_empty() && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
+    row.plural == "namespaces"
+        && row.kind.group.is_empty()
+        && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
 }
 
 /// Adds or takes the finalizers by which the garbage collector knows what is to become of dependents.

@@ -64,7 +64,13 @@ pub fn default_manager(headers: &HeaderMap) -> String {
 
 impl<'a> Write<'a> {
     /// A write by the server itself.
-    pub fn internal(api: &'a Api, endpoint: &'a Arc<Endpoint>, user: &'a User, namespace: &str, name: &str) -> Write<'a> {
+    pub fn internal(
+        api: &'a Api,
+        endpoint: &'a Arc<Endpoint>,
+        user: &'a User,
+        namespace: &str,
+        name: &str,
+    ) -> Write<'a> {
         Write {
             api,
             endpoint,
@@ -115,7 +121,13 @@ impl<'a> Write<'a> {
     }
 
     /// Runs mutating admission on `object` and puts what comes out into normal form again.
-    async fn admit(&self, operation: Operation, object: Value, old: Option<&Value>, warnings: &mut Vec<String>) -> Result<Value> {
+    async fn admit(
+        &self,
+        operation: Operation,
+        object: Value,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value> {
         let options = self.options_object(operation);
         let mut attributes = self.attributes(operation, Some(object), old, &options);
         self.api.admission.admit(self.api, &mut attributes).await?;
@@ -123,7 +135,13 @@ impl<'a> Write<'a> {
         Ok(attributes.object.unwrap_or_default())
     }
 
-    async fn validate_admission(&self, operation: Operation, object: Option<Value>, old: Option<&Value>, warnings: &mut Vec<String>) -> Result<Option<Value>> {
+    async fn validate_admission(
+        &self,
+        operation: Operation,
+        object: Option<Value>,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Value>> {
         let options = self.options_object(operation);
         let mut attributes = self.attributes(operation, object, old, &options);
         self.api.admission.validate(self.api, &mut attributes).await?;
@@ -131,7 +149,13 @@ impl<'a> Write<'a> {
         Ok(attributes.object)
     }
 
-    fn attributes<'b>(&'b self, operation: Operation, object: Option<Value>, old: Option<&'b Value>, options: &'b Value) -> Attributes<'b> {
+    fn attributes<'b>(
+        &'b self,
+        operation: Operation,
+        object: Option<Value>,
+        old: Option<&'b Value>,
+        options: &'b Value,
+    ) -> Attributes<'b> {
         Attributes {
             endpoint: self.endpoint,
             operation,

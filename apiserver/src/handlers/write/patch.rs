@@ -46,8 +46,9 @@ impl Write<'_> {
             let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
         }
-        let (patch, duplicates) =
-            apimachinery::codec::json::parse(body).map(|p| (p.value, p.duplicates)).map_err(|e| undecodable(&e.to_string()))?;
+        let (patch, duplicates) = apimachinery::codec::json::parse(body)
+            .map(|p| (p.value, p.duplicates))
+            .map_err(|e| undecodable(&e.to_string()))?;
         match kind {
             PatchType::Json if !patch.is_array() => {
                 return Err(undecodable("json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"));
@@ -65,7 +66,8 @@ impl Write<'_> {
             match kind {
                 PatchType::Json => json_patch(&mut tree, patch.clone()).map_err(json_patch_status)?,
                 PatchType::Merge => merge_patch(&mut tree, &patch),
-                _ => strategic_merge_patch(&mut tree, patch.clone(), row.form.node()).map_err(|e| Status::bad_request(e.to_string()))?,
+                _ => strategic_merge_patch(&mut tree, patch.clone(), row.form.node())
+                    .map_err(|e| Status::bad_request(e.to_string()))?,
             }
             let decoded = finish(tree, duplicates.clone(), &row.kind, &row.form, validation)?;
             noted = decoded.warnings;
@@ -174,9 +176,15 @@ fn undecodable(why: &str) -> Status {
 fn json_patch_status(e: JsonPatchError) -> Status {
     match e {
         JsonPatchError::Decode(_) => Status::bad_request(e.to_string()),
-        JsonPatchError::TooMany(_) => Status::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", e.to_string()),
+        JsonPatchError::TooMany(_) => {
+            Status::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", e.to_string())
+        }
         _ => {
-            let mut status = Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", format!("the server rejected our request due to an error in our request: {e}"));
+            let mut status = Status::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Invalid",
+                format!("the server rejected our request due to an error in our request: {e}"),
+            );
             status.details = Some(Map::new());
             status
         }

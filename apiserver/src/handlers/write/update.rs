@@ -48,13 +48,18 @@ impl Write<'_> {
             uid: (!uid.is_empty()).then_some(uid),
             resource_version: (!version.is_empty() && version != "0").then_some(version),
         };
-        if preconditions.resource_version.is_none() && !row.strategy.unconditional_update && !row.strategy.create_on_update {
+        if preconditions.resource_version.is_none()
+            && !row.strategy.unconditional_update
+            && !row.strategy.create_on_update
+        {
             return Err(self.version_missing());
         }
         let replacement = object.clone();
         let result = self.update(&preconditions, &mut warnings, &mut |_| Ok(replacement.clone())).await;
         match result {
-            Err(status) if status.reason == "NotFound" && row.strategy.create_on_update && self.subresource.is_empty() => {
+            Err(status)
+                if status.reason == "NotFound" && row.strategy.create_on_update && self.subresource.is_empty() =>
+            {
                 metadata(&mut object).remove("resourceVersion");
                 self.create(object, warnings).await
             }
@@ -70,7 +75,12 @@ impl Write<'_> {
     }
 
     /// Changes the object by `change` and stores it.
-    pub async fn update(&self, preconditions: &Preconditions, warnings: &mut Vec<String>, change: &mut Change<'_>) -> Result<Written> {
+    pub async fn update(
+        &self,
+        preconditions: &Preconditions,
+        warnings: &mut Vec<String>,
+        change: &mut Change<'_>,
+    ) -> Result<Written> {
         let mut current = self.cached_current().await?;
         for _ in 0..ROUNDS_MAX {
             let mut said = Vec::new();
@@ -105,7 +115,8 @@ impl Write<'_> {
                     if let Some(allocator) = allocator {
                         allocated = allocator.allocate(self.api, &mut object, Some(&current.object), false).await?;
                     }
-                    let outcome = self.api.etcd.put_if(&key, current.revision, self.encode(&object)?, self.lease().await?).await;
+                    let outcome =
+                        self.api.etcd.put_if(&key, current.revision, self.encode(&object)?, self.lease().await?).await;
                     if let Some(allocator) = allocator {
                         let unused = match &outcome {
                             Ok(Outcome::Done(_)) => allocator.released(&current.object, Some(&object)),
@@ -144,7 +155,13 @@ impl Write<'_> {
     }
 
     /// All stages of a write, up to the transaction.
-    async fn round(&self, current: &Current, preconditions: &Preconditions, warnings: &mut Vec<String>, change: &mut Change<'_>) -> Result<Round> {
+    async fn round(
+        &self,
+        current: &Current,
+        preconditions: &Preconditions,
+        warnings: &mut Vec<String>,
+        change: &mut Change<'_>,
+    ) -> Result<Round> {
         let row = &self.endpoint.row;
         let strategy = row.strategy;
         let old = &current.object;
@@ -179,7 +196,8 @@ impl Write<'_> {
         (strategy.canonicalize)(&mut object);
         self.validate_update(&object, old)?;
         warnings.extend((strategy.warnings)(&object, Some(old)));
-        let object = self.validate_admission(Operation::Update, Some(object), Some(old), warnings).await?.unwrap_or_default();
+        let object =
+            self.validate_admission(Operation::Update, Some(object), Some(old), warnings).await?.unwrap_or_default();
 
         let going = !meta_text(&object, "deletionTimestamp").is_empty();
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
@@ -195,12 +213,17 @@ impl Write<'_> {
         if let Some(uid) = &preconditions.uid
             && uid != meta_text(old, "uid")
         {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta_text(old, "uid"));
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta_text(old, "uid")
+            );
             return Err(Status::conflict(self.about(), &why));
         }
         if let Some(version) = &preconditions.resource_version {
             if version.parse::<u64>().is_err() {
-                return Err(Status::bad_request(format!("invalid resourceVersion {version:?}: want the number that was read")));
+                return Err(Status::bad_request(format!(
+                    "invalid resourceVersion {version:?}: want the number that was read"
+                )));
             }
             if version != meta_text(old, "resourceVersion") {
                 return Err(Status::modified(self.about()));
@@ -268,7 +291,8 @@ fn same(a: &Value, b: &Value) -> bool {
         return false;
     }
     let (Some(m), Some(n)) = (a["metadata"].as_object(), b["metadata"].as_object()) else { return false };
-    m.len() == n.len() && m.iter().all(|(k, v)| n.get(k) == Some(v) || k == "managedFields" && same_managed_fields(v, &n[k]))
+    m.len() == n.len()
+        && m.iter().all(|(k, v)| n.get(k) == Some(v) || k == "managedFields" && same_managed_fields(v, &n[k]))
 }
 
 fn same_managed_fields(a: &Value, b: &Value) -> bool {

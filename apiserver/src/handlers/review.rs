@@ -1,0 +1,198 @@
+//! Kinds that are only answered: who am I, may I, whose token is this; and the old way to bind a pod.
+
+use super::decode::{BodyType, decode};
+use super::render::{Renderer, typed};
+use super::subresource::binding;
+use super::{Response, negotiate::View};
+use crate::api::Endpoint;
+use crate::authn::User;
+use crate::authz::{Attributes, Decision, ResourceAttributes};
+use crate::request::RequestInfo;
+use crate::request::options::FieldValidation;
+use crate::server::Server;
+use crate::status::{Result, Status};
+use apimachinery::Value;
+use apimachinery::validation::{FieldError, Path};
+use http::StatusCode;
+use serde_json::json;
+use std::sync::Arc;
+
+pub async fn create(
+    server: &Arc<Server>,
+    endpoint: &Arc<Endpoint>,
+    info: &RequestInfo,
+    user: &User,
+    body: BodyType,
+    bytes: &[u8],
+    renderer: &Renderer,
+) -> Result<Response> {
+    let row = &endpoint.row;
+    let mut review = decode(bytes, body, &row.kind, &row.form, FieldValidation::Ignore)?.object;
+    match row.plural.as_str() {
+        "selfsubjectreviews" => review["status"] = json!({"userInfo": user_info(user)}),
+        "tokenreviews" => review["status"] = token_review(server, &review).await?,
+        "selfsubjectaccessreviews" => {
+            one_kind(endpoint, &review["spec"])?;
+            review["status"] = access(server, user, &review["spec"]).await?;
+        }
+        "subjectaccessreviews" | "localsubjectaccessreviews" => {
+            one_kind(endpoint, &review["spec"])?;
+            if row.namespaced
+                && review["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or("") != info.namespace
+            {
+                let error = FieldError::invalid(
+                    &Path::new("spec.resourceAttributes.namespace"),
+                    review["spec"]["resourceAttributes"]["namespace"].clone(),
+                    "must match metadata.namespace",
+                );
+                return Err(Status::invalid(&row.kind.group, &row.kind.kind, "", &[error]));
+            }
+            let subject = subject(&review["spec"]);
+            if subject.name.is_empty() && subject.groups.is_empty() {
+                let error =
+                    FieldError::invalid(&Path::new("spec.user"), "", "at least one of user or group must be specified");
+                return Err(Status::invalid(&row.kind.group, &row.kind.kind, "", &[error]));
+            }
+            review["status"] = access(server, &subject, &review["spec"]).await?;
+        }
+        "selfsubjectrulesreviews" => {
+            review["status"] = rules(server, user, review["spec"]["namespace"].as_str().unwrap_or(""))
+        }
+        "bindings" => {
+            let name = review["metadata"]["name"].as_str().unwrap_or("").to_owned();
+            return binding::bind(server, user, &info.namespace, &name, &review, renderer).await;
+        }
+        _ => return Err(Status::method_not_allowed()),
+    }
+    if renderer.accepted.view != View::Whole {
+        return Err(Status::not_acceptable("application/json, application/yaml, application/vnd.kubernetes.protobuf"));
+    }
+    let bytes = renderer.value(typed(review, &row.kind), &json!({}))?;
+    Ok(renderer.respond(StatusCode::CREATED, bytes))
+}
+
+fn user_info(user: &User) -> Value {
+    let mut info = json!({"username": user.name});
+    if !user.uid.is_empty() {
+        info["uid"] = user.uid.as_str().into();
+    }
+    if !user.groups.is_empty() {
+        info["groups"] = user.groups.clone().into();
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
+    info
+}
+
+async fn token_review(server: &Server, review: &Value) -> Result<Value> {
+    let token = review["spec"]["token"].as_str().unwrap_or("");
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let wanted: Vec<String> = review["spec"]["audiences"]
+        .as_array()
+        .map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .unwrap_or_default();
+    let refused = |why: &str| json!({"user": {}, "error": why});
+    Ok(match server.authn.token(&server.api, token).await? {
+        None => refused("[invalid bearer token, unknown token]"),
+        Some((user, audiences)) => {
+            let good: Vec<&String> =
+                if wanted.is_empty() { Vec::new() } else { audiences.iter().filter(|a| wanted.contains(a)).collect() };
+            if !wanted.is_empty() && good.is_empty() {
+                return Ok(refused("token audiences do not match the audiences asked for"));
+            }
+            let mut status = json!({"authenticated": true, "user": user_info(&user)});
+            if !good.is_empty() {
+                status["audiences"] = json!(good);
+            }
+            status
+        }
+    })
+}
+
+/// Exactly one of the two kinds of attributes must be asked about.
+fn one_kind(endpoint: &Endpoint, spec: &Value) -> Result<()> {
+    let (resource, path) = (spec["resourceAttributes"].is_object(), spec["nonResourceAttributes"].is_object());
+    if resource != path {
+        return Ok(());
+    }
+    let why = if resource {
+        "cannot be specified in combination with resourceAttributes"
+    } else {
+        "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+    };
+    let field = if resource { "spec.nonResourceAttributes" } else { "spec.resourceAttributes" };
+    let error = FieldError::invalid(&Path::new(field), spec["resourceAttributes"].clone(), why);
+    Err(Status::invalid(&endpoint.row.kind.group, &endpoint.row.kind.kind, "", &[error]))
+}
+
+fn subject(spec: &Value) -> User {
+    let text = |name: &str| spec[name].as_str().unwrap_or("").to_owned();
+    let list = |value: &Value| {
+        value
+            .as_array()
+            .map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    let extra =
+        spec["extra"].as_object().map(|e| e.iter().map(|(k, v)| (k.clone(), list(v))).collect()).unwrap_or_default();
+    User { name: text("user"), uid: text("uid"), groups: list(&spec["groups"]), extra }
+}
+
+async fn access(server: &Server, user: &User, spec: &Value) -> Result<Value> {
+    let text = |value: &'_ Value| value.as_str().unwrap_or("").to_owned();
+    let r = &spec["resourceAttributes"];
+    let (verb, group, version, resource, subresource, namespace, name, path);
+    let attributes = if r.is_object() {
+        (verb, group, version) = (text(&r["verb"]), text(&r["group"]), text(&r["version"]));
+        (resource, subresource, namespace, name) =
+            (text(&r["resource"]), text(&r["subresource"]), text(&r["namespace"]), text(&r["name"]));
+        let resource = ResourceAttributes {
+            group: &group,
+            version: &version,
+            resource: &resource,
+            subresource: &subresource,
+            namespace: &namespace,
+            name: &name,
+        };
+        Attributes { user, verb: &verb, resource: Some(resource), path: "" }
+    } else {
+        (verb, path) = (text(&spec["nonResourceAttributes"]["verb"]), text(&spec["nonResourceAttributes"]["path"]));
+        Attributes { user, verb: &verb, resource: None, path: &path }
+    };
+    Ok(match server.authz.authorize(&server.api, &attributes).await? {
+        Decision::Allow(reason) => with_reason(json!({"allowed": true}), reason),
+        Decision::NoOpinion(reason) => with_reason(json!({"allowed": false}), reason),
+        Decision::Deny(reason) => with_reason(json!({"allowed": false, "denied": true}), reason),
+    })
+}
+
+fn with_reason(mut status: Value, reason: String) -> Value {
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
+    status
+}
+
+fn rules(server: &Server, user: &User, namespace: &str) -> Value {
+    let rules = server.rbac.as_ref().map(|r| r.rules(user, namespace)).unwrap_or_default();
+    let (mut resource, mut other) = (Vec::new(), Vec::new());
+    if user.is_in(crate::authn::MASTERS) {
+        resource.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+        other.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
+    }
+    for rule in rules {
+        if rule.non_resource_urls.is_empty() {
+            let mut value = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+            if !rule.resource_names.is_empty() {
+                value["resourceNames"] = rule.resource_names.into();
+            }
+            resource.push(value);
+        } else {
+            other.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
+        }
+    }
+    json!({"resourceRules": resource, "nonResourceRules": other, "incomplete": false})
+}

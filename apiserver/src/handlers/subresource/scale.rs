@@ -1,0 +1,139 @@
+//! `scale`: the number of replicas of whatever has replicas, as one kind.
+
+use crate::api::Endpoint;
+use crate::authn::User;
+use crate::handlers::Response;
+use crate::handlers::decode::{self, body_type};
+use crate::handlers::negotiate::accept;
+use crate::handlers::render::{encode, respond, typed};
+use crate::handlers::write::meta_text;
+use crate::handlers::write::patch::{PatchType, patch_type};
+use crate::handlers::write::update::Preconditions;
+use crate::registry::table::Form;
+use crate::request::RequestInfo;
+use crate::request::options::WriteOptions;
+use crate::server::Server;
+use crate::server::pipeline::read_body;
+use crate::server::route::writer;
+use crate::status::{Result, Status};
+use apimachinery::Value;
+use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
+use apimachinery::schema::{GroupVersionKind, Schema, Shape};
+use apimachinery::selector::LabelSelector;
+use apimachinery::validation::{FieldError, Path};
+use component_base::serving::full;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+use std::sync::Arc;
+
+fn kind() -> GroupVersionKind {
+    GroupVersionKind::new("autoscaling", "v1", "Scale")
+}
+
+fn form() -> Result<Form> {
+    let ty = Schema::builtin().kind("autoscaling", "v1", "Scale").ok_or_else(Status::no_such_resource)?;
+    Ok(Form::Builtin(Shape::Struct(ty.id)))
+}
+
+/// The Scale of an object.
+fn scale_of(object: &Value) -> Value {
+    let meta = &object["metadata"];
+    let mut scale =
+        json!({"metadata": {}, "spec": {}, "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)}});
+    for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if !meta[name].is_null() {
+            scale["metadata"][name] = meta[name].clone();
+        }
+    }
+    match object["spec"]["replicas"].as_i64() {
+        Some(n) if n != 0 => scale["spec"]["replicas"] = n.into(),
+        _ => {}
+    }
+    let selector = &object["spec"]["selector"];
+    // Replication controllers select by a plain map.
+    let selector = if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() {
+        LabelSelector::from_object(Some(selector)).ok()
+    } else {
+        selector.as_object().map(|_| LabelSelector::from_map(Some(selector)))
+    };
+    if let Some(text) = selector.map(|s| s.to_string()).filter(|s| !s.is_empty()) {
+        scale["status"]["selector"] = text.into();
+    }
+    scale
+}
+
+pub async fn handle(
+    server: &Arc<Server>,
+    endpoint: &Arc<Endpoint>,
+    info: &RequestInfo,
+    user: &User,
+    request: Request<Incoming>,
+) -> Result<Response> {
+    let accepted = accept(request.headers(), request.uri().query())?;
+    let scale = if info.verb == "get" {
+        scale_of(&server.api.fetch(endpoint, &info.namespace, &info.name).await?.tree())
+    } else {
+        change(server, endpoint, info, user, request).await?
+    };
+    let bytes = encode(accepted, &kind(), Some(&form()?), typed(scale, &kind()))?;
+    Ok(respond(StatusCode::OK, accepted.encoding.content_type(), full(bytes)))
+}
+
+async fn change(
+    server: &Arc<Server>,
+    endpoint: &Arc<Endpoint>,
+    info: &RequestInfo,
+    user: &User,
+    request: Request<Incoming>,
+) -> Result<Value> {
+    let (parts, body) = request.into_parts();
+    let patch = info.verb == "patch";
+    let options = WriteOptions::parse(&parts.uri, if patch { "PatchOptions" } else { "UpdateOptions" })?;
+    let validation = options.field_validation;
+    let write = writer(server, endpoint, info, user, options, &parts.headers);
+    let patch = if patch { Some(patch_type(&parts.headers, false)?) } else { None };
+    let encoding = if patch.is_some() { decode::BodyType::Yaml } else { body_type(&parts.headers)? };
+    let bytes = read_body(body).await?;
+    let (given, duplicates) = decode::parse(&bytes, encoding, &kind())?;
+    let form = form()?;
+    let mut set = |object: &Value| {
+        let current = typed(scale_of(object), &kind());
+        let wanted = match patch {
+            None => given.clone(),
+            Some(patch) => {
+                let mut tree = current;
+                match patch {
+                    PatchType::Json => {
+                        json_patch(&mut tree, given.clone()).map_err(|e| Status::bad_request(e.to_string()))?
+                    }
+                    PatchType::Merge | PatchType::Apply => merge_patch(&mut tree, &given),
+                    PatchType::Strategic => {
+                        strategic_merge_patch(&mut tree, given.clone(), form.node())
+                            .map_err(|e| Status::bad_request(e.to_string()))?;
+                    }
+                }
+                tree
+            }
+        };
+        let scale = decode::finish(wanted, duplicates.clone(), &kind(), &form, validation)?.object;
+        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+        if replicas < 0 {
+            let error =
+                FieldError::invalid(&Path::new("spec.replicas"), replicas, "must be greater than or equal to 0");
+            return Err(Status::invalid("autoscaling", "Scale", &write.name, &[error]));
+        }
+        let (uid, version) = (meta_text(&scale, "uid"), meta_text(&scale, "resourceVersion"));
+        if !uid.is_empty() && uid != meta_text(object, "uid") {
+            return Err(Status::conflict(write.about(), "the uid in the scale is not that of the object"));
+        }
+        if !version.is_empty() && version != meta_text(object, "resourceVersion") {
+            return Err(Status::modified(write.about()));
+        }
+        let mut object = object.clone();
+        object["spec"]["replicas"] = replicas.into();
+        Ok(object)
+    };
+    let written = write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await?;
+    Ok(scale_of(&written.object))
+}

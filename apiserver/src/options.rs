@@ -1,0 +1,250 @@
+//! Flags of kube-apiserver, under upstream's names.
+
+use clap::Parser;
+use component_base::cli::{FeatureGates, GoDuration, KeyValues, LoggingFlags};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// The Kubernetes API server validates and configures data for the API objects and serves them to everyone else in the cluster.
+#[derive(Parser, Debug)]
+pub struct Options {
+    #[command(flatten)]
+    pub logging: LoggingFlags,
+    #[command(flatten)]
+    pub serving: Serving,
+    #[command(flatten)]
+    pub etcd: EtcdFlags,
+    #[command(flatten)]
+    pub authn: AuthnFlags,
+    #[command(flatten)]
+    pub authz: AuthzFlags,
+    #[command(flatten)]
+    pub service: ServiceFlags,
+    #[command(flatten)]
+    pub kubelet: KubeletFlags,
+
+    /// API groups and versions to switch on or off: api/all=true, api/beta=true, <group>/<version>[/<resource>]=true|false.
+    #[arg(long, default_value = "")]
+    pub runtime_config: KeyValues,
+    /// Admission plugins to switch on besides those that are on by default.
+    #[arg(long, value_delimiter = ',')]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins to switch off.
+    #[arg(long, value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+    /// File with configuration of admission plugins.
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
+    /// Whether containers may ask to be privileged.
+    #[arg(long)]
+    pub allow_privileged: bool,
+    /// How long events are kept.
+    #[arg(long, default_value = "1h0m0s")]
+    pub event_ttl: GoDuration,
+    /// Requests that change nothing and run at once, at most; with the next, the server's whole concurrency.
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// Requests that change something and run at once, at most.
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+    /// How long a request other than a watch may take.
+    #[arg(long, default_value = "1m0s")]
+    pub request_timeout: GoDuration,
+    /// Watches without a timeout of their own end after a random time of at least this many seconds.
+    #[arg(long, default_value_t = 1800)]
+    pub min_request_timeout: u64,
+    /// Serve /debug/pprof; accepted for compatibility.
+    #[arg(long, default_value_t = true)]
+    pub profiling: bool,
+    /// Give clients of aggregated and network-isolated clusters a way out; accepted for compatibility.
+    #[arg(long)]
+    pub egress_selector_config_file: Option<PathBuf>,
+    /// How long to keep serving after a signal before connections are told to go.
+    #[arg(long, default_value = "0s")]
+    pub shutdown_delay_duration: GoDuration,
+    /// Chance that an HTTP/2 connection is closed after a request, to spread clients; accepted for compatibility.
+    #[arg(long, default_value_t = 0.0)]
+    pub goaway_chance: f64,
+    /// Whether aggregated API servers are reached by endpoint instead of cluster IP.
+    #[arg(long)]
+    pub enable_aggregator_routing: bool,
+    /// Certificate shown to aggregated API servers and webhooks.
+    #[arg(long)]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    #[arg(long)]
+    pub proxy_client_key_file: Option<PathBuf>,
+    /// API servers that run beside this one; accepted for compatibility.
+    #[arg(long, default_value_t = 1)]
+    pub apiserver_count: usize,
+    /// How the endpoints of the service `kubernetes` are kept: lease, master-count or none.
+    #[arg(long, default_value = "lease")]
+    pub endpoint_reconciler_type: String,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct Serving {
+    /// Address that others in the cluster reach this server at.
+    #[arg(long)]
+    pub advertise_address: Option<IpAddr>,
+    /// Address to listen at.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// Port to listen at.
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Certificate to serve with, its intermediates behind it. Without one, a self-signed certificate is made in --cert-dir.
+    #[arg(long)]
+    pub tls_cert_file: Option<PathBuf>,
+    #[arg(long)]
+    pub tls_private_key_file: Option<PathBuf>,
+    #[arg(long, default_value = "/var/run/kubernetes")]
+    pub cert_dir: PathBuf,
+    /// Lowest TLS version: VersionTLS12 or VersionTLS13.
+    #[arg(long, default_value = "")]
+    pub tls_min_version: String,
+    /// Cipher suites for TLS 1.2; accepted for compatibility, the safe ones are served.
+    #[arg(long, value_delimiter = ',')]
+    pub tls_cipher_suites: Vec<String>,
+    /// Origins that browsers may call from, as regular expressions.
+    #[arg(long, value_delimiter = ',')]
+    pub cors_allowed_origins: Vec<String>,
+    /// Host name of this server for others, if not that of the machine.
+    #[arg(long)]
+    pub external_hostname: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct EtcdFlags {
+    /// etcd servers, as URLs.
+    #[arg(long, value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+    /// Prefix of every key.
+    #[arg(long, default_value = "/registry")]
+    pub etcd_prefix: String,
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+    #[arg(long)]
+    pub etcd_certfile: Option<PathBuf>,
+    #[arg(long)]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// How often old revisions are compacted away; 0 never.
+    #[arg(long, default_value = "5m0s")]
+    pub etcd_compaction_interval: GoDuration,
+    /// How objects are written: application/vnd.kubernetes.protobuf or application/json.
+    #[arg(long, default_value = "application/vnd.kubernetes.protobuf")]
+    pub storage_media_type: String,
+    /// Only etcd3 exists; accepted for compatibility.
+    #[arg(long, default_value = "")]
+    pub storage_backend: String,
+    /// Reads are always served from a cache; accepted for compatibility.
+    #[arg(long, default_value_t = true)]
+    pub watch_cache: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct AuthnFlags {
+    /// CA of client certificates: common name is the user, organizations are groups.
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+    /// CSV of token,user,uid,"group,group".
+    #[arg(long)]
+    pub token_auth_file: Option<PathBuf>,
+    /// Whether requests without credentials are those of system:anonymous.
+    #[arg(long, default_value_t = true)]
+    pub anonymous_auth: bool,
+    /// Let bootstrap tokens authenticate.
+    #[arg(long)]
+    pub enable_bootstrap_token_auth: bool,
+    /// Issuer of service account tokens; the first signs, the others are accepted.
+    #[arg(long)]
+    pub service_account_issuer: Vec<String>,
+    /// Public or private keys that service account tokens are verified with.
+    #[arg(long)]
+    pub service_account_key_file: Vec<PathBuf>,
+    /// Private key that service account tokens are signed with.
+    #[arg(long)]
+    pub service_account_signing_key_file: Option<PathBuf>,
+    /// Audiences of this server; the issuer if none.
+    #[arg(long, value_delimiter = ',')]
+    pub api_audiences: Vec<String>,
+    /// Longest life of a token that is asked for.
+    #[arg(long, default_value = "0s")]
+    pub service_account_max_token_expiration: GoDuration,
+    #[arg(long, default_value_t = true)]
+    pub service_account_lookup: bool,
+    #[arg(long, default_value_t = true)]
+    pub service_account_extend_token_expiration: bool,
+    /// URI where the token keys are published.
+    #[arg(long)]
+    pub service_account_jwks_uri: Option<String>,
+    /// CA of front proxies.
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-User")]
+    pub requestheader_username_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Uid")]
+    pub requestheader_uid_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Group")]
+    pub requestheader_group_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-")]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct AuthzFlags {
+    /// Authorizers in order: AlwaysAllow, AlwaysDeny, Node, RBAC.
+    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow")]
+    pub authorization_mode: Vec<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ServiceFlags {
+    /// Addresses for services, one range per IP family.
+    #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24")]
+    pub service_cluster_ip_range: Vec<ipnet::IpNet>,
+    /// Ports for NodePort services, as first-last.
+    #[arg(long, default_value = "30000-32767")]
+    pub service_node_port_range: String,
+    /// Makes the service `kubernetes` a NodePort on this port; 0 does not.
+    #[arg(long, default_value_t = 0)]
+    pub kubernetes_service_node_port: u16,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct KubeletFlags {
+    /// Certificate that this server shows to kubelets.
+    #[arg(long)]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    #[arg(long)]
+    pub kubelet_client_key: Option<PathBuf>,
+    /// CA of kubelets' serving certificates; they are not checked without it.
+    #[arg(long)]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// Kinds of node addresses to reach kubelets at, by preference.
+    #[arg(long, value_delimiter = ',', default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP")]
+    pub kubelet_preferred_address_types: Vec<String>,
+    #[arg(long, default_value = "5s")]
+    pub kubelet_timeout: GoDuration,
+}
+
+impl Options {
+    /// What is wrong with the flags taken together.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.etcd.etcd_servers.is_empty(), "--etcd-servers must be specified");
+        anyhow::ensure!(
+            self.serving.tls_cert_file.is_some() == self.serving.tls_private_key_file.is_some(),
+            "--tls-cert-file and --tls-private-key-file go together"
+        );
+        let known = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook", "ABAC"];
+        for mode in &self.authz.authorization_mode {
+            anyhow::ensure!(known.contains(&&**mode), "--authorization-mode: {mode:?} is not one of {known:?}");
+        }
+        Ok(())
+    }
+
+    pub fn feature_gates(&self) -> &FeatureGates {
+        &self.logging.feature_gates
+    }
+}

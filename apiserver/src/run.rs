@@ -1,0 +1,302 @@
+//! Putting the server together from its flags, and taking it down again.
+
+use crate::admission::Chain;
+use crate::allocation::ServiceAllocator;
+use crate::api::{Api, Settings};
+use crate::authn::Authenticators;
+use crate::authn::front_proxy::FrontProxy;
+use crate::authn::service_account::Issuer;
+use crate::authn::token_file::TokenFile;
+use crate::authn::x509::X509;
+use crate::authz::rbac::Rbac;
+use crate::authz::{Authorizer, Authorizers};
+use crate::bootstrap::{self, Cluster};
+use crate::options::{EtcdFlags, Options};
+use crate::registry::table;
+use crate::server::inflight::Inflight;
+use crate::server::{Server, pipeline};
+use crate::storage::codec::MediaType;
+use crate::storage::compactor;
+use crate::storage::etcd::{Etcd, EtcdOptions};
+use crate::streaming::{KubeletClient, client_config};
+use anyhow::Context;
+use component_base::serving;
+use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    options.check()?;
+    let etcd = connect(&options.etcd).await?;
+    let media = if options.etcd.storage_media_type.ends_with("json") { MediaType::Json } else { MediaType::Protobuf };
+    let rows = table::builtin().into_iter().filter(|row| is_on(row, &options.runtime_config.0)).collect();
+    let allocator = ServiceAllocator::new(
+        options.service.service_cluster_ip_range.clone(),
+        &options.service.service_node_port_range,
+    )?;
+    let api = Api::new(
+        etcd.clone(),
+        media,
+        rows,
+        Settings {
+            admission: Chain::new(&options.disable_admission_plugins),
+            allocators: vec![Box::new(allocator)],
+            event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
+        },
+    );
+    // Work of the server itself goes on while requests are drained.
+    let background = CancellationToken::new();
+    let _stop = background.clone().drop_guard();
+    tokio::spawn(api.dispatcher.clone().run(background.clone()));
+    tokio::spawn(api.freshness.clone().run());
+    if !options.etcd.etcd_compaction_interval.0.is_zero() {
+        tokio::spawn(compactor::run(etcd, options.etcd.etcd_compaction_interval.0, background.clone()));
+    }
+
+    let advertised =
+        options.serving.advertise_address.unwrap_or_else(|| reachable_address(options.serving.bind_address));
+    let server = Arc::new(assemble(&options, api, advertised, shutdown.clone())?);
+    let cluster = cluster(&options)?;
+    tokio::spawn(put_in_place(server.clone(), cluster, background.clone()));
+
+    let listener = serving::bind(SocketAddr::new(options.serving.bind_address, options.serving.secure_port)).await?;
+    let tls = server_tls(&options, advertised)?;
+    tracing::info!(address = %listener.local_addr()?, "Serving securely");
+    let endpoints = (options.endpoint_reconciler_type != "none").then(|| {
+        tokio::spawn(bootstrap::keep_endpoints(
+            server.clone(),
+            advertised,
+            options.serving.secure_port,
+            shutdown.clone(),
+        ))
+    });
+
+    let handler = {
+        let server = server.clone();
+        serving::handler(move |request| pipeline::serve(server.clone(), request))
+    };
+    // Load balancers are given time to notice before connections are told to go.
+    let draining = CancellationToken::new();
+    let delay = options.shutdown_delay_duration.0;
+    tokio::spawn({
+        let (shutdown, draining) = (shutdown.clone(), draining.clone());
+        async move {
+            shutdown.cancelled().await;
+            tokio::time::sleep(delay).await;
+            draining.cancel();
+        }
+    });
+    serving::serve_https(listener, tls, handler, draining).await;
+    if let Some(endpoints) = endpoints {
+        let _ = tokio::time::timeout(Duration::from_secs(2), endpoints).await;
+    }
+    Ok(())
+}
+
+/// Connects to etcd, waiting for it: a kubelet starts both at once.
+async fn connect(flags: &EtcdFlags) -> anyhow::Result<Etcd> {
+    let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let tls = if flags.etcd_servers.iter().any(|s| s.starts_with("https")) {
+        let mut tls = etcd_client::TlsOptions::new();
+        if let Some(ca) = &flags.etcd_cafile {
+            tls = tls.ca_certificate(etcd_client::Certificate::from_pem(read(ca)?));
+        }
+        if let (Some(cert), Some(key)) = (&flags.etcd_certfile, &flags.etcd_keyfile) {
+            tls = tls.identity(etcd_client::Identity::from_pem(read(cert)?, read(key)?));
+        }
+        Some(tls)
+    } else {
+        None
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let options =
+            EtcdOptions { servers: flags.etcd_servers.clone(), prefix: flags.etcd_prefix.clone(), tls: tls.clone() };
+        let attempt = async {
+            let etcd = Etcd::connect(options).await?;
+            etcd.current_revision().await.map(|_| etcd)
+        };
+        match tokio::time::timeout(Duration::from_secs(5), attempt).await {
+            Ok(Ok(etcd)) => return Ok(etcd),
+            result if tokio::time::Instant::now() > deadline => {
+                let why = match result {
+                    Ok(Err(e)) => e.to_string(),
+                    _ => "no answer".into(),
+                };
+                anyhow::bail!("no etcd at {} after a minute: {why}", flags.etcd_servers.join(", "));
+            }
+            Ok(Err(e)) => tracing::info!(error = %e, "waiting for etcd"),
+            Err(_) => tracing::info!("waiting for etcd"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// `--runtime-config` for one row: the most specific key that speaks of it decides.
+fn is_on(row: &table::Resource, config: &std::collections::BTreeMap<String, String>) -> bool {
+    let level = if row.kind.version.contains("alpha") {
+        "api/alpha"
+    } else if row.kind.version.contains("beta") {
+        "api/beta"
+    } else {
+        "api/ga"
+    };
+    let version = row.kind.api_version();
+    let keys = [format!("{version}/{}", row.plural), version, level.to_owned(), "api/all".to_owned()];
+    keys.iter().find_map(|key| config.get(key)).map_or(row.on, |value| value != "false" && value != "0")
+}
+
+fn assemble(options: &Options, api: Api, advertised: IpAddr, shutdown: CancellationToken) -> anyhow::Result<Server> {
+    let rbac = if options.authz.authorization_mode.iter().any(|m| m == "RBAC") {
+        Some(Arc::new(Rbac::new(&api).map_err(|s| anyhow::anyhow!(s.message))?))
+    } else {
+        None
+    };
+    let mut chain = Vec::new();
+    for mode in &options.authz.authorization_mode {
+        chain.push(match (mode.as_str(), &rbac) {
+            ("AlwaysAllow", _) => Authorizer::AlwaysAllow,
+            ("AlwaysDeny", _) => Authorizer::AlwaysDeny,
+            ("RBAC", Some(rbac)) => Authorizer::Rbac(rbac.clone()),
+            ("Node", _) => {
+                Authorizer::Node(crate::authz::node::NodeAuthorizer::new(&api).map_err(|s| anyhow::anyhow!(s.message))?)
+            }
+            (other, _) => anyhow::bail!("--authorization-mode {other} is not supported yet; use Node and RBAC"),
+        });
+    }
+    Ok(Server {
+        authn: authenticators(options)?,
+        authz: Authorizers { chain },
+        rbac,
+        kubelet: KubeletClient::new(&options.kubelet)?,
+        any_tls: Arc::new(client_config(None, None)?),
+        inflight: Inflight::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
+        request_timeout: options.request_timeout.0,
+        address: SocketAddr::new(advertised, options.serving.secure_port).to_string(),
+        bootstrapped: AtomicBool::new(false),
+        closing: shutdown,
+        api,
+    })
+}
+
+fn authenticators(options: &Options) -> anyhow::Result<Authenticators> {
+    let flags = &options.authn;
+    let front_proxy = match &flags.requestheader_client_ca_file {
+        Some(ca) => Some(FrontProxy {
+            ca: CaBundle::from_file(ca)?,
+            allowed_names: flags.requestheader_allowed_names.clone(),
+            username_headers: flags.requestheader_username_headers.clone(),
+            uid_headers: flags.requestheader_uid_headers.clone(),
+            group_headers: flags.requestheader_group_headers.clone(),
+            extra_prefixes: flags.requestheader_extra_headers_prefix.clone(),
+        }),
+        None => None,
+    };
+    let service_account = if flags.service_account_issuer.is_empty() {
+        None
+    } else {
+        let mut issuer = Issuer::new(
+            flags.service_account_issuer.clone(),
+            flags.api_audiences.clone(),
+            &flags.service_account_key_file,
+            flags.service_account_signing_key_file.as_deref(),
+        )?;
+        let max = flags.service_account_max_token_expiration.0.as_secs() as i64;
+        issuer.max_expiration_seconds = (max > 0).then_some(max);
+        Some(Arc::new(issuer))
+    };
+    Ok(Authenticators {
+        front_proxy,
+        x509: flags.client_ca_file.as_ref().map(CaBundle::from_file).transpose()?.map(|ca| X509 { ca }),
+        token_file: flags.token_auth_file.as_deref().map(TokenFile::read).transpose()?,
+        service_account,
+        bootstrap_tokens: flags.enable_bootstrap_token_auth,
+        anonymous: flags.anonymous_auth,
+    })
+}
+
+fn cluster(options: &Options) -> anyhow::Result<Cluster> {
+    let mut authentication = Vec::new();
+    let mut file = |key: &str, path: &Option<std::path::PathBuf>| -> anyhow::Result<bool> {
+        let Some(path) = path else { return Ok(false) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        authentication.push((key.to_owned(), text));
+        Ok(true)
+    };
+    file("client-ca-file", &options.authn.client_ca_file)?;
+    if file("requestheader-client-ca-file", &options.authn.requestheader_client_ca_file)? {
+        let flags = &options.authn;
+        let list = |items: &Vec<String>| serde_json::to_string(items).unwrap_or_default();
+        authentication.push(("requestheader-allowed-names".into(), list(&flags.requestheader_allowed_names)));
+        authentication
+            .push(("requestheader-extra-headers-prefix".into(), list(&flags.requestheader_extra_headers_prefix)));
+        authentication.push(("requestheader-group-headers".into(), list(&flags.requestheader_group_headers)));
+        authentication.push(("requestheader-uid-headers".into(), list(&flags.requestheader_uid_headers)));
+        authentication.push(("requestheader-username-headers".into(), list(&flags.requestheader_username_headers)));
+    }
+    Ok(Cluster {
+        service_ranges: options.service.service_cluster_ip_range.clone(),
+        secure_port: options.serving.secure_port,
+        node_port: options.service.kubernetes_service_node_port,
+        authentication,
+    })
+}
+
+/// Bootstraps until it succeeds; without it nobody but masters may do anything.
+async fn put_in_place(server: Arc<Server>, cluster: Cluster, shutdown: CancellationToken) {
+    let mut backoff = Duration::from_millis(100);
+    while !shutdown.is_cancelled() {
+        let attempt = async {
+            server.api.ready_for(None).await?;
+            bootstrap::run(&server.api, &cluster).await
+        };
+        match attempt.await {
+            Ok(()) => {
+                server.bootstrapped.store(true, Ordering::Release);
+                tracing::info!("the objects that every cluster has are in place");
+                return;
+            }
+            Err(status) => tracing::warn!(error = status.message, "bootstrap failed; trying again"),
+        }
+        tokio::select! { () = tokio::time::sleep(backoff) => {}, () = shutdown.cancelled() => {} }
+        backoff = (backoff * 2).min(Duration::from_secs(5));
+    }
+}
+
+fn server_tls(options: &Options, advertised: IpAddr) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+    let serving = &options.serving;
+    let cert = match (&serving.tls_cert_file, &serving.tls_private_key_file) {
+        (Some(cert), Some(key)) => tls::from_files(CertifiedFiles { cert: cert.clone(), key: key.clone() })?,
+        _ => {
+            let mut names: Vec<String> =
+                ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).into();
+            names.extend([advertised.to_string(), "127.0.0.1".into()]);
+            tls::self_signed(&names)?
+        }
+    };
+    let mut config = ServerTls::new(cert);
+    if serving.tls_min_version == "VersionTLS13" {
+        const ONLY_13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+        config.versions = ONLY_13;
+    }
+    if let Some(ca) = &options.authn.client_ca_file {
+        config.client_ca_hints = CaBundle::from_file(ca)?.hints();
+    }
+    Ok(tls::server_config(config)?)
+}
+
+/// The address by which this machine reaches others; loopback where there is no route.
+fn reachable_address(bind: IpAddr) -> IpAddr {
+    if !bind.is_unspecified() {
+        return bind;
+    }
+    // Connecting a UDP socket sends nothing; it only picks the source address of the default route.
+    let probe = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    probe.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
+}

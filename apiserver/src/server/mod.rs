@@ -1,0 +1,42 @@
+//! The server: what every request passes before it reaches its handler, and what is beside the API.
+//!
+//! [`pipeline`] reads top to bottom as the way of a request. [`route`] finds the handler. Each stage is a file.
+
+pub mod health;
+pub mod impersonation;
+pub mod inflight;
+pub mod metrics;
+pub mod pipeline;
+pub mod route;
+
+use crate::api::Api;
+use crate::authn::Authenticators;
+use crate::authz::Authorizers;
+use crate::authz::rbac::Rbac;
+use crate::streaming::KubeletClient;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Bodies larger than this are refused. (Upstream's limit for what goes to etcd.)
+pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// Everything that a request may need.
+pub struct Server {
+    pub api: Api,
+    pub authn: Authenticators,
+    pub authz: Authorizers,
+    pub rbac: Option<Arc<Rbac>>,
+    pub kubelet: KubeletClient,
+    /// For proxying to pods and services by TLS: whatever certificate they have.
+    pub any_tls: Arc<rustls::ClientConfig>,
+    pub inflight: inflight::Inflight,
+    pub request_timeout: Duration,
+    /// `host:port` that clients are told.
+    pub address: String,
+    /// The objects that every cluster has are in place.
+    pub bootstrapped: AtomicBool,
+    /// Set when the server is about to stop: watches end, readiness fails.
+    pub closing: CancellationToken,
+}

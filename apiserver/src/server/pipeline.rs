@@ -1,0 +1,103 @@
+//! The way of a request, top to bottom. Stages that are still to come stand here as comments, in their place.
+
+use super::{BODY_BYTES_MAX, Server, impersonation, metrics, route};
+use crate::authz::Attributes;
+use crate::handlers::Response;
+use crate::handlers::negotiate::accept;
+use crate::handlers::render::status_response;
+use crate::request::RequestInfo;
+use crate::status::{Result, Status};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Answers a request; whatever happens inside, the client gets an answer and the process lives.
+pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response {
+    let started = Instant::now();
+    let info = RequestInfo::new(request.method(), request.uri());
+    let accepted = accept(request.headers(), request.uri().query()).ok();
+    let audit_id = request.headers().get("audit-id").cloned().unwrap_or_else(new_audit_id);
+
+    let stages = AssertUnwindSafe(stages(&server, &info, request)).catch_unwind();
+    let mut response = match stages.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(status)) => status_response(&status, accepted),
+        Err(_panic) => {
+            tracing::error!(path = info.path, verb = info.verb, "a request panicked; this is a bug");
+            status_response(
+                &Status::internal("This request caused apiserver to panic. Look in the logs for details."),
+                accepted,
+            )
+        }
+    };
+    response.headers_mut().insert("audit-id", audit_id);
+    response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    count(&info, response.status().as_u16(), started);
+    response
+}
+
+fn new_audit_id() -> HeaderValue {
+    HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+async fn stages(server: &Arc<Server>, info: &RequestInfo, request: Request<Incoming>) -> Result<Response> {
+    let user = server.authn.authenticate(&server.api, &request).await?;
+    // Audit stands here.
+    let user = impersonation::impersonate(server, user, request.headers()).await?;
+    let long_running = is_long_running(info);
+    let _place = if long_running { None } else { Some(server.inflight.enter(info.is_read_only()).await?) };
+    server.authz.demand(&server.api, &Attributes::of(&user, info)).await?;
+    if long_running {
+        return route::route(server, info, user, request).await;
+    }
+    match tokio::time::timeout(server.request_timeout, route::route(server, info, user, request)).await {
+        Ok(result) => result,
+        Err(_) => Err(Status::new(
+            http::StatusCode::GATEWAY_TIMEOUT,
+            "Timeout",
+            "request did not complete within the allotted timeout",
+        )),
+    }
+}
+
+/// Watches and streams take as long as they take.
+fn is_long_running(info: &RequestInfo) -> bool {
+    info.verb == "watch" || matches!(&*info.subresource, "exec" | "attach" | "portforward" | "proxy" | "log")
+}
+
+/// The whole body, up to the limit.
+pub async fn read_body(body: Incoming) -> Result<Bytes> {
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(e) if e.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(BODY_BYTES_MAX)),
+        Err(e) => Err(Status::bad_request(format!("reading the body: {e}"))),
+    }
+}
+
+fn count(info: &RequestInfo, code: u16, started: Instant) {
+    let verb = info.verb.to_ascii_uppercase();
+    let scope = match (info.is_resource, info.name.is_empty(), info.namespace.is_empty()) {
+        (false, ..) => "",
+        (true, false, _) => "resource",
+        (true, true, false) => "namespace",
+        (true, true, true) => "cluster",
+    };
+    // Labels must come from a bounded set: an unknown resource is what somebody typed.
+    let known = code != 404 || info.name.is_empty();
+    let resource = if known { info.resource.as_str() } else { "" };
+    let code = code.to_string();
+    let labels = [&*verb, &*info.group, &*info.version, resource, &*info.subresource, scope];
+    if code != "404" || info.is_resource && !info.name.is_empty() {
+        metrics::REQUESTS
+            .with_label_values(&[labels[0], labels[1], labels[2], labels[3], labels[4], labels[5], &code])
+            .inc();
+        if verb != "WATCH" {
+            metrics::DURATION.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+        }
+    }
+}

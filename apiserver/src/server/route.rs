@@ -1,0 +1,262 @@
+//! From a request to its handler.
+
+use super::pipeline::read_body;
+use super::{Server, health};
+use crate::api::Endpoint;
+use crate::authn::User;
+use crate::discovery;
+use crate::handlers::Response;
+use crate::handlers::decode::{self, body_type};
+use crate::handlers::read::renderer;
+use crate::handlers::render::{json_response, respond, typed};
+use crate::handlers::subresource;
+use crate::handlers::write::delete::{Deleted, success};
+use crate::handlers::write::patch::patch_type;
+use crate::handlers::write::{Write, Written, default_manager, now_text};
+use crate::request::RequestInfo;
+use crate::request::options::{DeleteOptions, ListOptions, WriteOptions};
+use crate::status::{Result, Status};
+use apimachinery::Value;
+use apimachinery::schema::{GroupVersionKind, Schema};
+use component_base::serving::full;
+use http::{HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+use std::sync::Arc;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+pub async fn route(
+    server: &Arc<Server>,
+    info: &RequestInfo,
+    user: User,
+    request: Request<Incoming>,
+) -> Result<Response> {
+    if !info.is_resource {
+        return beside(server, info, request).await;
+    }
+    let served = server.api.served.load_full();
+    let Some(table) = served.version(&info.group, &info.version) else { return Ok(not_found()) };
+    let endpoint = table.get(&info.resource).cloned().ok_or_else(Status::no_such_resource)?;
+    let row = &endpoint.row;
+    let misplaced = if row.namespaced {
+        info.namespace.is_empty() && !info.name.is_empty() && is_by_path(info)
+    } else {
+        !info.namespace.is_empty() && row.plural != "namespaces"
+    };
+    if misplaced {
+        return Err(Status::no_such_resource());
+    }
+    if !info.subresource.is_empty() {
+        return subresource::handle(server, &endpoint, info, user, request).await;
+    }
+    let verb = if info.verb == "head" { "get" } else { &info.verb };
+    if !row.verbs.iter().any(|v| v == verb) {
+        return Err(Status::method_not_allowed());
+    }
+    match verb {
+        "get" => server.api.get(&endpoint, info, &request).await,
+        "list" => server.api.list(&endpoint, info, &request).await,
+        "watch" => server.api.watch(&endpoint, info, &request, server.closing.clone()).await,
+        _ => write(server, &endpoint, info, &user, request).await,
+    }
+}
+
+/// Whether the name stands in the path, not in a field selector.
+fn is_by_path(info: &RequestInfo) -> bool {
+    !matches!(&*info.verb, "list" | "watch" | "deletecollection")
+}
+
+/// The write that a request asks for.
+pub fn writer<'a>(
+    server: &'a Server,
+    endpoint: &'a Arc<Endpoint>,
+    info: &RequestInfo,
+    user: &'a User,
+    options: WriteOptions,
+    headers: &http::HeaderMap,
+) -> Write<'a> {
+    let namespace = if endpoint.row.namespaced { info.namespace.clone() } else { String::new() };
+    let manager =
+        if options.field_manager.is_empty() { default_manager(headers) } else { options.field_manager.clone() };
+    Write {
+        api: &server.api,
+        endpoint,
+        user,
+        namespace,
+        name: if is_by_path(info) { info.name.clone() } else { String::new() },
+        subresource: info.subresource.clone(),
+        options,
+        manager,
+        now: now_text(),
+        applies: false,
+    }
+}
+
+async fn write(
+    server: &Arc<Server>,
+    endpoint: &Arc<Endpoint>,
+    info: &RequestInfo,
+    user: &User,
+    request: Request<Incoming>,
+) -> Result<Response> {
+    let row = &endpoint.row;
+    let renderer = renderer(endpoint, &request)?;
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    match info.verb.as_str() {
+        "create" => {
+            if !info.name.is_empty() {
+                return Err(Status::method_not_allowed());
+            }
+            let options = WriteOptions::parse(&parts.uri, "CreateOptions")?;
+            let kind = body_type(headers)?;
+            let bytes = read_body(body).await?;
+            if row.storage.is_none() {
+                return crate::handlers::review::create(server, endpoint, info, user, kind, &bytes, &renderer).await;
+            }
+            let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
+            let mut write = writer(server, endpoint, info, user, options, headers);
+            crate::handlers::escalation::check(server, endpoint, user, &decoded.object, info).await?;
+            let written = write.create(decoded.object, decoded.warnings).await?;
+            finish(&renderer, written)
+        }
+        "update" => {
+            let options = WriteOptions::parse(&parts.uri, "UpdateOptions")?;
+            let kind = body_type(headers)?;
+            let bytes = read_body(body).await?;
+            let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
+            let mut write = writer(server, endpoint, info, user, options, headers);
+            crate::handlers::escalation::check(server, endpoint, user, &decoded.object, info).await?;
+            let written = write.put(decoded.object, decoded.warnings).await?;
+            finish(&renderer, written)
+        }
+        "patch" => {
+            let options = WriteOptions::parse(&parts.uri, "PatchOptions")?;
+            let kind = patch_type(headers, false)?;
+            let bytes = read_body(body).await?;
+            let mut write = writer(server, endpoint, info, user, options, headers);
+            let written = write.patch(kind, &bytes).await?;
+            finish(&renderer, written)
+        }
+        "delete" | "deletecollection" => {
+            let options = delete_options(&parts, body).await?;
+            let write_options = WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() };
+            let mut write = writer(server, endpoint, info, user, write_options, headers);
+            let mut warnings = Vec::new();
+            if info.verb == "deletecollection" {
+                let list = ListOptions::parse(&parts.uri)?;
+                let (items, revision) = write.delete_collection(&list, &options, &mut warnings).await?;
+                let list = json!({
+                    "kind": row.list_kind, "apiVersion": row.kind.api_version(),
+                    "metadata": {"resourceVersion": revision.to_string()}, "items": items,
+                });
+                let bytes = renderer.encode(
+                    &GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() },
+                    None,
+                    list,
+                )?;
+                return Ok(warn(renderer.respond(StatusCode::OK, bytes), &warnings));
+            }
+            let deleted = write.delete(&options, &mut warnings).await?;
+            let bytes = match deleted {
+                Deleted::Gone(object) if !row.strategy.return_deleted && row.strategy.grace.is_none() => {
+                    renderer.encode(&GroupVersionKind::new("", "v1", "Status"), None, success(&write, &object))?
+                }
+                Deleted::Gone(object) | Deleted::Marked(object) => {
+                    renderer.value(typed(object, &row.kind), &json!({}))?
+                }
+            };
+            Ok(warn(renderer.respond(StatusCode::OK, bytes), &warnings))
+        }
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// DeleteOptions of a request, from query and body.
+async fn delete_options(parts: &http::request::Parts, body: Incoming) -> Result<DeleteOptions> {
+    let bytes = read_body(body).await?;
+    if bytes.is_empty() {
+        return DeleteOptions::parse(&parts.uri, None);
+    }
+    let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
+    let (mut tree, _) = decode::parse(&bytes, body_type(&parts.headers)?, &kind)?;
+    let schema = Schema::builtin();
+    if let Some(ty) = schema.kind(&kind.group, &kind.version, &kind.kind) {
+        apimachinery::codec::normalize(schema, ty, &mut tree, &mut Default::default())
+            .map_err(|e| Status::bad_request(format!("DeleteOptions: {e}")))?;
+    }
+    DeleteOptions::parse(&parts.uri, Some(&tree))
+}
+
+/// The answer to a write.
+pub fn finish(renderer: &crate::handlers::render::Renderer, written: Written) -> Result<Response> {
+    let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let object = typed(written.object, &renderer.endpoint.row.kind);
+    let bytes = renderer.value(object, &json!({}))?;
+    Ok(warn(renderer.respond(code, bytes), &written.warnings))
+}
+
+/// Adds `Warning` headers. (RFC 7234 §5.5, code 299.)
+pub fn warn(mut response: Response, warnings: &[String]) -> Response {
+    /// All texts together; clients and proxies limit headers.
+    const BYTES_MAX: usize = 10_000;
+    let mut total = 0;
+    for text in warnings {
+        total += text.len();
+        if total > BYTES_MAX {
+            break;
+        }
+        let quoted: String = text
+            .chars()
+            .filter(|c| !c.is_control())
+            .flat_map(|c| match c {
+                '"' | '\\' => vec!['\\', c],
+                c => vec![c],
+            })
+            .collect();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response.headers_mut().append("warning", value);
+        }
+    }
+    response
+}
+
+/// Everything that is no resource: discovery, health, metrics, version, OpenAPI, token keys.
+async fn beside(server: &Arc<Server>, info: &RequestInfo, request: Request<Incoming>) -> Result<Response> {
+    let path = info.path.trim_end_matches('/');
+    let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let first = path.split('/').nth(1).unwrap_or("");
+    if matches!(first, "healthz" | "livez" | "readyz") && read {
+        return Ok(health::answer(server, path, request.uri().query()).await.unwrap_or_else(not_found));
+    }
+    if !read {
+        return Ok(not_found());
+    }
+    match first {
+        "version" if path == "/version" => {
+            let info = serde_json::to_value(component_base::version::info()).unwrap_or_default();
+            Ok(json_response(StatusCode::OK, &info))
+        }
+        "metrics" if path == "/metrics" => Ok(respond(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            full(component_base::metrics::render()),
+        )),
+        "api" | "apis" => discovery::answer(server, path, &request),
+        "openapi" => crate::openapi::answer(server, path, &request),
+        ".well-known" if path == "/.well-known/openid-configuration" => Ok(discovery::openid_configuration(server)),
+        "openid" if path == "/openid/v1/jwks" => Ok(discovery::jwks(server)),
+        "" => Ok(json_response(StatusCode::OK, &json!({"paths": discovery::paths(server)}))),
+        _ => Ok(not_found()),
+    }
+}
+
+pub fn not_found() -> Response {
+    respond(StatusCode::NOT_FOUND, TEXT, full("404 page not found\n"))
+}
+
+/// A value of a review or the like, whose kind is not that of the endpoint.
+pub fn typed_value(kind: &GroupVersionKind, value: Value) -> Value {
+    typed(value, kind)
+}

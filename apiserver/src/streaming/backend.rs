@@ -1,0 +1,129 @@
+//! Connections to where requests end.
+
+use crate::options::KubeletFlags;
+use crate::status::{Result, Status};
+use anyhow::Context;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// How to speak TLS to kubelets: our certificate, and whose certificates we take.
+pub struct KubeletClient {
+    pub tls: Arc<ClientConfig>,
+    pub address_types: Vec<String>,
+    pub timeout: Duration,
+}
+
+impl KubeletClient {
+    pub fn new(flags: &KubeletFlags) -> anyhow::Result<KubeletClient> {
+        let identity = match (&flags.kubelet_client_certificate, &flags.kubelet_client_key) {
+            (Some(cert), Some(key)) => Some(read_identity(cert, key)?),
+            _ => None,
+        };
+        let tls = client_config(flags.kubelet_certificate_authority.as_ref(), identity)?;
+        Ok(KubeletClient {
+            tls: Arc::new(tls),
+            address_types: flags.kubelet_preferred_address_types.clone(),
+            timeout: flags.kubelet_timeout.0,
+        })
+    }
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+pub fn read_identity(cert: &PathBuf, key: &PathBuf) -> anyhow::Result<Identity> {
+    let certs = component_base::tls::read_certs(cert)?;
+    let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading the key {}", key.display()))?;
+    Ok((certs, key))
+}
+
+/// A client that checks servers against `ca`, or takes any certificate where there is none: upstream, too, does not check
+/// kubelets unless told whose certificates they have.
+pub fn client_config(ca: Option<&PathBuf>, identity: Option<Identity>) -> anyhow::Result<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = match ca {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for cert in component_base::tls::read_certs(path)? {
+                roots.add(cert).with_context(|| format!("in {}", path.display()))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
+    };
+    Ok(match identity {
+        Some((certs, key)) => builder.with_client_auth_cert(certs, key)?,
+        None => builder.with_no_client_auth(),
+    })
+}
+
+/// Checks only that the server holds the key of the certificate it shows.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Anything bytes go through.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Connects to `host:port`, with TLS if `tls` says how.
+pub async fn connect(
+    host: &str,
+    port: u16,
+    tls: Option<&Arc<ClientConfig>>,
+    timeout: Duration,
+) -> Result<Box<dyn Stream>> {
+    let failed = |why: String| Status::internal(format!("error dialing backend: dial tcp {host}:{port}: {why}"));
+    let connecting = async {
+        let tcp = TcpStream::connect((host, port)).await.map_err(|e| failed(e.to_string()))?;
+        let _ = tcp.set_nodelay(true);
+        let Some(config) = tls else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?;
+        let stream = TlsConnector::from(config.clone()).connect(name, tcp).await.map_err(|e| failed(e.to_string()))?;
+        Ok(Box::new(stream) as Box<dyn Stream>)
+    };
+    match tokio::time::timeout(timeout, connecting).await {
+        Ok(result) => result,
+        Err(_) => Err(failed("i/o timeout".into())),
+    }
+}

@@ -1,0 +1,227 @@
+//! Where a request goes on: host, port, path.
+
+use super::tunnel::Target;
+use crate::api::Endpoint;
+use crate::request::RequestInfo;
+use crate::server::Server;
+use crate::status::{Result, Status};
+use apimachinery::Value;
+use std::sync::Arc;
+use url::form_urlencoded::{Serializer, parse};
+
+/// The kubelet of a node.
+fn kubelet(server: &Server, node: &str, path: String) -> Result<Target> {
+    let nodes = server.api.builtin("", "v1", "nodes")?;
+    let object = server.api.cached(&nodes, "", node)?.tree();
+    let addresses = object["status"]["addresses"].as_array().cloned().unwrap_or_default();
+    let host = server
+        .kubelet
+        .address_types
+        .iter()
+        .find_map(|wanted| addresses.iter().find(|a| a["type"] == **wanted).and_then(|a| a["address"].as_str()))
+        .ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
+    let port = object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
+    Ok(Target {
+        host: host.to_owned(),
+        port: port as u16,
+        tls: Some(server.kubelet.tls.clone()),
+        path,
+        timeout: server.kubelet.timeout,
+    })
+}
+
+/// The pod, its node and the container meant: the one named, the default one, or the only one.
+async fn pod_on_node(
+    server: &Server,
+    endpoint: &Arc<Endpoint>,
+    info: &RequestInfo,
+    query: &str,
+) -> Result<(Value, String, String)> {
+    let pod = server.api.fetch(endpoint, &info.namespace, &info.name).await?.tree();
+    let lists = ["containers", "initContainers", "ephemeralContainers"];
+    let names = |list: &str| {
+        let items = pod["spec"][list].as_array();
+        items.into_iter().flatten().filter_map(|c| c["name"].as_str()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let given =
+        parse(query.as_bytes()).find(|(k, _)| k == "container").map(|(_, v)| v.into_owned()).unwrap_or_default();
+    let container = if given.is_empty() {
+        let default = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str().unwrap_or("");
+        match names("containers").as_slice() {
+            [one] => one.clone(),
+            all if all.iter().any(|n| n == default) => default.to_owned(),
+            all => {
+                let choose = format!(
+                    "a container name must be specified for pod {}, choose one of: [{}]",
+                    info.name,
+                    all.join(" ")
+                );
+                return Err(Status::bad_request(choose));
+            }
+        }
+    } else if lists.iter().any(|list| names(list).contains(&given)) {
+        given
+    } else {
+        return Err(Status::bad_request(format!("container {given} is not valid for pod {}", info.name)));
+    };
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or("").to_owned();
+    if node.is_empty() {
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
+    }
+    Ok((pod, node, container))
+}
+
+pub async fn log(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
+    let (_, node, container) = pod_on_node(server, endpoint, info, query).await?;
+    let mut passed = Serializer::new(String::new());
+    for (name, value) in parse(query.as_bytes()) {
+        match &*name {
+            "follow" | "previous" | "sinceSeconds" | "sinceTime" | "tailLines" | "limitBytes" | "timestamps"
+            | "stream" => {
+                passed.append_pair(&name, &value);
+            }
+            _ => {}
+        }
+    }
+    for name in ["sinceSeconds", "tailLines", "limitBytes"] {
+        let bad = parse(query.as_bytes())
+            .any(|(k, v)| k == name && !v.parse::<i64>().is_ok_and(|n| n >= i64::from(name != "tailLines")));
+        if bad {
+            let error = apimachinery::validation::FieldError::invalid(
+                &apimachinery::validation::Path::new(name),
+                query,
+                "must be a positive number",
+            );
+            return Err(Status::invalid("", "PodLogOptions", &info.name, &[error]));
+        }
+    }
+    kubelet(server, &node, format!("/containerLogs/{}/{}/{container}?{}", info.namespace, info.name, passed.finish()))
+}
+
+/// Exec and attach differ in the first word of the path. Kubelets name the streams otherwise than the API does.
+pub async fn exec(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
+    let (pod, node, container) = pod_on_node(server, endpoint, info, query).await?;
+    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        let phase = pod["status"]["phase"].as_str().unwrap_or("");
+        return Err(Status::internal(format!(
+            "cannot exec into a container in a completed pod; current phase is {phase}"
+        )));
+    }
+    let mut passed = Serializer::new(String::new());
+    let mut streams = 0;
+    for (name, value) in parse(query.as_bytes()) {
+        let on = matches!(&*value, "1" | "true" | "True" | "TRUE" | "t" | "T" | "");
+        match &*name {
+            "stdin" if on => passed.append_pair("input", "1"),
+            "stdout" if on => passed.append_pair("output", "1"),
+            "stderr" if on => passed.append_pair("error", "1"),
+            "tty" if on => passed.append_pair("tty", "1"),
+            "command" => passed.append_pair("command", &value),
+            _ => continue,
+        };
+        streams += usize::from(matches!(&*name, "stdin" | "stdout" | "stderr"));
+    }
+    if streams == 0 {
+        return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    kubelet(
+        server,
+        &node,
+        format!("/{}/{}/{}/{container}?{}", info.subresource, info.namespace, info.name, passed.finish()),
+    )
+}
+
+pub async fn port_forward(
+    server: &Server,
+    endpoint: &Arc<Endpoint>,
+    info: &RequestInfo,
+    query: &str,
+) -> Result<Target> {
+    let pod = server.api.fetch(endpoint, &info.namespace, &info.name).await?.tree();
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
+    if node.is_empty() {
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
+    }
+    let mut passed = Serializer::new(String::new());
+    for (_, ports) in parse(query.as_bytes()).filter(|(name, _)| name == "ports") {
+        passed.append_pair("port", &ports);
+    }
+    kubelet(server, node, format!("/portForward/{}/{}?{}", info.namespace, info.name, passed.finish()))
+}
+
+pub async fn node(server: &Server, info: &RequestInfo, query: &str) -> Result<Target> {
+    let (_, name, _) = split_name(&info.name);
+    kubelet(server, name, path(&info.rest, query))
+}
+
+/// `scheme:name:port` as proxies take it; scheme and port may be left out.
+fn split_name(name: &str) -> (&str, &str, &str) {
+    match name.split(':').collect::<Vec<_>>()[..] {
+        [scheme, name, port] => (scheme, name, port),
+        [name, port] => ("", name, port),
+        _ => ("", name, ""),
+    }
+}
+
+fn path(rest: &str, query: &str) -> String {
+    if query.is_empty() { format!("/{rest}") } else { format!("/{rest}?{query}") }
+}
+
+pub async fn pod(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
+    let (scheme, name, port) = split_name(&info.name);
+    let pod = server.api.fetch(endpoint, &info.namespace, name).await?.tree();
+    let ip = pod["status"]["podIP"]
+        .as_str()
+        .filter(|ip| !ip.is_empty())
+        .ok_or_else(|| Status::unavailable(format!("pod {name} has no address yet")))?;
+    let port = if port.is_empty() {
+        pod["spec"]["containers"][0]["ports"][0]["containerPort"].as_u64().unwrap_or(80) as u16
+    } else {
+        port.parse().map_err(|_| Status::bad_request(format!("invalid port {port:?} in {:?}", info.name)))?
+    };
+    Ok(plain_or_tls(server, scheme, ip, port, path(&info.rest, query)))
+}
+
+fn plain_or_tls(server: &Server, scheme: &str, host: &str, port: u16, path: String) -> Target {
+    let tls = (scheme == "https").then(|| server.any_tls.clone());
+    Target { host: host.to_owned(), port, tls, path, timeout: std::time::Duration::from_secs(30) }
+}
+
+pub async fn service(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
+    let (scheme, name, port) = split_name(&info.name);
+    let service = server.api.fetch(endpoint, &info.namespace, name).await?.tree();
+    let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
+    let chosen = match port {
+        "" if ports.len() == 1 => ports.first(),
+        "" => None,
+        port => ports.iter().find(|p| p["name"] == port || p["port"].to_string() == port),
+    };
+    let chosen =
+        chosen.ok_or_else(|| Status::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
+    let port_name = chosen["name"].as_str().unwrap_or("");
+    let slices = server.api.builtin("discovery.k8s.io", "v1", "endpointslices")?;
+    let snapshot = slices.cache()?.snapshot();
+    let prefix = format!("{}/", info.namespace);
+    let mut backends = Vec::new();
+    for slice in snapshot.range(&prefix, "").filter(|s| s.label("kubernetes.io/service-name") == Some(name)) {
+        let slice = slice.tree();
+        let Some(port) =
+            slice["ports"].as_array().into_iter().flatten().find(|p| p["name"].as_str().unwrap_or("") == port_name)
+        else {
+            continue;
+        };
+        let Some(port) = port["port"].as_u64() else { continue };
+        for endpoint in
+            slice["endpoints"].as_array().into_iter().flatten().filter(|e| e["conditions"]["ready"] != false)
+        {
+            if let Some(address) = endpoint["addresses"][0].as_str() {
+                backends.push((address.to_owned(), port as u16));
+            }
+        }
+    }
+    if backends.is_empty() {
+        return Err(Status::unavailable(format!("no endpoints available for service {name:?}")));
+    }
+    let (host, port) = &backends[rand::random_range(0..backends.len())];
+    Ok(plain_or_tls(server, scheme, host, *port, path(&info.rest, query)))
+}

@@ -1,0 +1,93 @@
+//! Passing a request on, and both directions of an upgraded connection.
+
+use super::backend::connect;
+use crate::handlers::Response;
+use crate::status::{Result, Status};
+use component_base::serving;
+use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a request goes on.
+pub struct Target {
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Path and query.
+    pub path: String,
+    /// For connecting; streams last as long as they last.
+    pub timeout: Duration,
+}
+
+/// Headers that are between the client and us, or say who the client is to us.
+const NOT_PASSED: [HeaderName; 3] = [http::header::AUTHORIZATION, http::header::CONTENT_LENGTH, TRANSFER_ENCODING];
+
+/// Sends `request` to `target` and answers with what comes back. An upgrade is passed on too: after it, bytes flow both ways
+/// until either side ends.
+pub async fn forward(target: Target, mut request: Request<Incoming>) -> Result<Response> {
+    let stream = connect(&target.host, target.port, target.tls.as_ref(), target.timeout).await?;
+    let failed = |e: hyper::Error| {
+        Status::internal(format!("error sending the request to {}:{}: {e}", target.host, target.port))
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    // Ends with the connection: when the answer is read to its end, or the tunnel closes.
+    tokio::spawn(async move {
+        if let Err(e) = connection.with_upgrades().await {
+            tracing::debug!(error = %e, "a proxied connection ended");
+        }
+    });
+
+    let upgrading = request.headers().contains_key(UPGRADE);
+    let from_client = upgrading.then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    parts.uri = target.path.parse().map_err(|_| Status::bad_request(format!("invalid path {:?}", target.path)))?;
+    parts.version = http::Version::HTTP_11;
+    for name in NOT_PASSED {
+        parts.headers.remove(name);
+    }
+    parts.headers.retain_names(|name| !name.as_str().starts_with("impersonate-"));
+    if !upgrading {
+        parts.headers.remove(CONNECTION);
+    }
+    if let Ok(host) = HeaderValue::from_str(&format!("{}:{}", target.host, target.port)) {
+        parts.headers.insert(HOST, host);
+    }
+    let mut answer = sender.send_request(Request::from_parts(parts, body)).await.map_err(failed)?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(from_client) = from_client
+    {
+        let from_backend = hyper::upgrade::on(&mut answer);
+        tokio::spawn(async move {
+            let (Ok(client), Ok(backend)) = tokio::join!(from_client, from_backend) else { return };
+            let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+            if let Err(e) = tokio::io::copy_bidirectional(&mut client, &mut backend).await {
+                tracing::debug!(error = %e, "a stream ended");
+            }
+        });
+        let (parts, _) = answer.into_parts();
+        return Ok(Response::from_parts(parts, serving::empty()));
+    }
+    let (mut parts, body) = answer.into_parts();
+    parts.headers.remove(CONNECTION);
+    parts.headers.remove(TRANSFER_ENCODING);
+    Ok(Response::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+}
+
+/// Keeping some headers only.
+trait RetainNames {
+    fn retain_names(&mut self, keep: impl Fn(&HeaderName) -> bool);
+}
+
+impl RetainNames for HeaderMap {
+    fn retain_names(&mut self, keep: impl Fn(&HeaderName) -> bool) {
+        let gone: Vec<HeaderName> = self.keys().filter(|n| !keep(n)).cloned().collect();
+        for name in gone {
+            self.remove(name);
+        }
+    }
+}
