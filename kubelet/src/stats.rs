@@ -73,7 +73,9 @@ pub async fn containers(kubelet: &Kubelet) -> Vec<ContainerUsage> {
         tracing::warn!(%error, "The runtime gives no container stats");
         Vec::new()
     });
-    let mut usages: Vec<ContainerUsage> = stats.into_iter().filter_map(usage).collect();
+    // Containers that have ended are listed too, with nothing in use.
+    let alive = |usage: &ContainerUsage| usage.cpu_ns > 0 || usage.usage > 0;
+    let mut usages: Vec<ContainerUsage> = stats.into_iter().filter_map(usage).filter(alive).collect();
     usages.sort_by(|a, b| (&a.namespace, &a.pod, &a.container).cmp(&(&b.namespace, &b.pod, &b.container)));
     usages
 }

@@ -264,6 +264,8 @@ impl Manager {
                 return;
             }
         };
+        // What was seen of it before it went is no reason to take it for an orphan.
+        self.kubelet.pleg.forget(&uid);
         let entry = self.kubelet.pods.entries.write().remove(&uid);
         if let Some(entry) = entry {
             let pod = entry.desired.borrow().pod.clone();

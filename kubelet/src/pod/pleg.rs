@@ -58,6 +58,11 @@ impl Pleg {
         self.pods.lock().contains_key(uid)
     }
 
+    /// The pod's worker has removed all there was of it.
+    pub fn forget(&self, uid: &str) {
+        self.pods.lock().remove(uid);
+    }
+
     /// Why the node can't be trusted to know its pods.
     pub fn check(&self, now: Instant, started: Instant) -> Result<(), String> {
         let last = *self.relisted.lock();

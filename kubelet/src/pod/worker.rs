@@ -26,6 +26,10 @@ use crate::volumes::{self, MountedVolumes};
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(20);
 
+/// Bounds of the wait between looks at a running init container; beyond the second, the relist will do.
+const INIT_WAIT_MIN: Duration = Duration::from_millis(25);
+const INIT_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// What the pod is to be.
 #[derive(Clone, Debug)]
 pub struct Desired {
@@ -263,15 +267,26 @@ impl Worker {
             return Ok(Outcome::Done);
         }
         let idle = actions == Actions::default();
+        let wait = self.init_wait(pod);
         let refresh = self.volumes_at.is_none_or(|at| at.elapsed() >= self.kubelet.config.sync_frequency.get());
         if idle && !refresh {
-            return Ok(Outcome::Settled(None));
+            return Ok(Outcome::Settled(wait));
         }
         self.prepare(pod).await?;
         if idle {
-            return Ok(Outcome::Settled(None));
+            return Ok(Outcome::Settled(wait));
         }
         self.act(pod, actions).await
+    }
+
+    /// How long to wait for an init container to end without being told: everything behind it waits too, so it is looked
+    /// at after a quarter of its age, where a relist would come once a second.
+    fn init_wait(&self, pod: &Pod) -> Option<Duration> {
+        let running = |name: &str| self.observed.newest(name).filter(|i| i.state == ContainerState::Running);
+        let init = spec::init_containers(pod).iter().filter(|container| !spec::is_sidecar(container));
+        let started_at = init.filter_map(|container| running(&container.name)).map(|i| i.started_at).max()?;
+        let age = (Timestamp::now().as_nanosecond() as i64).saturating_sub(started_at).max(0).unsigned_abs();
+        Some(Duration::from_nanos(age / 4).max(INIT_WAIT_MIN)).filter(|wait| *wait < INIT_WAIT_MAX)
     }
 
     /// Makes what containers need around them: directories, cgroup, volumes.

@@ -5,6 +5,7 @@
 //! bind-mounted: nothing can change between check and use.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -56,13 +57,28 @@ fn open(root: &Path, sub_path: &str) -> Result<OwnedFd, VolumeError> {
     }
 }
 
-/// Makes each missing directory on the way, every one in a parent that was itself opened inside the root.
+/// Makes each missing directory on the way, every one in a parent that was itself opened inside the root, and as
+/// accessible as the root.
 fn make_dirs(root: &Path, path: &Path, open_at: &dyn Fn(&Path) -> nix::Result<OwnedFd>) -> Result<(), VolumeError> {
+    let mode = std::fs::metadata(root).map_err(io("looking at", root))?.permissions().mode();
+    let mode = Mode::from_bits_truncate(mode & 0o777);
     let mut done = PathBuf::from(".");
     for component in path.components() {
         let parent = open_at(&done).map_err(|errno| io("opening", root)(errno.into()))?;
-        match nix::sys::stat::mkdirat(&parent, component.as_os_str(), Mode::from_bits_truncate(0o750)) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => done.push(component),
+        let made = nix::sys::stat::mkdirat(&parent, component.as_os_str(), mode);
+        done.push(component);
+        match made {
+            // The umask may have taken something away.
+            Ok(()) => open_at(&done)
+                .and_then(|fd| {
+                    std::fs::set_permissions(
+                        format!("/proc/self/fd/{}", fd.as_raw_fd()),
+                        PermissionsExt::from_mode(mode.bits()),
+                    )
+                    .map_err(|_| nix::errno::Errno::EPERM)
+                })
+                .map_err(|errno| io("setting the mode of", path)(errno.into()))?,
+            Err(nix::errno::Errno::EEXIST) => {}
             Err(errno) => return Err(io("creating", path)(errno.into())),
         }
     }
