@@ -1,7 +1,13 @@
 //! Admission: what happens to a write between authorization and storage. Plugins that change the object run first, then those
 //! that judge it. One plugin, one file; the order is upstream's, in [`Chain::new`].
 
+pub mod default_storage_class;
+pub mod default_toleration_seconds;
 pub mod namespace_lifecycle;
+pub mod priority;
+pub mod service_account;
+pub mod storage_object_in_use_protection;
+pub mod taint_nodes_by_condition;
 
 use crate::api::{Api, Endpoint};
 use crate::authn::User;
@@ -79,7 +85,15 @@ pub struct Chain {
 impl Chain {
     /// All plugins in upstream's order, less those in `disabled`.
     pub fn new(disabled: &[String]) -> Chain {
-        let mut plugins: Vec<Box<dyn Plugin>> = vec![Box::new(namespace_lifecycle::NamespaceLifecycle)];
+        let mut plugins: Vec<Box<dyn Plugin>> = vec![
+            Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(service_account::ServiceAccount),
+            Box::new(taint_nodes_by_condition::TaintNodesByCondition),
+            Box::new(priority::Priority),
+            Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+        ];
         plugins.retain(|p| !disabled.iter().any(|d| d == p.name()));
         Chain { plugins }
     }

@@ -38,7 +38,7 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
         }
         ["api", version] => match served.version("", version) {
             Some(table) => resources("", version, table),
-            None => return Ok(not_found()),
+            None => return Err(Status::no_such_resource()),
         },
         ["apis", name] => match served.groups().into_iter().find(|(g, _)| g == name) {
             Some((g, versions)) if !g.is_empty() => {
@@ -51,6 +51,7 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
         },
         ["apis", g, version] => match served.version(g, version) {
             Some(table) => resources(g, version, table),
+            None if served.versions.iter().any(|((known, _), _)| known == g) => return Err(Status::no_such_resource()),
             None => return Ok(not_found()),
         },
         _ => return Ok(not_found()),
@@ -240,7 +241,3 @@ pub fn jwks(server: &Server) -> Response {
     }
 }
 
-/// The error of a group that is served elsewhere but not at the moment.
-pub fn group_unavailable(group: &str) -> Status {
-    Status::unavailable(format!("the API group {group} is not available at the moment"))
-}

@@ -36,7 +36,10 @@ pub async fn route(
         return beside(server, info, request).await;
     }
     let served = server.api.served.load_full();
-    let Some(table) = served.version(&info.group, &info.version) else { return Ok(not_found()) };
+    let Some(table) = served.version(&info.group, &info.version) else {
+        let known = served.versions.iter().any(|((g, _), _)| *g == info.group);
+        return if known { Err(Status::no_such_resource()) } else { Ok(not_found()) };
+    };
     let endpoint = table.get(&info.resource).cloned().ok_or_else(Status::no_such_resource)?;
     let row = &endpoint.row;
     let misplaced = if row.namespaced {
@@ -90,6 +93,7 @@ pub fn writer<'a>(
         manager,
         now: now_text(),
         applies: false,
+        raw: false,
     }
 }
 

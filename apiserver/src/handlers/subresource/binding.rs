@@ -36,6 +36,7 @@ pub async fn bind(
     let pods = server.api.builtin("", "v1", "pods")?;
     let mut write = Write::internal(&server.api, &pods, user, namespace, name);
     write.subresource = "binding".into();
+    write.raw = true;
     let now = write.now.clone();
     let mut assign = |pod: &Value| assign(pod, name, node, binding, &now);
     let preconditions =

@@ -40,6 +40,8 @@ pub struct Write<'a> {
     pub now: String,
     /// An apply tracks its fields itself, while it merges.
     pub applies: bool,
+    /// A change by the server that no client could make: stored as it is, without tracking, preparation and validation.
+    pub raw: bool,
 }
 
 /// A written object: in the version of the request, with its resourceVersion, without `kind` and `apiVersion`.
@@ -82,6 +84,7 @@ impl<'a> Write<'a> {
             manager: "kube-apiserver".into(),
             now: now_text(),
             applies: false,
+            raw: false,
         }
     }
 

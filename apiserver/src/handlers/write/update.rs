@@ -171,6 +171,9 @@ impl Write<'_> {
         if !version.is_empty() && version != "0" && version != meta_text(old, "resourceVersion") {
             return Err(Status::modified(self.about()));
         }
+        if self.raw {
+            return Ok(if same(&object, old) { Round::Unchanged(object) } else { Round::Store(object) });
+        }
         self.keep_system_metadata(&mut object, old);
         (strategy.default)(&mut object);
         if !self.applies {

@@ -3,7 +3,7 @@
 pub mod qos;
 mod table;
 mod update;
-mod warnings;
+pub mod warnings;
 
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};

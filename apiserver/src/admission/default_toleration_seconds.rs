@@ -1,0 +1,60 @@
+//! Pods stay five minutes on a node that is not ready or not reachable, unless they say otherwise.
+
+use super::{Attributes, Operation, Plugin};
+use crate::api::Api;
+use crate::status::Result;
+use apimachinery::Value;
+use futures::future::BoxFuture;
+use serde_json::json;
+
+pub struct DefaultTolerationSeconds;
+
+const SECONDS: i64 = 300;
+const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+impl Plugin for DefaultTolerationSeconds {
+    fn name(&self) -> &'static str {
+        "DefaultTolerationSeconds"
+    }
+
+    fn admit<'a>(&'a self, _: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
+        let applies = attributes.is_resource("", "pods")
+            && attributes.subresource.is_empty()
+            && matches!(attributes.operation, Operation::Create | Operation::Update);
+        if let (true, Some(pod)) = (applies, attributes.object.as_mut()) {
+            add(pod);
+        }
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn add(pod: &mut Value) {
+    let mut tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
+    for taint in TAINTS {
+        let tolerated = tolerations.iter().any(|t| {
+            let key = t["key"].as_str().unwrap_or("");
+            (key == taint || key.is_empty()) && matches!(t["effect"].as_str().unwrap_or(""), "" | "NoExecute")
+        });
+        if !tolerated {
+            tolerations.push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
+        }
+    }
+    pod["spec"]["tolerations"] = tolerations.into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_tolerated_already_is_added() {
+        let mut pod = json!({"spec": {"tolerations": [{"key": TAINTS[0], "operator": "Exists", "effect": "NoExecute"}]}});
+        add(&mut pod);
+        let tolerations = pod["spec"]["tolerations"].as_array().unwrap().clone();
+        assert_eq!(tolerations.len(), 2);
+        assert_eq!(tolerations[1]["key"], TAINTS[1]);
+        let mut all = json!({"spec": {"tolerations": [{"operator": "Exists"}]}});
+        add(&mut all);
+        assert_eq!(all["spec"]["tolerations"].as_array().unwrap().len(), 1);
+    }
+}

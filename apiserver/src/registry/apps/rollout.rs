@@ -1,0 +1,60 @@
+//! What kinds that roll out pods have in common: selectors, numbers that may be percentages, counts in their status.
+
+use apimachinery::Value;
+use apimachinery::validation::selector::label_selector;
+use apimachinery::validation::{Cursor, names};
+
+/// Checks a selector that must select something.
+pub fn required_selector(selector: &Cursor<'_>, kind: &str) {
+    if !selector.exists() {
+        selector.missing("");
+        return;
+    }
+    label_selector(selector);
+    if selector.field("matchLabels").is_empty() && selector.field("matchExpressions").is_empty() {
+        selector.invalid(format!("empty selector is invalid for {kind}"));
+    }
+}
+
+/// Not negative, or a percentage.
+pub fn count_or_percent(c: &Cursor<'_>) {
+    match c.value() {
+        Some(Value::String(text)) => {
+            for _ in names::percent(text) {
+                c.invalid("must be an integer or percentage (e.g '5%')");
+            }
+        }
+        _ => {
+            c.non_negative();
+        }
+    }
+}
+
+/// A percentage of more than everything makes no sense.
+pub fn at_most_everything(c: &Cursor<'_>) {
+    if percentage(c).is_some_and(|p| p > 100) {
+        c.invalid("must not be greater than 100%");
+    }
+}
+
+fn percentage(c: &Cursor<'_>) -> Option<u64> {
+    c.opt_str()?.strip_suffix('%')?.parse().ok()
+}
+
+/// Whether a number or percentage is nothing.
+pub fn is_zero(c: &Cursor<'_>) -> bool {
+    percentage(c).map_or(c.i64().unwrap_or_default() == 0, |p| p == 0)
+}
+
+/// Counts in a status: none negative; those named are no more than `all`.
+pub fn counts(status: &Cursor<'_>, names: &[&str], all: &str, parts: &[&str]) {
+    for name in names {
+        status.field(name).non_negative();
+    }
+    let most = status.field(all).i64().unwrap_or_default();
+    for name in parts {
+        if status.field(name).i64().unwrap_or_default() > most {
+            status.field(name).invalid(format!("cannot be greater than status.{all}"));
+        }
+    }
+}

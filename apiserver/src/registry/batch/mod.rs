@@ -1,0 +1,5 @@
+//! Kinds of the group `batch`: pods that run to an end.
+
+pub mod cron_job;
+pub mod job;
+mod schedule;
