@@ -220,6 +220,27 @@ fn assemble(
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }
 
+/// An error of a request in one line: the server's own message where it answered, else all causes. kube's text repeats the
+/// message and adds the whole Status, or names no cause at all.
+pub fn describe(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error
+        && !status.message.is_empty()
+    {
+        return status.message.clone();
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 #[derive(Debug)]
 struct FollowedIdentity(Watched<CertifiedKey>);
 

@@ -26,6 +26,8 @@ use kube::{
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::client;
+
 /// Events that wait to be sent; more are dropped.
 const QUEUE_MAX: usize = 1000;
 /// Objects and messages remembered, each.
@@ -150,7 +152,11 @@ impl Sender {
                     return;
                 }
                 Err(error) if attempt == SEND_ATTEMPTS_MAX => {
-                    tracing::warn!(reason = record.reason, %error, "Cannot write an event, giving it up");
+                    tracing::warn!(
+                        reason = record.reason,
+                        error = client::describe(&error),
+                        "Cannot write an event, giving it up"
+                    );
                 }
                 Err(_) => tokio::time::sleep(Duration::from_secs(2 * u64::from(attempt))).await,
             }

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::GoDuration,
+    client,
     metrics::{self, GaugeVec},
 };
 
@@ -163,7 +164,11 @@ impl Candidate {
             match self.try_once().await {
                 Ok(true) => return,
                 Ok(false) => tracing::debug!(lease = self.name, "Another candidate leads"),
-                Err(error) => tracing::warn!(lease = self.name, %error, "Cannot acquire the lease, will retry"),
+                Err(error) => tracing::warn!(
+                    lease = self.name,
+                    error = client::describe(&error),
+                    "Cannot acquire the lease, will retry"
+                ),
             }
             // Jitter keeps candidates that started together apart.
             tokio::time::sleep(self.retry_period.mul_f64(1.0 + 1.2 * rand::random::<f64>())).await;
@@ -179,7 +184,11 @@ impl Candidate {
             match tokio::time::timeout(left, self.try_once()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return self.lost(),
-                Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "Cannot renew the lease, will retry"),
+                Ok(Err(error)) => tracing::warn!(
+                    lease = self.name,
+                    error = client::describe(&error),
+                    "Cannot renew the lease, will retry"
+                ),
                 Err(_) => return self.lost(),
             }
         }
@@ -246,7 +255,9 @@ impl Candidate {
         let replaced = self.api.replace(&self.name, &params, &lease);
         match tokio::time::timeout(Duration::from_secs(2), replaced).await {
             Ok(Ok(_)) => tracing::info!(lease = self.name, "Released lease"),
-            Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "Cannot release the lease"),
+            Ok(Err(error)) => {
+                tracing::warn!(lease = self.name, error = client::describe(&error), "Cannot release the lease")
+            }
             Err(_) => tracing::warn!(lease = self.name, "Cannot release the lease: no answer"),
         }
     }

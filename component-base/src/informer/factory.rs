@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
+use crate::client;
 
 /// Which objects of a kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -161,8 +162,17 @@ pub async fn fill<K>(
             Some(Err(watcher::Error::WatchError(status))) if status.code == 410 => {
                 tracing::debug!(kind, "Watch expired, listing again");
             }
-            Some(Err(error)) => tracing::warn!(kind, %error, "Failed to watch, will retry"),
+            Some(Err(error)) => tracing::warn!(kind, error = describe(&error), "Failed to watch, will retry"),
             None => return,
         }
+    }
+}
+
+fn describe(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(cause) => format!("list: {}", client::describe(cause)),
+        watcher::Error::WatchStartFailed(cause) | watcher::Error::WatchFailed(cause) => client::describe(cause),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::NoResourceVersion => error.to_string(),
     }
 }

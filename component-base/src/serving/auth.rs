@@ -34,6 +34,7 @@ use super::{
     body::{Body, status},
     router::Handler,
 };
+use crate::client;
 use crate::tls::{self, CaBundle, PeerCertificates};
 
 /// Verdicts kept per cache.
@@ -64,7 +65,7 @@ pub enum Denied {
     Unauthorized,
     #[error("Forbidden (user={user}, verb={verb}, {what}){reason}")]
     Forbidden { user: String, verb: String, what: String, reason: String },
-    #[error("cannot ask the API server: {0}")]
+    #[error("cannot ask the API server: {}", client::describe(.0))]
     Unavailable(#[source] kube::Error),
 }
 

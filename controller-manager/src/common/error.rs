@@ -1,6 +1,6 @@
 //! Why a reconcile failed.
 
-use component_base::controller::Action;
+use component_base::{client::describe, controller::Action};
 
 /// An error of a controller, for its log. Every one of them leads to another try.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +43,6 @@ impl Error {
             1 => Err(errors.remove(0)),
             _ => Err(Self::Many(errors)),
         }
-    }
-}
-
-/// The server's own message where there is one; kube's text repeats it and adds the whole Status.
-pub fn describe(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        other => other.to_string(),
     }
 }
 
