@@ -2,10 +2,29 @@
 //!
 //! No handler is written per kind: a kind's file holds data and pure functions, never I/O.
 
+pub mod admissionregistration;
+pub mod apiextensions;
+pub mod apiregistration;
+pub mod apps;
+pub mod autoscaling;
+pub mod batch;
+pub mod certificates;
 pub mod conversion;
+pub mod coordination;
 pub mod core;
+pub mod discovery;
 pub mod edit;
+pub mod flowcontrol;
+#[cfg(test)]
+mod golden;
 pub mod kinds;
+pub mod networking;
+pub mod node;
+pub mod policy;
 pub mod printing;
+pub mod rbac;
+pub mod resource;
+pub mod scheduling;
+pub mod storage;
 pub mod strategy;
 pub mod table;

@@ -21,7 +21,12 @@ pub const STRATEGY: Strategy = Strategy {
             AGE,
         ],
         cells: |revision, now| {
-            vec![name(revision), controller(revision).into(), number(revision, "revision").into(), created(revision, now)]
+            vec![
+                name(revision),
+                controller(revision).into(),
+                number(revision, "revision").into(),
+                created(revision, now),
+            ]
         },
     }),
     ..Strategy::GENERIC

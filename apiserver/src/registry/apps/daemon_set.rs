@@ -6,7 +6,9 @@ use apimachinery::validation::Cursor;
 use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, required_selector};
 use crate::registry::core::pod_spec::template;
 use crate::registry::edit::{at, copy, default, default_text, get, object, text};
-use crate::registry::printing::{AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, integer, labels, name, number, selector};
+use crate::registry::printing::{
+    AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, integer, labels, name, number, selector,
+};
 use crate::registry::strategy::{Context, Strategy, Subresource, Table};
 
 /// Counts changes of the template, from the days before `apps/v1`: clients still read it.

@@ -7,7 +7,9 @@ use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, requ
 use crate::registry::core::pod::warnings::spec_warnings;
 use crate::registry::core::pod_spec::template;
 use crate::registry::edit::{at, copy, default, default_text, get, number as count, object, text};
-use crate::registry::printing::{AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, name, number, selector};
+use crate::registry::printing::{
+    AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, name, number, selector,
+};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
 pub const STRATEGY: Strategy = Strategy {
@@ -32,8 +34,21 @@ pub const STRATEGY: Strategy = Strategy {
             copy(&mut deployment["metadata"], &old["metadata"], "labels");
         },
         validate: |new, _| {
-            let names = ["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas", "collisionCount"];
-            counts(&new.field("status"), &names, "replicas", &["updatedReplicas", "readyReplicas", "availableReplicas"]);
+            let names = [
+                "observedGeneration",
+                "replicas",
+                "updatedReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "unavailableReplicas",
+                "collisionCount",
+            ];
+            counts(
+                &new.field("status"),
+                &names,
+                "replicas",
+                &["updatedReplicas", "readyReplicas", "availableReplicas"],
+            );
         },
         reset_fields: &["spec", "metadata.labels"],
     }],
@@ -127,9 +142,18 @@ mod tests {
     #[test]
     fn a_rollout_must_be_able_to_move() {
         for (strategy_value, field) in [
-            (json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "0%"}}), Some("maxUnavailable")),
-            (json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "101%", "maxSurge": 0}}), Some("maxUnavailable")),
-            (json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": "x"}}), Some("maxSurge")),
+            (
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "0%"}}),
+                Some("maxUnavailable"),
+            ),
+            (
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "101%", "maxSurge": 0}}),
+                Some("maxUnavailable"),
+            ),
+            (
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": "x"}}),
+                Some("maxSurge"),
+            ),
             (json!({"type": "Recreate", "rollingUpdate": {}}), Some("rollingUpdate")),
             (json!({"type": "Recreate"}), None),
         ] {

@@ -7,7 +7,9 @@ use super::rollout::required_selector;
 use crate::registry::core::pod_spec::template;
 use crate::registry::core::replication_controller::replicas;
 use crate::registry::edit::{at, copy, default, get, object};
-use crate::registry::printing::{AGE, CONTAINERS, IMAGES, NAME, SELECTOR, containers, created, integer, name, number, selector};
+use crate::registry::printing::{
+    AGE, CONTAINERS, IMAGES, NAME, SELECTOR, containers, created, integer, name, number, selector,
+};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
 pub const STRATEGY: Strategy = Strategy {

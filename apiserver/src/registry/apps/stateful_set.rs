@@ -31,13 +31,26 @@ pub const STRATEGY: Strategy = Strategy {
         prepare: |set, old, _| copy(set, old, "spec"),
         validate: |new, _| {
             let parts = ["readyReplicas", "currentReplicas", "updatedReplicas"];
-            let names = ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "observedGeneration", "collisionCount"];
+            let names = [
+                "replicas",
+                "readyReplicas",
+                "currentReplicas",
+                "updatedReplicas",
+                "observedGeneration",
+                "collisionCount",
+            ];
             counts(&new.field("status"), &names, "replicas", &parts);
         },
         reset_fields: &["spec"],
     }],
     table: Some(Table {
-        columns: &[NAME, column("Ready", "How many pods are ready of how many there should be."), AGE, CONTAINERS, IMAGES],
+        columns: &[
+            NAME,
+            column("Ready", "How many pods are ready of how many there should be."),
+            AGE,
+            CONTAINERS,
+            IMAGES,
+        ],
         cells: |set, now| {
             let [names, images] = containers(get(set, "spec.template.spec"));
             let ready = format!("{}/{}", count(set, "status.readyReplicas"), count(set, "spec.replicas"));
@@ -106,6 +119,9 @@ fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
         copy(&mut left, before, name);
     }
     if left != *before {
-        spec.forbid(format!("updates to statefulset spec for fields other than {} are forbidden", MUTABLE.map(|m| format!("'{m}'")).join(", ")));
+        spec.forbid(format!(
+            "updates to statefulset spec for fields other than {} are forbidden",
+            MUTABLE.map(|m| format!("'{m}'")).join(", ")
+        ));
     }
 }

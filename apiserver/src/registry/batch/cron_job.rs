@@ -6,7 +6,10 @@ use apimachinery::validation::{Cursor, FieldError};
 use super::{job, schedule};
 use crate::registry::core::pod_spec::template;
 use crate::registry::edit::{at, copy, default, default_text, get, object};
-use crate::registry::printing::{AGE, CONTAINERS, IMAGES, NAME, NONE, SELECTOR, age, column, containers, count, created, integer, name, scalar_or, selector};
+use crate::registry::printing::{
+    AGE, CONTAINERS, IMAGES, NAME, NONE, SELECTOR, age, column, containers, count, created, integer, name, scalar_or,
+    selector,
+};
 use crate::registry::strategy::{Column, Strategy, Subresource, Table};
 
 /// Names of jobs get eleven characters more, and names of pods must be labels.
@@ -34,7 +37,13 @@ pub const STRATEGY: Strategy = Strategy {
             NAME,
             column("Schedule", "When jobs are started."),
             column("Timezone", "The zone that the schedule's times are of."),
-            Column { name: "Suspend", kind: "boolean", format: "", priority: 0, description: "Whether starting jobs is stopped." },
+            Column {
+                name: "Suspend",
+                kind: "boolean",
+                format: "",
+                priority: 0,
+                description: "Whether starting jobs is stopped.",
+            },
             integer("Active", "How many jobs are running."),
             column("Last Schedule", "How long ago a job was started last."),
             AGE,
@@ -88,7 +97,11 @@ fn spec(spec: &Cursor<'_>) {
     spec.field("failedJobsHistoryLimit").non_negative();
     let zone = spec.field("timeZone");
     if zone.exists() && (zone.is_empty() || zone.str().eq_ignore_ascii_case("local") || zone.str().contains("..")) {
-        zone.push(FieldError::invalid(zone.path(), zone.str(), "must be the name of a time zone, such as Europe/Berlin"));
+        zone.push(FieldError::invalid(
+            zone.path(),
+            zone.str(),
+            "must be the name of a time zone, such as Europe/Berlin",
+        ));
     }
     let template = spec.field("jobTemplate");
     let job_spec = template.field("spec");

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use crate::registry::core::pod_spec::template;
 use crate::registry::edit::{at, copy, default, default_text, each, get, items, number as count, object, text};
-use crate::registry::printing::{AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, human_duration, name, selector};
+use crate::registry::printing::{
+    AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, human_duration, name, selector,
+};
 use crate::registry::strategy::{Context, SelectableField, Strategy, Subresource, Table};
 
 /// Labels that tell a job's pods from all others; the old names stay for those who select by them.
@@ -73,7 +75,8 @@ fn defaulted(job: &mut Value) {
 
 /// A job without labels has those of its pods.
 fn labels_of_template(job: &mut Value) {
-    let labels = get(job, "spec.template.metadata.labels").filter(|l| l.as_object().is_some_and(|l| !l.is_empty())).cloned();
+    let labels =
+        get(job, "spec.template.metadata.labels").filter(|l| l.as_object().is_some_and(|l| !l.is_empty())).cloned();
     if let Some(labels) = labels {
         default(object(job, "metadata"), "labels", labels);
     }
@@ -130,7 +133,15 @@ fn own_labels(job: &Cursor<'_>, labels: &Cursor<'_>) {
 /// Checks a job's spec, also that of a cron job's template.
 pub fn spec(spec: &Cursor<'_>) {
     let field = |name| spec.field(name);
-    for name in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes"] {
+    for name in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
         field(name).non_negative();
     }
     field("managedBy").optional_shape(names::domain_prefixed_path);
@@ -261,7 +272,8 @@ fn cells(job: &Value, now: i64) -> Vec<Value> {
         let (seconds, _) = apimachinery::codec::timestamp::to_unix(text(job, path))?;
         Some(seconds)
     };
-    let duration = seconds("status.startTime").map(|start| human_duration(seconds("status.completionTime").unwrap_or(now) - start));
+    let duration = seconds("status.startTime")
+        .map(|start| human_duration(seconds("status.completionTime").unwrap_or(now) - start));
     vec![
         name(job),
         status(job).into(),

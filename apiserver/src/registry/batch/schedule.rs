@@ -58,7 +58,17 @@ mod tests {
         for good in ["* * * * *", "*/5 0-6,12 1 JAN mon-fri", "@daily", "@every 1h30m", "0 0 ? * 0"] {
             assert_eq!(problem(good), None, "{good}");
         }
-        for bad in ["", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *", "@never", "a * * * *"] {
+        for bad in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "@never",
+            "a * * * *",
+        ] {
             assert!(problem(bad).is_some(), "{bad}");
         }
     }

@@ -75,9 +75,9 @@ fn validate(quota: &Cursor<'_>) {
         }
         match operator.str() {
             "In" | "NotIn" => {
-                drop(values.required_because(
+                values.required_because(
                     "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
-                ))
+                );
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
                 values.invalid("must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector");

@@ -1,0 +1,229 @@
+//! CustomResourceDefinitions: names, versions and conversion. Whether a schema is structural is asked where schemas are read.
+
+use apimachinery::Value;
+use apimachinery::validation::{Cursor, names};
+use serde_json::json;
+
+use crate::registry::admissionregistration::webhook::client;
+use crate::registry::edit::{at, copy, default, default_text, each, items, object, text};
+use crate::registry::printing::{CREATED_AT, NAME, name};
+use crate::registry::strategy::{Context, Strategy, Subresource, Table};
+
+pub const STRATEGY: Strategy = Strategy {
+    generation: true,
+    unconditional_update: false,
+    default: defaulted,
+    prepare_for_create,
+    prepare_for_update,
+    validate,
+    validate_update,
+    subresources: &[Subresource {
+        name: "status",
+        prepare: |definition, old, _| copy(definition, old, "spec"),
+        validate: |_, _| {},
+        reset_fields: &["metadata", "spec"],
+    }],
+    table: Some(Table {
+        columns: &[NAME, CREATED_AT],
+        cells: |definition, _| vec![name(definition), definition["metadata"]["creationTimestamp"].clone()],
+    }),
+    ..Strategy::GENERIC
+};
+
+fn defaulted(definition: &mut Value) {
+    let spec = object(definition, "spec");
+    let kind = text(spec, "names.kind").to_owned();
+    let names = object(spec, "names");
+    if !kind.is_empty() {
+        default_text(names, "singular", &kind.to_lowercase());
+        default_text(names, "listKind", &format!("{kind}List"));
+    }
+    default_text(object(spec, "conversion"), "strategy", "None");
+    if let Some(service) = at(spec, "conversion.webhook.clientConfig.service") {
+        default(service, "port", 443);
+    }
+    each(spec, "versions", |version| {
+        each(version, "additionalPrinterColumns", |column| {
+            default(column, "priority", 0);
+            if column["priority"] == 0 {
+                crate::registry::edit::remove(column, "priority");
+            }
+        })
+    });
+}
+
+fn stored_version(definition: &Value) -> Option<&str> {
+    items(definition, "spec.versions").iter().find(|v| v["storage"] == true).map(|v| text(v, "name"))
+}
+
+fn prepare_for_create(definition: &mut Value, _: &Context<'_>) {
+    let stored: Vec<_> = stored_version(definition).into_iter().map(str::to_owned).collect();
+    definition["status"] = json!({
+        "conditions": null,
+        "acceptedNames": {"plural": "", "kind": ""},
+        "storedVersions": stored,
+    });
+}
+
+fn prepare_for_update(definition: &mut Value, old: &Value, _: &Context<'_>) {
+    copy(definition, old, "status");
+    let Some(version) = stored_version(definition).map(str::to_owned) else { return };
+    let status = object(definition, "status");
+    if !items(status, "storedVersions").iter().any(|v| *v == version) {
+        default(status, "storedVersions", Vec::<Value>::new());
+        if let Some(list) = status["storedVersions"].as_array_mut() {
+            list.push(version.into());
+        }
+    }
+}
+
+fn validate(definition: &Cursor<'_>) {
+    let spec = definition.field("spec");
+    let (group, plural) = (spec.field("group"), spec.dig("names.plural"));
+    let required = format!("{}.{}", plural.str(), group.str());
+    if definition.dig("metadata.name").str() != required {
+        definition.dig("metadata.name").invalid("must be spec.names.plural+\".\"+spec.group");
+    }
+    self::spec(&spec);
+}
+
+fn spec(spec: &Cursor<'_>) {
+    let (group, versions) = (spec.field("group"), spec.field("versions"));
+    if group.required() {
+        group.shape(names::dns1123_subdomain);
+        if group.str().split('.').count() < 2 {
+            group.invalid("should be a domain with at least one dot");
+        }
+    }
+    spec.field("scope").required_one_of(&["Cluster", "Namespaced"]);
+    versions.required();
+    versions.unique(|v| v.field("name"));
+    let stored = versions.items().filter(|v| v.field("storage").bool()).count();
+    if stored != 1 && !versions.is_empty() {
+        versions.invalid("must have exactly one version marked as storage version");
+    }
+    for version in versions.items() {
+        version.field("name").shape(names::dns1035_label);
+        if !version.dig("schema.openAPIV3Schema").exists() {
+            version.dig("schema.openAPIV3Schema").missing("schemas are required");
+        }
+        scale(&version.dig("subresources.scale"));
+        printer_columns(&version.field("additionalPrinterColumns"));
+        if !version.field("deprecationWarning").is_empty() && !version.field("deprecated").bool() {
+            version.field("deprecationWarning").invalid("can only be set for deprecated versions");
+        }
+        for field in version.field("selectableFields").items() {
+            field.field("jsonPath").required();
+        }
+    }
+    if spec.field("preserveUnknownFields").bool() {
+        spec.field("preserveUnknownFields").invalid(
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        );
+    }
+    self::names(&spec.field("names"));
+    conversion(&spec.field("conversion"));
+}
+
+fn names(names: &Cursor<'_>) {
+    names.field("plural").required_shape(names::dns1035_label);
+    names.field("singular").required_shape(names::dns1035_label);
+    for kind in ["kind", "listKind"].map(|n| names.field(n)) {
+        if kind.required() {
+            names::dns1035_label(&kind.str().to_lowercase()).into_iter().for_each(|problem| kind.invalid(problem));
+        }
+    }
+    for list in ["shortNames", "categories"] {
+        for short in names.field(list).items() {
+            short.shape(names::dns1035_label);
+        }
+    }
+    let (kind, list) = (names.field("kind"), names.field("listKind"));
+    if !list.is_empty() && kind.str() == list.str() {
+        list.invalid("kind and listKind may not be the same");
+    }
+}
+
+fn scale(scale: &Cursor<'_>) {
+    if !scale.exists() {
+        return;
+    }
+    for (name, prefix, required) in [
+        ("specReplicasPath", ".spec.", true),
+        ("statusReplicasPath", ".status.", true),
+        ("labelSelectorPath", ".", false),
+    ] {
+        let path = scale.field(name);
+        if required {
+            path.required();
+        }
+        if !path.is_empty() && !path.str().starts_with(prefix) {
+            path.invalid(format!("should be a json path under {}", prefix.trim_end_matches('.')));
+        }
+    }
+}
+
+fn printer_columns(columns: &Cursor<'_>) {
+    for column in columns.items() {
+        column.field("name").required();
+        if column.field("type").required() {
+            column.field("type").one_of(&["boolean", "date", "integer", "number", "string"]);
+        }
+        column.field("format").one_of(&[
+            "",
+            "binary",
+            "byte",
+            "date",
+            "date-time",
+            "double",
+            "float",
+            "int32",
+            "int64",
+            "password",
+        ]);
+        if column.field("jsonPath").required() && !column.field("jsonPath").str().starts_with(['.', '[', '{']) {
+            column.field("jsonPath").invalid("must be a json path starting with .");
+        }
+    }
+}
+
+fn conversion(conversion: &Cursor<'_>) {
+    let webhook = conversion.field("webhook");
+    match conversion.field("strategy").str() {
+        "None" => {
+            webhook.absent("should not be set when strategy is not set to Webhook");
+        }
+        "Webhook" => {
+            webhook.field("conversionReviewVersions").required();
+            if webhook.field("clientConfig").exists() {
+                client(&webhook.field("clientConfig"));
+            } else {
+                webhook.field("clientConfig").missing("required when strategy is set to Webhook");
+            }
+        }
+        "" => conversion.field("strategy").missing(""),
+        _ => conversion.field("strategy").not_supported(&["None", "Webhook"]),
+    }
+}
+
+fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
+    validate(new);
+    let established =
+        old.dig("status.conditions").array().iter().any(|c| c["type"] == "Established" && c["status"] == "True");
+    for path in ["spec.group", "spec.names.plural"] {
+        new.dig(path).immutable(&old.dig(path));
+    }
+    if established {
+        for path in ["spec.scope", "spec.names.kind"] {
+            new.dig(path).immutable(&old.dig(path));
+        }
+    }
+    // Objects may still be stored in a version that is taken away.
+    let versions = new.dig("spec.versions");
+    for (i, stored) in old.dig("status.storedVersions").items().enumerate() {
+        if !versions.array().iter().any(|v| v["name"] == stored.str()) {
+            let at = Cursor::at(stored.value(), new.dig("status.storedVersions").path().index(i), new.errors());
+            at.invalid("missing from spec.versions");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! HorizontalPodAutoscalers, in `v1` (CPU only) and `v2`.
+
+use apimachinery::Value;
+use apimachinery::validation::selector::label_selector;
+use apimachinery::validation::{Cursor, names};
+use serde_json::json;
+
+use crate::registry::core::pod_spec::resources::quantity;
+use crate::registry::edit::{at, copy, default, default_text, get, items, object, text};
+use crate::registry::printing::{AGE, NAME, NONE, UNKNOWN, UNSET, column, created, name, number, scalar_or};
+use crate::registry::strategy::{Strategy, Subresource, Table};
+
+/// Metrics that are listed by value; of the others only the number is.
+const SHOWN_MAX: usize = 2;
+
+pub const STRATEGY: Strategy = Strategy {
+    default: defaulted,
+    validate,
+    validate_update: |new, _| validate(new),
+    subresources: &[Subresource {
+        name: "status",
+        prepare: |scaler, old, _| copy(scaler, old, "spec"),
+        validate: |new, _| {
+            for name in ["currentReplicas", "desiredReplicas"] {
+                new.field("status").field(name).non_negative();
+            }
+        },
+        reset_fields: &["spec"],
+    }],
+    table: Some(Table {
+        columns: &[
+            NAME,
+            column("Reference", "What is scaled."),
+            column("Targets", "What is measured and what it should be."),
+            column("MinPods", "The fewest pods."),
+            column("MaxPods", "The most pods."),
+            column("Replicas", "How many pods there are."),
+            AGE,
+        ],
+        cells: |scaler, now| {
+            let target =
+                format!("{}/{}", text(scaler, "spec.scaleTargetRef.kind"), text(scaler, "spec.scaleTargetRef.name"));
+            vec![
+                name(scaler),
+                target.into(),
+                targets(scaler).into(),
+                scalar_or(scaler, "spec.minReplicas", UNSET),
+                number(scaler, "spec.maxReplicas"),
+                number(scaler, "status.currentReplicas"),
+                created(scaler, now),
+            ]
+        },
+    }),
+    ..Strategy::GENERIC
+};
+
+fn defaulted(scaler: &mut Value) {
+    let is_v1 = scaler["apiVersion"] == "autoscaling/v1";
+    let spec = object(scaler, "spec");
+    default(spec, "minReplicas", 1);
+    if is_v1 {
+        return;
+    }
+    if items(spec, "metrics").is_empty() {
+        let target = json!({"type": "Utilization", "averageUtilization": 80});
+        spec["metrics"] = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);
+    }
+    if let Some(behavior) = at(spec, "behavior") {
+        let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+        let up = object(behavior, "scaleUp");
+        default(up, "stabilizationWindowSeconds", 0);
+        default_text(up, "selectPolicy", "Max");
+        default(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, percent]));
+        let down = object(behavior, "scaleDown");
+        default_text(down, "selectPolicy", "Max");
+        default(down, "policies", json!([percent]));
+    }
+}
+
+fn validate(scaler: &Cursor<'_>) {
+    let spec = scaler.field("spec");
+    let (min, max) = (spec.field("minReplicas"), spec.field("maxReplicas"));
+    min.at_least(1, "must be greater than or equal to 1");
+    let most = max.i64().unwrap_or_default();
+    if most < 1 {
+        max.invalid_value(most, "must be greater than 0");
+    }
+    if min.i64().is_some_and(|least| most < least) {
+        max.invalid_value(most, "must be greater than or equal to `minReplicas`");
+    }
+    let target = spec.field("scaleTargetRef");
+    reference(&target);
+    let group = target.field("apiVersion");
+    if !group.str().contains('/') && target.field("kind").str() != "ReplicationController" {
+        group.invalid_value(group.str(), "apiVersion must specify API group");
+    }
+    for metric in spec.field("metrics").items() {
+        self::metric(&metric);
+    }
+    spec.field("targetCPUUtilizationPercentage").positive();
+    for (direction, window_max) in [("scaleUp", 3600), ("scaleDown", 3600)] {
+        scaling(&spec.field("behavior").field(direction), window_max);
+    }
+}
+
+fn reference(reference: &Cursor<'_>) {
+    for name in ["kind", "name"] {
+        reference.field(name).required_shape(names::path_segment);
+    }
+}
+
+fn metric(metric: &Cursor<'_>) {
+    // (type, member, where the identity is)
+    const SOURCES: [(&str, &str); 5] = [
+        ("Object", "object"),
+        ("Pods", "pods"),
+        ("Resource", "resource"),
+        ("ContainerResource", "containerResource"),
+        ("External", "external"),
+    ];
+    let kind = metric.field("type");
+    if !kind.required_because("must specify a metric source type") {
+        return;
+    }
+    let Some((_, member)) = SOURCES.iter().find(|(k, _)| *k == kind.str()) else {
+        return kind.not_supported(&["ContainerResource", "External", "Object", "Pods", "Resource"]);
+    };
+    for (_, other) in SOURCES.iter().filter(|(_, m)| m != member) {
+        metric.field(other).absent("must populate the given metric source only");
+    }
+    let source = metric.field(member);
+    if !source.exists() {
+        return source.missing("must populate information for the given metric source");
+    }
+    match *member {
+        "resource" | "containerResource" => {
+            source.field("name").required_because("must specify a resource name");
+            if *member == "containerResource" {
+                source.field("container").required_because("must specify a container");
+            }
+        }
+        _ => {
+            source.dig("metric.name").required_shape(names::path_segment);
+            label_selector(&source.dig("metric.selector"));
+            if *member == "object" {
+                reference(&source.field("describedObject"));
+            }
+        }
+    }
+    target(&source.field("target"));
+}
+
+fn target(target: &Cursor<'_>) {
+    let utilization = target.field("averageUtilization");
+    target.field("type").required_one_of(&["AverageValue", "Utilization", "Value"]);
+    utilization.positive();
+    for name in ["value", "averageValue"] {
+        if quantity(&target.field(name)).is_some_and(|q| q.sign() <= 0) {
+            target.field(name).invalid("must be positive");
+        }
+    }
+    if !["averageUtilization", "value", "averageValue"].iter().any(|n| target.field(n).exists()) {
+        target.missing("must set one of averageUtilization, averageValue and value");
+    }
+}
+
+fn scaling(rules: &Cursor<'_>, window_max: i64) {
+    if !rules.exists() {
+        return;
+    }
+    let window = rules.field("stabilizationWindowSeconds");
+    window.non_negative();
+    if window.i64().is_some_and(|w| w > window_max) {
+        window.invalid(format!("must be less than or equal to {window_max}"));
+    }
+    rules.field("selectPolicy").one_of(&["Disabled", "Max", "Min"]);
+    rules.field("policies").required_because("must specify at least one Policy");
+    for policy in rules.field("policies").items() {
+        policy.field("type").required_one_of(&["Percent", "Pods"]);
+        policy.field("value").positive();
+        policy.field("periodSeconds").positive();
+        if policy.field("periodSeconds").i64().is_some_and(|p| p > 1800) {
+            policy.field("periodSeconds").invalid("must be less than or equal to 1800");
+        }
+    }
+}
+
+fn targets(scaler: &Value) -> String {
+    if scaler["apiVersion"] == "autoscaling/v1" {
+        let percent =
+            |path: &str| get(scaler, path).and_then(Value::as_i64).map_or(UNKNOWN.into(), |p| format!("{p}%"));
+        let [current, target] =
+            ["status.currentCPUUtilizationPercentage", "spec.targetCPUUtilizationPercentage"].map(percent);
+        return format!("{current}/{target}");
+    }
+    let metrics = items(scaler, "spec.metrics");
+    let current = items(scaler, "status.currentMetrics");
+    if metrics.is_empty() {
+        return NONE.into();
+    }
+    let shown = |(i, metric): (usize, &Value)| {
+        let member = match text(metric, "type") {
+            "ContainerResource" => "containerResource".to_owned(),
+            kind => kind.to_lowercase(),
+        };
+        let (source, now) = (&metric[&member], current.get(i).map(|c| &c[&member]["current"]));
+        let (name, percent) = match get(source, "target.averageUtilization") {
+            Some(_) => ("averageUtilization", "%"),
+            None if get(source, "target.averageValue").is_some() => ("averageValue", ""),
+            None => ("value", ""),
+        };
+        let value = |v: Option<&Value>| match v.and_then(|v| v.get(name)) {
+            Some(Value::String(s)) => s.clone(),
+            Some(Value::Number(n)) => format!("{n}{percent}"),
+            _ => UNKNOWN.into(),
+        };
+        let label = if member.ends_with("esource") { format!("{}: ", text(source, "name")) } else { String::new() };
+        let average = if name == "averageValue" && member != "resource" { " (avg)" } else { "" };
+        format!("{label}{}/{}{average}", value(now), value(source.get("target")))
+    };
+    let list: Vec<_> = metrics.iter().enumerate().take(SHOWN_MAX).map(shown).collect();
+    match metrics.len() {
+        n if n > SHOWN_MAX => format!("{} + {} more...", list.join(", "), n - SHOWN_MAX),
+        _ => list.join(", "),
+    }
+}

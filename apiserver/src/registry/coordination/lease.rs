@@ -1,0 +1,28 @@
+//! Leases.
+
+use apimachinery::validation::Cursor;
+
+use crate::registry::edit::text;
+use crate::registry::printing::{AGE, NAME, column, created, name};
+use crate::registry::strategy::{Strategy, Table};
+
+pub const STRATEGY: Strategy = Strategy {
+    create_on_update: true,
+    unconditional_update: false,
+    validate,
+    validate_update: |new, _| validate(new),
+    table: Some(Table {
+        columns: &[NAME, column("Holder", "Who holds the lease."), AGE],
+        cells: |lease, now| vec![name(lease), text(lease, "spec.holderIdentity").into(), created(lease, now)],
+    }),
+    ..Strategy::GENERIC
+};
+
+fn validate(lease: &Cursor<'_>) {
+    let spec = lease.field("spec");
+    spec.field("leaseDurationSeconds").positive();
+    spec.field("leaseTransitions").non_negative();
+    if !spec.field("preferredHolder").is_empty() && spec.field("strategy").is_empty() {
+        spec.field("preferredHolder").forbid("may only be specified if `strategy` is defined");
+    }
+}

@@ -1,0 +1,121 @@
+//! PriorityLevelConfigurations.
+
+use apimachinery::Value;
+use apimachinery::validation::Cursor;
+
+use crate::registry::edit::{copy, default, default_number, object, text};
+use crate::registry::printing::{AGE, NAME, NONE, column, created, name, scalar_or};
+use crate::registry::strategy::{Strategy, Subresource, Table};
+
+/// Seats in queues: hands of this size are dealt from these many queues.
+const QUEUES_MAX: i64 = 10_000_000;
+
+pub const STRATEGY: Strategy = Strategy {
+    generation: true,
+    default: defaulted,
+    validate,
+    validate_update: |new, _| validate(new),
+    subresources: &[Subresource {
+        name: "status",
+        prepare: |level, old, _| copy(level, old, "spec"),
+        validate: |_, _| {},
+        reset_fields: &["spec", "metadata"],
+    }],
+    table: Some(Table {
+        columns: &[
+            NAME,
+            column("Type", "Whether the level is limited."),
+            column("NominalConcurrencyShares", "Its share of the seats."),
+            column("Queues", "How many queues it has."),
+            column("HandSize", "From how many queues a flow may choose."),
+            column("QueueLengthLimit", "How many requests wait in one queue."),
+            AGE,
+        ],
+        cells: |level, now| {
+            let member = if text(level, "spec.type") == "Exempt" { "exempt" } else { "limited" };
+            let queuing = |name: &str| scalar_or(level, &format!("spec.limited.limitResponse.queuing.{name}"), NONE);
+            vec![
+                name(level),
+                text(level, "spec.type").into(),
+                scalar_or(level, &format!("spec.{member}.nominalConcurrencyShares"), NONE),
+                queuing("queues"),
+                queuing("handSize"),
+                queuing("queueLengthLimit"),
+                created(level, now),
+            ]
+        },
+    }),
+    ..Strategy::GENERIC
+};
+
+fn defaulted(level: &mut Value) {
+    let spec = object(level, "spec");
+    match text(spec, "type") {
+        "Exempt" => {
+            let exempt = object(spec, "exempt");
+            default(exempt, "nominalConcurrencyShares", 0);
+            default(exempt, "lendablePercent", 0);
+        }
+        "Limited" => {
+            let limited = object(spec, "limited");
+            default(limited, "nominalConcurrencyShares", 30);
+            default(limited, "lendablePercent", 0);
+            let response = object(limited, "limitResponse");
+            if text(response, "type") == "Queue" {
+                let queuing = object(response, "queuing");
+                default_number(queuing, "queues", 64);
+                default_number(queuing, "handSize", 8);
+                default_number(queuing, "queueLengthLimit", 50);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn validate(level: &Cursor<'_>) {
+    let spec = level.field("spec");
+    let (limited, exempt) = (spec.field("limited"), spec.field("exempt"));
+    match spec.field("type").str() {
+        "Exempt" => {
+            limited.absent("must be nil if the type is not Limited");
+            exempt.field("nominalConcurrencyShares").non_negative();
+            exempt.field("lendablePercent").range(0, 100);
+        }
+        "Limited" => {
+            exempt.absent("must be nil if the type is Limited");
+            if limited.exists() {
+                self::limited(&limited);
+            } else {
+                limited.missing("must not be empty when type is Limited");
+            }
+        }
+        _ => spec.field("type").not_supported(&["Exempt", "Limited"]),
+    }
+}
+
+fn limited(limited: &Cursor<'_>) {
+    limited.field("nominalConcurrencyShares").non_negative();
+    limited.field("lendablePercent").range(0, 100);
+    limited.field("borrowingLimitPercent").non_negative();
+    let response = limited.field("limitResponse");
+    let queuing = response.field("queuing");
+    match response.field("type").str() {
+        "Reject" => {
+            queuing.absent("must be nil if limited.limitResponse.type is not Queue");
+        }
+        "Queue" if !queuing.exists() => queuing.missing("must not be empty if limitResponse.type is Queue"),
+        "Queue" => {
+            let (queues, hand) = (queuing.field("queues"), queuing.field("handSize"));
+            for c in [&queues, &hand, &queuing.field("queueLengthLimit")] {
+                c.positive();
+            }
+            if queues.i64().is_some_and(|q| q > QUEUES_MAX) {
+                queues.invalid(format!("must not be greater than {QUEUES_MAX}"));
+            }
+            if hand.i64() > queues.i64() {
+                hand.invalid("should not be greater than queues");
+            }
+        }
+        _ => response.field("type").not_supported(&["Queue", "Reject"]),
+    }
+}

@@ -1,0 +1,64 @@
+//! IngressClasses.
+
+use apimachinery::validation::{Cursor, names};
+
+use crate::registry::edit::{at, default_text, get, text};
+use crate::registry::printing::{AGE, NAME, NONE, column, created, name};
+use crate::registry::strategy::{Strategy, Table};
+
+const CONTROLLER_BYTES_MAX: usize = 250;
+
+pub const STRATEGY: Strategy = Strategy {
+    generation: true,
+    default: |class| {
+        if let Some(parameters) = at(class, "spec.parameters") {
+            default_text(parameters, "scope", "Cluster");
+        }
+    },
+    validate,
+    validate_update: |new, old| {
+        validate(new);
+        new.dig("spec.controller").immutable(&old.dig("spec.controller"));
+    },
+    table: Some(Table {
+        columns: &[
+            NAME,
+            column("Controller", "Who implements the class."),
+            column("Parameters", "The object that holds its settings."),
+            AGE,
+        ],
+        cells: |class, now| {
+            let parameters = get(class, "spec.parameters").map(|p| match text(p, "apiGroup") {
+                "" => format!("{}/{}", text(p, "kind"), text(p, "name")),
+                group => format!("{}.{group}/{}", text(p, "kind"), text(p, "name")),
+            });
+            let controller = text(class, "spec.controller").into();
+            vec![name(class), controller, parameters.unwrap_or(NONE.into()).into(), created(class, now)]
+        },
+    }),
+    ..Strategy::GENERIC
+};
+
+fn validate(class: &Cursor<'_>) {
+    let (controller, parameters) = (class.dig("spec.controller"), class.dig("spec.parameters"));
+    controller.bytes_max(CONTROLLER_BYTES_MAX);
+    if controller.required() {
+        controller.shape(names::domain_prefixed_path);
+    }
+    if !parameters.exists() {
+        return;
+    }
+    parameters.field("kind").required_shape(names::path_segment);
+    parameters.field("name").required_shape(names::path_segment);
+    let (scope, namespace) = (parameters.field("scope"), parameters.field("namespace"));
+    scope.required_one_of(&["Cluster", "Namespace"]);
+    match scope.str() {
+        "Namespace" => {
+            namespace.required_because("`parameters.scope` is set to 'Namespace'");
+        }
+        "Cluster" => {
+            namespace.absent("`parameters.scope` is set to 'Cluster'");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,29 @@
+//! RuntimeClasses.
+
+use apimachinery::validation::{Cursor, names};
+
+use crate::registry::core::pod_spec::{affinity, resources};
+use crate::registry::edit::text;
+use crate::registry::printing::{AGE, NAME, column, created, name};
+use crate::registry::strategy::{Strategy, Table};
+
+pub const STRATEGY: Strategy = Strategy {
+    unconditional_update: false,
+    validate,
+    validate_update: |new, old| {
+        validate(new);
+        new.field("handler").immutable(&old.field("handler"));
+    },
+    table: Some(Table {
+        columns: &[NAME, column("Handler", "What the runtime calls it."), AGE],
+        cells: |class, now| vec![name(class), text(class, "handler").into(), created(class, now)],
+    }),
+    ..Strategy::GENERIC
+};
+
+fn validate(class: &Cursor<'_>) {
+    class.field("handler").shape(names::dns1123_label);
+    resources::list(&class.dig("overhead.podFixed"));
+    affinity::node_labels(&class.dig("scheduling.nodeSelector"));
+    affinity::tolerations(&class.dig("scheduling.tolerations"));
+}

@@ -1,0 +1,106 @@
+//! ResourceClaims and their templates.
+
+use apimachinery::Value;
+use apimachinery::validation::{Cursor, names};
+
+use super::device_class::selectors;
+use crate::registry::edit::{copy, default, each, get, items, object, text};
+use crate::registry::printing::{AGE, NAME, column, created, name};
+use crate::registry::strategy::{Strategy, Subresource, Table};
+
+const REQUESTS_MAX: usize = 32;
+
+pub const CLAIM: Strategy = Strategy {
+    default: |claim| spec_defaults(object(claim, "spec")),
+    validate: |claim| spec(&claim.field("spec")),
+    validate_update: |new, old| {
+        new.field("spec").immutable(&old.field("spec"));
+    },
+    subresources: &[Subresource {
+        name: "status",
+        prepare: |claim, old, _| copy(claim, old, "spec"),
+        validate: |new, _| {
+            new.dig("status.reservedFor").items_max(256);
+            new.dig("status.reservedFor").unique(|r| r.field("uid"));
+        },
+        reset_fields: &["spec"],
+    }],
+    table: Some(Table {
+        columns: &[NAME, column("State", "How the claim stands."), AGE],
+        cells: |claim, now| vec![name(claim), state(claim).into(), created(claim, now)],
+    }),
+    ..Strategy::GENERIC
+};
+
+pub const TEMPLATE: Strategy = Strategy {
+    default: |template| spec_defaults(object(object(template, "spec"), "spec")),
+    validate: |template| spec(&template.dig("spec.spec")),
+    validate_update: |new, old| {
+        new.field("spec").immutable(&old.field("spec"));
+    },
+    table: Some(Table { columns: &[NAME, AGE], cells: |template, now| vec![name(template), created(template, now)] }),
+    ..Strategy::GENERIC
+};
+
+fn spec_defaults(spec: &mut Value) {
+    let Some(devices) = spec.get_mut("devices") else { return };
+    each(devices, "requests", |request| {
+        // Newer versions nest what is exact; older ones hold it in the request itself.
+        let exact = if request.get("exactly").is_some() { object(request, "exactly") } else { request };
+        if exact.get("deviceClassName").is_none() {
+            return;
+        }
+        default(exact, "allocationMode", "ExactCount");
+        if text(exact, "allocationMode") == "ExactCount" {
+            default(exact, "count", 1);
+        }
+    });
+}
+
+fn spec(spec: &Cursor<'_>) {
+    let requests = spec.dig("devices.requests");
+    requests.items_max(REQUESTS_MAX);
+    let mut seen = Vec::new();
+    for request in requests.items() {
+        let name = request.field("name");
+        if name.required() {
+            name.shape(names::dns1123_label);
+            if seen.contains(&name.str()) {
+                name.duplicate();
+            }
+            seen.push(name.str());
+        }
+        for exact in
+            [request.field("exactly"), request.clone()].into_iter().filter(|r| r.field("deviceClassName").exists())
+        {
+            exact.field("deviceClassName").shape(names::dns1123_subdomain);
+            selectors(&exact.field("selectors"));
+            exact.field("allocationMode").one_of(&["All", "ExactCount"]);
+            exact.field("count").positive();
+        }
+    }
+    for list in ["constraints", "config"] {
+        for item in spec.field("devices").field(list).items() {
+            for request in item.field("requests").items() {
+                let base = request.str().split('/').next().unwrap_or_default();
+                if !seen.contains(&base) {
+                    request.invalid("must be the name of a request in the claim");
+                }
+            }
+        }
+    }
+}
+
+fn state(claim: &Value) -> String {
+    let mut words = Vec::new();
+    if claim["metadata"]["deletionTimestamp"].is_string() {
+        words.push("deleted");
+    }
+    if get(claim, "status.allocation").is_some() {
+        words.push("allocated");
+    }
+    if !items(claim, "status.reservedFor").is_empty() {
+        words.push("reserved");
+    }
+    if words.is_empty() { "pending".into() } else { words.join(",") }
+}

@@ -1,0 +1,31 @@
+//! CSIStorageCapacities.
+
+use apimachinery::validation::selector::label_selector;
+use apimachinery::validation::{Cursor, names};
+
+use crate::registry::core::pod_spec::resources::non_negative;
+use crate::registry::printing::{CREATED_AT, NAME, name};
+use crate::registry::strategy::{Strategy, Table};
+
+pub const STRATEGY: Strategy = Strategy {
+    validate,
+    validate_update: |new, old| {
+        validate(new);
+        for name in ["nodeTopology", "storageClassName"] {
+            new.field(name).immutable(&old.field(name));
+        }
+    },
+    table: Some(Table {
+        columns: &[NAME, CREATED_AT],
+        cells: |capacity, _| vec![name(capacity), capacity["metadata"]["creationTimestamp"].clone()],
+    }),
+    ..Strategy::GENERIC
+};
+
+fn validate(capacity: &Cursor<'_>) {
+    capacity.field("storageClassName").required_shape(names::dns1123_subdomain);
+    label_selector(&capacity.field("nodeTopology"));
+    for name in ["capacity", "maximumVolumeSize"] {
+        non_negative(&capacity.field(name));
+    }
+}

@@ -1,0 +1,34 @@
+//! VolumeAttributesClasses.
+
+use apimachinery::validation::Cursor;
+
+use super::storage_class::parameters;
+use crate::registry::core::pod_spec::volume;
+use crate::registry::edit::text;
+use crate::registry::printing::{AGE, NAME, column, created, name};
+use crate::registry::strategy::{Strategy, Table};
+
+pub const STRATEGY: Strategy = Strategy {
+    validate,
+    validate_update: |new, old| {
+        for name in ["driverName", "parameters"] {
+            if new.field(name).value() != old.field(name).value() {
+                new.field(name).forbid(format!("updates to {name} are forbidden."));
+            }
+        }
+    },
+    table: Some(Table {
+        columns: &[NAME, column("DriverName", "The driver that it is for."), AGE],
+        cells: |class, now| vec![name(class), text(class, "driverName").into(), created(class, now)],
+    }),
+    ..Strategy::GENERIC
+};
+
+fn validate(class: &Cursor<'_>) {
+    if class.field("driverName").required() {
+        volume::csi_driver(&class.field("driverName"));
+    }
+    if class.field("parameters").required_because("must contain at least one key/value pair") {
+        parameters(&class.field("parameters"));
+    }
+}
