@@ -1,0 +1,131 @@
+//! Which images there are: our own, etcd, and for trying things out a few real programs of this machine.
+
+use crate::image::{Image, write_archive};
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+
+/// Tag of our own images.
+pub const VERSION: &str = "v1.35.0";
+
+pub fn name(component: &str) -> String {
+    format!("ferrokube/{component}:{VERSION}")
+}
+
+/// The folder of the programs: where this one is.
+pub fn programs() -> anyhow::Result<PathBuf> {
+    let me = std::env::current_exe().context("finding this program")?;
+    Ok(me.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+/// Images that the cluster itself needs.
+pub fn cluster() -> anyhow::Result<Vec<Image>> {
+    let programs = programs()?;
+    let ours = |component: &str| {
+        let path = format!("/usr/local/bin/{component}");
+        Image::new(&name(component), &[&path]).file(programs.join(component), &path)
+    };
+    Ok(vec![
+        Image { base: true, ..Image::new(&name("pause"), &["/pause"]) }.file(programs.join("pause"), "/pause"),
+        Image::new(&name("etcd"), &["/usr/bin/etcd"])
+            .file("/usr/bin/etcd", "/usr/bin/etcd")
+            .file("/usr/bin/etcdctl", "/usr/bin/etcdctl"),
+        ours("kube-apiserver"),
+        ours("kube-controller-manager"),
+        ours("kube-scheduler"),
+        ours("kube-proxy").file("/usr/sbin/nft", "/usr/sbin/nft").file("/usr/sbin/conntrack", "/usr/sbin/conntrack"),
+        ours("cluster-dns"),
+    ])
+}
+
+/// Images under well-known names, from packages of this machine, where they are installed: for tests and first steps without
+/// a registry.
+pub fn samples() -> Vec<Image> {
+    let mut images = Vec::new();
+    let has = |path: &str| Path::new(path).exists();
+    if has("/bin/busybox") || has("/usr/bin/busybox") {
+        let busybox = if has("/bin/busybox") { "/bin/busybox" } else { "/usr/bin/busybox" };
+        for tag in ["1.36", "latest"] {
+            let mut image = Image::new(&format!("busybox:{tag}"), &[]).file(busybox, "/bin/busybox");
+            image.command = vec!["sh".into()];
+            image.links = applets(busybox).into_iter().map(|a| (format!("/bin/{a}"), "busybox".to_owned())).collect();
+            images.push(image);
+        }
+    }
+    if has("/usr/sbin/nginx") {
+        for tag in ["1.23.3", "1.24", "latest"] {
+            images.push(nginx(&format!("nginx:{tag}"), tag, busybox_links));
+        }
+    }
+    if has("/usr/bin/memcached") {
+        let mut image =
+            Image::new("memcached:1.6", &["/usr/bin/memcached"]).file("/usr/bin/memcached", "/usr/bin/memcached");
+        image.command = ["-u", "root"].map(String::from).into();
+        images.push(image);
+    }
+    if has("/usr/bin/redis-server") {
+        images.push(
+            Image::new("redis:7", &["/usr/bin/redis-server"])
+                .file("/usr/bin/redis-server", "/usr/bin/redis-server")
+                .file("/usr/bin/redis-cli", "/usr/bin/redis-cli")
+                .folder("/data", 0o777),
+        );
+    }
+    images
+}
+
+/// The shell and its tools, for images that people look into with `kubectl exec`.
+fn busybox_links(mut image: Image) -> Image {
+    for path in ["/bin/busybox", "/usr/bin/busybox"] {
+        if Path::new(path).exists() {
+            image = image.file(path, "/bin/busybox");
+            image.links.extend(applets(path).into_iter().map(|a| (format!("/bin/{a}"), "busybox".to_owned())));
+            break;
+        }
+    }
+    image
+}
+
+fn applets(busybox: &str) -> Vec<String> {
+    let output = std::process::Command::new(busybox).arg("--list").output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    text.lines().filter(|a| *a != "busybox").map(str::to_owned).collect()
+}
+
+fn nginx(name: &str, tag: &str, with_shell: fn(Image) -> Image) -> Image {
+    let config = "worker_processes 1;\nerror_log stderr notice;\npid /run/nginx.pid;\ndaemon off;\n\
+        events { worker_connections 512; }\n\
+        http {\n  include /etc/nginx/mime.types;\n  default_type application/octet-stream;\n  access_log /dev/stdout;\n  server {\n    listen 80;\n    \
+        root /usr/share/nginx/html;\n    index index.html;\n  }\n}\n";
+    let page = format!(
+        "<!DOCTYPE html>\n<html><head><title>Welcome to nginx!</title></head><body><h1>Welcome to nginx!</h1><p>{tag}</p></body></html>\n"
+    );
+    let mut image = Image::new(name, &["/usr/sbin/nginx"])
+        .file("/usr/sbin/nginx", "/usr/sbin/nginx")
+        .text("/etc/nginx/nginx.conf", 0o644, config)
+        .text("/usr/share/nginx/html/index.html", 0o644, &page)
+        .folder("/var/lib/nginx", 0o755)
+        .folder("/var/log/nginx", 0o755);
+    for file in ["/etc/nginx/mime.types"] {
+        if Path::new(file).exists() {
+            image = image.file(file, file);
+        }
+    }
+    image.command = ["-g", "user root;"].map(String::from).into();
+    with_shell(image)
+}
+
+/// A file name for an image's archive.
+pub fn file_name(image: &Image) -> String {
+    format!("{}.tar", image.name.replace(['/', ':'], "_"))
+}
+
+/// Writes all images into a folder.
+pub fn write_all(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    for image in cluster()?.iter().chain(&samples()) {
+        let path = folder.join(file_name(image));
+        write_archive(image, &path).with_context(|| format!("making the image {}", image.name))?;
+        println!("{}  {}", image.name, path.display());
+    }
+    Ok(())
+}
