@@ -30,11 +30,14 @@ macro_rules! controllers {
 /// Every controller there is, with upstream's names.
 #[rustfmt::skip]
 pub const CONTROLLERS: &[Controller] = controllers! {
+    "clusterrole-aggregation-controller", "clusterrole-aggregation-controller", ["clusterrole-aggregation"], true, crate::clusterrole_aggregation::run;
+    "cronjob-controller", "cronjob-controller", ["cronjob"], true, crate::cronjob::run;
     "daemonset-controller", "daemon-set-controller", ["daemonset"], true, crate::daemonset::run;
     "deployment-controller", "deployment-controller", ["deployment"], true, crate::deployment::run;
     "endpoints-controller", "endpoint-controller", ["endpoint"], true, crate::endpoints::run;
     "endpointslice-controller", "endpointslice-controller", ["endpointslice"], true, crate::endpointslice::run;
     "garbage-collector-controller", "generic-garbage-collector", ["garbagecollector"], true, crate::garbagecollector::run;
+    "job-controller", "job-controller", ["job"], true, crate::job::run;
     "namespace-controller", "namespace-controller", ["namespace"], true, crate::namespace::run;
     "node-ipam-controller", "node-controller", ["nodeipam"], true, crate::nodeipam::run;
     "node-lifecycle-controller", "node-controller", ["nodelifecycle"], true, crate::nodelifecycle::run;
@@ -44,4 +47,5 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", ["root-ca-cert-publisher"], true, crate::root_ca::run;
     "serviceaccount-controller", "service-account-controller", ["serviceaccount"], true, crate::serviceaccount::run;
     "taint-eviction-controller", "node-controller", [], true, crate::taint_eviction::run;
+    "ttl-after-finished-controller", "ttl-after-finished-controller", ["ttl-after-finished"], true, crate::ttl_after_finished::run;
 };

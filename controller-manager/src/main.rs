@@ -4,15 +4,18 @@
 //! gets, `credentials` who they are, `common` what they share; every other file or folder is one controller. No controller calls another: they meet in the API server only.
 
 mod app;
+mod clusterrole_aggregation;
 mod common;
 mod context;
 mod controllers;
 mod credentials;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
 mod garbagecollector;
+mod job;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;
@@ -22,6 +25,7 @@ mod replicaset;
 mod root_ca;
 mod serviceaccount;
 mod taint_eviction;
+mod ttl_after_finished;
 
 use std::process::ExitCode;
 

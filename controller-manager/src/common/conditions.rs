@@ -3,6 +3,7 @@
 use k8s_openapi::{
     api::{
         apps::v1::{DeploymentCondition, ReplicaSetCondition},
+        batch::v1::JobCondition,
         core::v1::{NodeCondition, PodCondition, ReplicationControllerCondition},
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -62,6 +63,7 @@ macro_rules! condition {
 
 condition! {
     DeploymentCondition { last_update_time }
+    JobCondition { last_probe_time }
     ReplicaSetCondition {}
     ReplicationControllerCondition {}
     PodCondition {}
