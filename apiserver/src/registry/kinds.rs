@@ -6,8 +6,8 @@ use super::{
     discovery, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
 };
 
-/// The strategy of a resource. Versions of a kind share one.
-pub fn strategy(group: &str, _version: &str, plural: &str) -> &'static Strategy {
+/// The strategy of a resource. Versions of a kind share one, unless their members differ.
+pub fn strategy(group: &str, version: &str, plural: &str) -> &'static Strategy {
     match group {
         "" | "events.k8s.io" => core_group(plural),
         "apps" => match plural {
@@ -63,6 +63,11 @@ pub fn strategy(group: &str, _version: &str, plural: &str) -> &'static Strategy 
             "resourceslices" => &resource::slice::STRATEGY,
             _ => &Strategy::GENERIC,
         },
+        "autoscaling" => match (version, plural) {
+            ("v1", "horizontalpodautoscalers") => &autoscaling::horizontal_pod_autoscaler::V1,
+            (_, "horizontalpodautoscalers") => &autoscaling::horizontal_pod_autoscaler::V2,
+            _ => &Strategy::GENERIC,
+        },
         _ => small_groups(group, plural),
     }
 }
@@ -92,7 +97,6 @@ fn small_groups(group: &str, plural: &str) -> &'static Strategy {
     match (group, plural) {
         ("apiextensions.k8s.io", "customresourcedefinitions") => &apiextensions::custom_resource_definition::STRATEGY,
         ("apiregistration.k8s.io", "apiservices") => &apiregistration::api_service::STRATEGY,
-        ("autoscaling", "horizontalpodautoscalers") => &autoscaling::horizontal_pod_autoscaler::STRATEGY,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::certificate_signing_request::STRATEGY,
         ("coordination.k8s.io", "leasecandidates") => &coordination::lease_candidate::STRATEGY,
         ("coordination.k8s.io", "leases") => &coordination::lease::STRATEGY,

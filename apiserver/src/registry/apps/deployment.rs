@@ -15,6 +15,12 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     default: defaulted,
+    prepare_for_update: |deployment, old, _| {
+        // Annotations count as well: rollbacks were once asked for with one.
+        if deployment["metadata"].get("annotations") != old["metadata"].get("annotations") {
+            deployment["metadata"]["generation"] = (count(old, "metadata.generation") + 1).into();
+        }
+    },
     validate,
     validate_update: |new, old| {
         validate(new);

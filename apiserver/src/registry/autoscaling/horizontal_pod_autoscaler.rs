@@ -13,7 +13,10 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 /// Metrics that are listed by value; of the others only the number is.
 const SHOWN_MAX: usize = 2;
 
-pub const STRATEGY: Strategy = Strategy {
+/// `v1` has no metrics to fill in.
+pub const V1: Strategy = Strategy { default: |scaler| default(object(scaler, "spec"), "minReplicas", 1), ..V2 };
+
+pub const V2: Strategy = Strategy {
     default: defaulted,
     validate,
     validate_update: |new, _| validate(new),
@@ -55,12 +58,8 @@ pub const STRATEGY: Strategy = Strategy {
 };
 
 fn defaulted(scaler: &mut Value) {
-    let is_v1 = scaler["apiVersion"] == "autoscaling/v1";
     let spec = object(scaler, "spec");
     default(spec, "minReplicas", 1);
-    if is_v1 {
-        return;
-    }
     if items(spec, "metrics").is_empty() {
         let target = json!({"type": "Utilization", "averageUtilization": 80});
         spec["metrics"] = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);

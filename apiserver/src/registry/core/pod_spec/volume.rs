@@ -82,10 +82,8 @@ fn source(name: &str, at: &Cursor<'_>) {
         }
         "hostPath" => host_path(at),
         "secret" | "configMap" => key_files(at),
-        "nfs" => {
-            if !at.field("path").is_empty() && !at.field("path").str().starts_with('/') {
-                at.field("path").invalid("must be an absolute path");
-            }
+        "nfs" if !at.field("path").is_empty() && !at.field("path").str().starts_with('/') => {
+            at.field("path").invalid("must be an absolute path");
         }
         "downwardAPI" => {
             mode(&at.field("defaultMode"));
