@@ -36,7 +36,7 @@ pub fn object_meta(meta: &Cursor<'_>, namespaced: bool, name: fn(&str) -> Proble
     managed_fields(&meta.field("managedFields"));
 }
 
-/// Checks what an update may do to `metadata`, and the new metadata.
+/// Checks what an update may do to `metadata`; the new metadata itself is [`object_meta`]'s matter.
 pub fn object_meta_update(meta: &Cursor<'_>, old: &Cursor<'_>) {
     if old.field("deletionTimestamp").exists() {
         let kept = old.field("finalizers");
@@ -49,7 +49,7 @@ pub fn object_meta_update(meta: &Cursor<'_>, old: &Cursor<'_>) {
         }
     }
     if meta.field("resourceVersion").is_empty() {
-        meta.field("resourceVersion").invalid_value("", "must be specified for an update");
+        meta.field("resourceVersion").invalid_value(0, "must be specified for an update");
     }
     let generation = meta.field("generation");
     if generation.i64().unwrap_or(0) < old.field("generation").i64().unwrap_or(0) {
@@ -58,11 +58,6 @@ pub fn object_meta_update(meta: &Cursor<'_>, old: &Cursor<'_>) {
     for name in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         meta.field(name).immutable(&old.field(name));
     }
-    labels(&meta.field("labels"));
-    annotations(&meta.field("annotations"));
-    owner_references(&meta.field("ownerReferences"));
-    finalizers(&meta.field("finalizers"));
-    managed_fields(&meta.field("managedFields"));
 }
 
 /// Checks a map of labels; errors are at the map, as upstream's.

@@ -5,9 +5,11 @@ use apimachinery::validation::{Cursor, names};
 
 use crate::registry::edit::{at, copy, default, get, items, text};
 use crate::registry::printing::{AGE, NAME, column, created, name};
-use crate::registry::strategy::{Strategy, Subresource, Table};
+use crate::registry::strategy::{NameRule, Strategy, Subresource, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    // `v1.` is the name of the core group's.
+    name: NameRule::PathSegment,
     unconditional_update: false,
     default: |service| {
         if let Some(reference) = at(service, "spec.service") {
