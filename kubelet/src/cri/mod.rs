@@ -211,7 +211,8 @@ impl Cri {
 
     /// Sends the stop signal, and SIGKILL once `grace` has passed; returns when the container has ended. Idempotent.
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
-        let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout: grace.as_secs().cast_signed() };
+        let request =
+            cri::StopContainerRequest { container_id: id.to_owned(), timeout: grace.as_secs_f64().ceil() as i64 };
         let stopped = call("StopContainer", self.timeout + grace, self.runtime.clone().stop_container(request)).await;
         match stopped {
             Err(error) if error.is_not_found() => Ok(()),

@@ -69,7 +69,8 @@ fn condition(
 ) -> NodeCondition {
     let before = old.and_then(|old| old.conditions.as_ref()).into_iter().flatten().find(|c| c.type_ == type_);
     let same = before.filter(|before| before.status == status);
-    if same.is_none() {
+    // Without an old status there is no news: this is the registration.
+    if same.is_none() && old.is_some() {
         tracing::info!(condition = type_, status, reason, message, "Node condition changed");
         let message = format!("Node {} status is now: {event}", kubelet.node_name);
         kubelet.node_event("Normal", event, &message);

@@ -228,8 +228,10 @@ impl Manager {
             Ok(()) => self.start(pod),
             Err(reason) => {
                 self.kubelet.event(&pod, None, "Warning", &reason.reason, &reason.message);
+                let status = status::rejected(&pod, &reason, jiff::Timestamp::now());
+                self.kubelet.statuses.set(&pod, status.clone());
                 let mut rejected = Pod::clone(&pod);
-                rejected.status = Some(status::rejected(&pod, &reason, jiff::Timestamp::now()));
+                rejected.status = Some(status);
                 self.start(Arc::new(rejected));
             }
         }

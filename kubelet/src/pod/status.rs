@@ -58,6 +58,10 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, facts: &Facts) 
     let list = |containers: &[Container], old: Option<&Vec<ContainerStatus>>| -> Vec<ContainerStatus> {
         containers.iter().map(|c| container_status(pod, c, old, observed, facts)).collect()
     };
+    if facts.failed.is_some() && observed.containers.is_empty() && old.container_statuses.is_none() {
+        // Rejected before anything was made: there are no containers to tell of.
+        return PodStatus { conditions: None, ..old.clone() };
+    }
     let init_statuses = list(init, old.init_container_statuses.as_ref());
     let statuses = list(regular, old.container_statuses.as_ref());
     let ephemeral = spec::ephemeral_containers(pod);

@@ -209,8 +209,8 @@ impl Worker {
     }
 
     fn is_terminal(&self, pod: &Pod) -> bool {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        !spec::is_static(pod) && matches!(phase.or(self.reported.phase.as_deref()), Some("Succeeded" | "Failed"))
+        let phase = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        !spec::is_static(pod) && (phase(&self.reported) || pod.status.as_ref().is_some_and(phase))
     }
 
     fn until_deadline(&self, pod: &Pod) -> Option<Duration> {
