@@ -46,6 +46,7 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "replicationcontroller-controller", "replication-controller", ["replicationcontroller"], true, crate::replicaset::run_replication_controllers;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", ["root-ca-cert-publisher"], true, crate::root_ca::run;
     "serviceaccount-controller", "service-account-controller", ["serviceaccount"], true, crate::serviceaccount::run;
+    "statefulset-controller", "statefulset-controller", ["statefulset"], true, crate::statefulset::run;
     "taint-eviction-controller", "node-controller", [], true, crate::taint_eviction::run;
     "ttl-after-finished-controller", "ttl-after-finished-controller", ["ttl-after-finished"], true, crate::ttl_after_finished::run;
 };

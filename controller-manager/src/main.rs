@@ -24,6 +24,7 @@ mod podgc;
 mod replicaset;
 mod root_ca;
 mod serviceaccount;
+mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
 

@@ -5,7 +5,7 @@ use std::{convert::Infallible, fmt, str::FromStr};
 use kube::{Resource, runtime::reflector::ObjectRef};
 
 /// Identifies an object among those of its kind. Prints and reads as `namespace/name`, or `name` if it has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// Empty for what lives in no namespace.
     pub namespace: String,
@@ -37,6 +37,13 @@ impl ObjectKey {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
+}
+
+/// As it prints: logs of all controllers carry keys.
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
