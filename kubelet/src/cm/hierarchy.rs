@@ -58,8 +58,14 @@ impl Hierarchy {
         for line in mountinfo.lines() {
             let Some((head, tail)) = line.split_once(" - ") else { continue };
             let (Some(point), mut tail) = (head.split(' ').nth(4), tail.split(' ')) else { continue };
-            if tail.next() != Some("cgroup") {
-                continue;
+            match tail.next() {
+                Some("cgroup") => {}
+                // A hybrid set-up has v2 without controllers beside v1; runc follows its containers there too.
+                Some("cgroup2") => {
+                    trees.push((Vec::new(), point.into()));
+                    continue;
+                }
+                _ => continue,
             }
             let options = tail.nth(1).unwrap_or_default();
             let controllers: Vec<String> = options
