@@ -24,6 +24,8 @@ pub mod policy;
 pub mod printing;
 pub mod rbac;
 pub mod resource;
+#[cfg(test)]
+mod rules;
 pub mod scheduling;
 pub mod storage;
 pub mod strategy;

@@ -112,7 +112,9 @@ fn prepare_for_update(set: &mut Value, old: &Value, _: &Context<'_>) {
 fn validate(set: &Cursor<'_>) {
     let spec = set.field("spec");
     let selector = spec.field("selector");
-    required_selector(&selector, "daemonset");
+    if selector.exists() {
+        required_selector(&selector, "daemonset");
+    }
     template::validate_selected(&spec.field("template"), &selector, &["Always"]);
     spec.field("minReadySeconds").non_negative();
     strategy(&spec.field("updateStrategy"));

@@ -3,7 +3,7 @@
 use apimachinery::Value;
 use apimachinery::validation::Cursor;
 
-use super::rollout::{counts, required_selector};
+use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, required_selector};
 use crate::registry::core::persistent_volume_claim::spec_defaults;
 use crate::registry::core::pod_spec::template;
 use crate::registry::edit::{at, copy, default, default_text, each, get, number as count, object, text};
@@ -66,9 +66,13 @@ fn defaulted(set: &mut Value) {
     default(spec, "replicas", 1);
     default(spec, "revisionHistoryLimit", 10);
     let strategy = object(spec, "updateStrategy");
-    default_text(strategy, "type", "RollingUpdate");
-    if text(strategy, "type") == "RollingUpdate" {
-        default(object(strategy, "rollingUpdate"), "partition", 0);
+    if text(strategy, "type").is_empty() {
+        default_text(strategy, "type", "RollingUpdate");
+        object(strategy, "rollingUpdate");
+    }
+    if let Some(rolling) = at(strategy, "rollingUpdate") {
+        default(rolling, "partition", 0);
+        default(rolling, "maxUnavailable", 1);
     }
     let retention = object(spec, "persistentVolumeClaimRetentionPolicy");
     default_text(retention, "whenDeleted", "Retain");
@@ -97,6 +101,12 @@ fn validate(set: &Cursor<'_>) {
         }
         "RollingUpdate" => {
             strategy.dig("rollingUpdate.partition").non_negative();
+            let unavailable = strategy.dig("rollingUpdate.maxUnavailable");
+            count_or_percent(&unavailable);
+            if unavailable.exists() && is_zero(&unavailable) {
+                unavailable.invalid("cannot be 0");
+            }
+            at_most_everything(&unavailable);
         }
         _ => strategy.field("type").not_supported(&["OnDelete", "RollingUpdate"]),
     }

@@ -13,8 +13,23 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 /// Metrics that are listed by value; of the others only the number is.
 const SHOWN_MAX: usize = 2;
 
-/// `v1` has no metrics to fill in.
-pub const V1: Strategy = Strategy { default: |scaler| default(object(scaler, "spec"), "minReplicas", 1), ..V2 };
+/// Utilization of CPU that is aimed at where nothing is said, in percent.
+const TARGET: i64 = 80;
+/// Where `v1` carries metrics that it has no member for.
+const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+
+/// `v1` measures the utilization of CPU, if nothing else is measured.
+pub const V1: Strategy = Strategy {
+    default: |scaler| {
+        let measured = scaler["metadata"]["annotations"].get(METRICS).is_some();
+        let spec = object(scaler, "spec");
+        default(spec, "minReplicas", 1);
+        if !measured {
+            default(spec, "targetCPUUtilizationPercentage", TARGET);
+        }
+    },
+    ..V2
+};
 
 pub const V2: Strategy = Strategy {
     default: defaulted,
@@ -61,7 +76,7 @@ fn defaulted(scaler: &mut Value) {
     let spec = object(scaler, "spec");
     default(spec, "minReplicas", 1);
     if items(spec, "metrics").is_empty() {
-        let target = json!({"type": "Utilization", "averageUtilization": 80});
+        let target = json!({"type": "Utilization", "averageUtilization": TARGET});
         spec["metrics"] = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);
     }
     if let Some(behavior) = at(spec, "behavior") {

@@ -167,8 +167,15 @@ pub fn spec(spec: &Cursor<'_>) {
     field("podReplacementPolicy").one_of(&["Failed", "TerminatingOrFailed"]);
     template::validate(&field("template"));
     let restart = spec.dig("template.spec.restartPolicy");
-    if !matches!(restart.str(), "OnFailure" | "Never") {
-        restart.not_supported(&["OnFailure", "Never"]);
+    match restart.str() {
+        // What users mostly forget, and templates default to.
+        "" | "Always" => restart.missing("valid values: \"OnFailure\", \"Never\""),
+        "Never" => {}
+        "OnFailure" if spec.field("podFailurePolicy").exists() => {
+            restart.invalid("only \"Never\" is supported when podFailurePolicy is specified");
+        }
+        "OnFailure" => {}
+        _ => restart.not_supported(&["OnFailure", "Never"]),
     }
 }
 
@@ -176,10 +183,6 @@ fn failure_policy(spec: &Cursor<'_>) {
     let policy = spec.field("podFailurePolicy");
     if !policy.exists() {
         return;
-    }
-    let restart = spec.dig("template.spec.restartPolicy");
-    if restart.str() != "Never" {
-        restart.invalid("only \"Never\" is supported when podFailurePolicy is specified");
     }
     policy.field("rules").items_max(20);
     for rule in policy.field("rules").items() {

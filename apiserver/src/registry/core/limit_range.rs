@@ -70,7 +70,10 @@ fn amounts(item: &Cursor<'_>) {
     let mut names: Vec<&str> = Vec::new();
     for bound in BOUNDS {
         for (resource, amount) in item.field(bound).entries() {
-            resources::name(&amount, resource);
+            match item.field("type").str() {
+                "Container" => resources::container_name(&amount, resource),
+                _ => resources::name(&amount, resource),
+            }
             resources::amount(&amount, resource);
             if !names.contains(&resource) {
                 names.push(resource);

@@ -102,7 +102,7 @@ fn validate(volume: &Cursor<'_>) {
         modes.forbid("may not use ReadWriteOncePod with other access modes");
     }
     capacity.required();
-    if !capacity.is_empty() && (capacity.len() > 1 || !capacity.field("storage").exists()) {
+    if capacity.len() > 1 || !capacity.field("storage").exists() {
         capacity.not_supported(&["storage"]);
     }
     for (_, amount) in capacity.entries() {

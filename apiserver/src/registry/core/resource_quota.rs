@@ -18,6 +18,32 @@ const SCOPES: [&str; 7] = [
     "VolumeAttributesClass",
 ];
 
+/// Resources of Kubernetes' own that are counted in objects.
+const COUNTED: [&str; 9] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+];
+/// Resources of Kubernetes' own that are amounts.
+const MEASURED: [&str; 10] = [
+    "cpu",
+    "ephemeral-storage",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+    "requests.storage",
+];
+
 pub const STRATEGY: Strategy = Strategy {
     validate,
     validate_update,
@@ -49,7 +75,15 @@ pub const STRATEGY: Strategy = Strategy {
 fn amounts(list: &Cursor<'_>) {
     for (resource, amount) in list.entries() {
         resources::name(&amount, resource);
+        let huge_pages = ["hugepages-", "requests.hugepages-"].iter().any(|prefix| resource.starts_with(prefix));
+        let known = COUNTED.contains(&resource) || MEASURED.contains(&resource) || huge_pages;
+        if !resource.contains('/') && !known {
+            amount.invalid_value(resource, "must be a standard resource for quota");
+        }
         resources::amount(&amount, resource);
+        if COUNTED.contains(&resource) && resources::quantity(&amount).is_some_and(|q| q.as_i64().is_none()) {
+            amount.invalid("must be an integer");
+        }
     }
 }
 

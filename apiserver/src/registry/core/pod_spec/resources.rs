@@ -33,8 +33,7 @@ pub fn non_negative(c: &Cursor<'_>) {
 /// An amount of a resource: not negative, whole where the resource is counted.
 pub fn amount(c: &Cursor<'_>, resource: &str) {
     non_negative(c);
-    let counted = is_extended(resource) || resource == "pods" || resource == "services";
-    if counted && quantity(c).is_some_and(|q| q.as_i64().is_none()) {
+    if is_extended(resource) && quantity(c).is_some_and(|q| q.as_i64().is_none()) {
         c.invalid(MUST_BE_INTEGER);
     }
 }
@@ -44,7 +43,8 @@ pub fn name(at: &Cursor<'_>, resource: &str) {
     names::qualified_name(resource).into_iter().for_each(|problem| at.invalid_value(resource, problem));
 }
 
-fn container_name(at: &Cursor<'_>, resource: &str) {
+/// The name of a resource that containers can have.
+pub fn container_name(at: &Cursor<'_>, resource: &str) {
     name(at, resource);
     if !resource.contains('/') && !STANDARD.contains(&resource) && !resource.starts_with(HUGE_PAGES) {
         at.invalid_value(resource, "must be a standard resource for containers");

@@ -34,7 +34,6 @@ pub fn validate_selected(template: &Cursor<'_>, selector: &Cursor<'_>, policies:
     }
     let labels = template.dig("metadata.labels");
     if let Ok(parsed) = LabelSelector::from_object(selector.value())
-        && !parsed.is_nothing()
         && !parsed.is_everything()
         && !parsed.matches_object(labels.value())
     {
@@ -42,7 +41,7 @@ pub fn validate_selected(template: &Cursor<'_>, selector: &Cursor<'_>, policies:
     }
     validate(template);
     let policy = template.dig("spec.restartPolicy");
-    if matches!(policy.str(), "Always" | "OnFailure" | "Never") && !policies.contains(&policy.str()) {
+    if !policies.contains(&policy.str()) {
         policy.not_supported(policies);
     }
     let deadline = template.dig("spec.activeDeadlineSeconds");

@@ -181,7 +181,7 @@ fn traffic(spec: &Cursor<'_>) {
         health.invalid("may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'");
     }
     health.non_negative();
-    if spec.field("type").str() != "ExternalName" {
+    if matches!(spec.field("type").str(), "ClusterIP" | "LoadBalancer" | "NodePort") {
         internal.required();
     }
     internal.one_of(&["Cluster", "Local"]);

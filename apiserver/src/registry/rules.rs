@@ -1,0 +1,485 @@
+//! The rules of kinds as a table: an object that is fine, one change to it, and where that is an error.
+
+use apimachinery::Value;
+use apimachinery::codec::Report;
+use apimachinery::validation::{Cursor, Errors};
+use serde_json::json;
+
+use super::strategy::Context;
+use super::table::{Resource, builtin};
+
+fn row<'a>(rows: &'a [std::sync::Arc<Resource>], name: &str) -> &'a Resource {
+    let (group, plural) = name.split_once('/').unwrap_or(("", name));
+    rows.iter().find(|r| r.kind.group == group && r.plural == plural).unwrap_or_else(|| panic!("{name}"))
+}
+
+fn made(row: &Resource, mut object: Value) -> Value {
+    let context = Context { user: "u", namespace: "n", now: "2024-01-01T00:00:00Z", subresource: "" };
+    row.form.normalize(&mut object, &mut Report::default()).unwrap();
+    (row.strategy.default)(&mut object);
+    (row.strategy.prepare_for_create)(&mut object, &context);
+    row.form.normalize(&mut object, &mut Report::default()).unwrap();
+    object
+}
+
+fn found(errors: Errors) -> Vec<String> {
+    errors
+        .into_vec()
+        .iter()
+        .map(|e| format!("{} {}", e.field, e.kind.reason().trim_start_matches("FieldValue")))
+        .collect()
+}
+
+/// Where a new object is wrong.
+fn create(row: &Resource, object: Value) -> Vec<String> {
+    let errors = Errors::new();
+    (row.strategy.validate)(&Cursor::root(&made(row, object), &errors));
+    found(errors)
+}
+
+/// Where a change is wrong.
+fn update(row: &Resource, object: Value, old: Value) -> Vec<String> {
+    let context = Context { user: "u", namespace: "n", now: "2024-01-01T00:00:00Z", subresource: "" };
+    let (mut object, old) = (made(row, object), made(row, old));
+    (row.strategy.prepare_for_update)(&mut object, &old, &context);
+    let errors = Errors::new();
+    (row.strategy.validate_update)(&Cursor::root(&object, &errors), &Cursor::root(&old, &Errors::new()));
+    found(errors)
+}
+
+/// `object` with the value at a JSON pointer set, or taken away by null.
+fn with(object: &Value, pointer: &str, value: Value) -> Value {
+    let mut object = object.clone();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = object.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}"));
+    match parent {
+        Value::Array(items) => {
+            let i: usize = name.parse().unwrap();
+            if i == items.len() {
+                items.push(value);
+            } else {
+                items[i] = value;
+            }
+        }
+        parent => parent[name] = value,
+    }
+    object
+}
+
+fn pod_spec() -> Value {
+    json!({"containers": [{"name": "c", "image": "i:1"}]})
+}
+
+fn template() -> Value {
+    json!({"metadata": {"labels": {"a": "b"}}, "spec": pod_spec()})
+}
+
+fn job_template() -> Value {
+    let mut template = template();
+    template["spec"]["restartPolicy"] = "Never".into();
+    template
+}
+
+fn selector() -> Value {
+    json!({"matchLabels": {"a": "b"}})
+}
+
+fn meta() -> Value {
+    json!({"name": "x", "namespace": "n", "uid": "6f2a4c1e-0000-4000-8000-000000000001"})
+}
+
+/// Objects in which nothing is wrong.
+fn fine(name: &str) -> Value {
+    let webhook = json!({"name": "a.b.c", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "clientConfig": {"url": "https://h/p"}, "rules": [{"apiGroups": ["*"], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]});
+    let mut object = match name {
+        "pods" => json!({"spec": pod_spec()}),
+        "services" => json!({"spec": {"ports": [{"port": 80}]}}),
+        "nodes" => json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}),
+        "secrets" | "configmaps" => json!({}),
+        "persistentvolumeclaims" => {
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+        }
+        "persistentvolumes" => {
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}}})
+        }
+        "limitranges" => json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}}]}}),
+        "resourcequotas" => json!({"spec": {"hard": {"pods": "5"}}}),
+        "endpoints" => json!({"subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]}),
+        "replicationcontrollers" => json!({"spec": {"selector": {"a": "b"}, "template": template()}}),
+        "apps/deployments" | "apps/replicasets" | "apps/daemonsets" | "apps/statefulsets" => {
+            json!({"spec": {"selector": selector(), "template": template()}})
+        }
+        "apps/controllerrevisions" => json!({"revision": 1, "data": {"a": 1}}),
+        "batch/jobs" => json!({"spec": {"template": job_template()}}),
+        "batch/cronjobs" => {
+            json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": job_template()}}}})
+        }
+        "networking.k8s.io/ingresses" => {
+            json!({"spec": {"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix",
+            "backend": {"service": {"name": "s", "port": {"number": 80}}}}]}}]}})
+        }
+        "networking.k8s.io/ingressclasses" => json!({"spec": {"controller": "a.b/c"}}),
+        "networking.k8s.io/networkpolicies" => {
+            json!({"spec": {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}})
+        }
+        "policy/poddisruptionbudgets" => json!({"spec": {"minAvailable": 1, "selector": selector()}}),
+        "autoscaling/horizontalpodautoscalers" => {
+            json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}})
+        }
+        "rbac.authorization.k8s.io/clusterroles" => {
+            json!({"rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]})
+        }
+        "rbac.authorization.k8s.io/clusterrolebindings" => {
+            json!({"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}]})
+        }
+        "scheduling.k8s.io/priorityclasses" => json!({"value": 5}),
+        "storage.k8s.io/storageclasses" => json!({"provisioner": "a.b/c"}),
+        "storage.k8s.io/csidrivers" => json!({"spec": {}}),
+        "storage.k8s.io/volumeattachments" => {
+            json!({"spec": {"attacher": "a.b", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
+        }
+        "coordination.k8s.io/leases" => json!({"spec": {"leaseDurationSeconds": 5}}),
+        "discovery.k8s.io/endpointslices" => {
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]})
+        }
+        "admissionregistration.k8s.io/validatingwebhookconfigurations" => json!({"webhooks": [webhook]}),
+        "flowcontrol.apiserver.k8s.io/flowschemas" => json!({"spec": {"priorityLevelConfiguration": {"name": "p"}}}),
+        "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations" => {
+            json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Queue"}}}})
+        }
+        "node.k8s.io/runtimeclasses" => json!({"handler": "h"}),
+        "apiregistration.k8s.io/apiservices" => {
+            json!({"spec": {"group": "a.b", "version": "v1", "groupPriorityMinimum": 5, "versionPriority": 5}})
+        }
+        "apiextensions.k8s.io/customresourcedefinitions" => json!({"spec": {"group": "a.b", "scope": "Namespaced",
+            "names": {"plural": "xs", "kind": "X"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
+        other => panic!("{other}"),
+    };
+    object["metadata"] = meta();
+    match name {
+        "apiregistration.k8s.io/apiservices" => object["metadata"]["name"] = "v1.a.b".into(),
+        "apiextensions.k8s.io/customresourcedefinitions" => object["metadata"]["name"] = "xs.a.b".into(),
+        _ => {}
+    }
+    object
+}
+
+/// Kind, where the change is, what is put there, and the errors.
+type Rule = (&'static str, &'static str, Value, &'static [&'static str]);
+
+fn create_rules() -> Vec<Rule> {
+    vec![
+        ("pods", "/spec/containers/1", json!({"name": "c", "image": "i"}), &["spec.containers[1].name Duplicate"]),
+        ("pods", "/spec/restartPolicy", json!("Sometimes"), &["spec.restartPolicy NotSupported"]),
+        ("pods", "/spec/activeDeadlineSeconds", json!(0), &["spec.activeDeadlineSeconds Invalid"]),
+        (
+            "pods",
+            "/spec/containers/0/volumeMounts",
+            json!([{"name": "v", "mountPath": "/v"}]),
+            &["spec.containers[0].volumeMounts[0].name NotFound"],
+        ),
+        ("pods", "/spec/volumes", json!([{"name": "v"}, {"name": "v"}]), &["spec.volumes[1].name Duplicate"]),
+        (
+            "pods",
+            "/spec/volumes",
+            json!([{"name": "v", "secret": {}}]),
+            &["spec.volumes[0].secret.secretName Required"],
+        ),
+        (
+            "pods",
+            "/spec/containers/0/resources",
+            json!({"requests": {"cpu": "-1"}}),
+            &["spec.containers[0].resources.requests[cpu] Invalid"],
+        ),
+        (
+            "pods",
+            "/spec/containers/0/resources",
+            json!({"requests": {"gpu": "1"}}),
+            &["spec.containers[0].resources.requests[gpu] Invalid"],
+        ),
+        (
+            "pods",
+            "/spec/containers/0/resources",
+            json!({"requests": {"a.b/gpu": "1"}}),
+            &["spec.containers[0].resources.limits Required"],
+        ),
+        (
+            "pods",
+            "/spec/containers/0/ports",
+            json!([{"containerPort": 0}]),
+            &["spec.containers[0].ports[0].containerPort Required"],
+        ),
+        (
+            "pods",
+            "/spec/containers/0/ports",
+            json!([{"containerPort": 80, "protocol": "X"}]),
+            &["spec.containers[0].ports[0].protocol NotSupported"],
+        ),
+        (
+            "pods",
+            "/spec/containers/0/ports",
+            json!([{"containerPort": 70000}]),
+            &["spec.containers[0].ports[0].containerPort Invalid"],
+        ),
+        (
+            "pods",
+            "/spec/containers/0/securityContext",
+            json!({"privileged": true, "allowPrivilegeEscalation": false}),
+            &["spec.containers[0].securityContext Invalid"],
+        ),
+        ("pods", "/spec/securityContext", json!({"runAsUser": -1}), &["spec.securityContext.runAsUser Invalid"]),
+        ("pods", "/spec/nodeSelector", json!({"a": "b c"}), &["spec.nodeSelector Invalid"]),
+        ("pods", "/spec/dnsPolicy", json!("None"), &["spec.dnsConfig Required"]),
+        (
+            "pods",
+            "/spec/topologySpreadConstraints",
+            json!([{"maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]),
+            &["spec.topologySpreadConstraints[0].maxSkew Invalid"],
+        ),
+        (
+            "pods",
+            "/spec/initContainers",
+            json!([{"name": "i", "image": "i", "readinessProbe": {"exec": {"command": ["x"]}}}]),
+            &["spec.initContainers[0].readinessProbe Forbidden"],
+        ),
+        (
+            "pods",
+            "/spec/containers/0/livenessProbe",
+            json!({"exec": {"command": ["x"]}, "successThreshold": 2}),
+            &["spec.containers[0].livenessProbe.successThreshold Invalid"],
+        ),
+        (
+            "pods",
+            "/spec/ephemeralContainers",
+            json!([{"name": "e", "image": "i"}]),
+            &["spec.ephemeralContainers Forbidden"],
+        ),
+        ("services", "/spec/ports", json!([]), &["spec.ports Required"]),
+        (
+            "services",
+            "/spec/ports",
+            json!([{"name": "a", "port": 80}, {"name": "b", "port": 80}]),
+            &["spec.ports[1] Duplicate"],
+        ),
+        ("services", "/spec/ports", json!([{"port": 80}, {"name": "b", "port": 81}]), &["spec.ports[0].name Required"]),
+        ("services", "/spec/type", json!("ExternalName"), &["spec.externalName Required"]),
+        ("services", "/spec/type", json!("Bogus"), &["spec.type NotSupported"]),
+        ("services", "/spec/ports/0/nodePort", json!(30000), &["spec.ports[0].nodePort Forbidden"]),
+        ("services", "/spec/sessionAffinity", json!("X"), &["spec.sessionAffinity NotSupported"]),
+        ("nodes", "/spec/taints/0/effect", json!("X"), &["spec.taints[0].effect NotSupported"]),
+        ("nodes", "/spec/taints/1", json!({"key": "k", "effect": "NoSchedule"}), &["spec.taints[1] Duplicate"]),
+        ("secrets", "/type", json!("kubernetes.io/tls"), &["data[tls.crt] Required", "data[tls.key] Required"]),
+        (
+            "secrets",
+            "/type",
+            json!("kubernetes.io/basic-auth"),
+            &["data[username] Required", "data[password] Required"],
+        ),
+        ("configmaps", "/data", json!({"..": "x"}), &["data[..] Invalid"]),
+        (
+            "persistentvolumeclaims",
+            "/spec",
+            json!({}),
+            &["spec.accessModes Required", "spec.resources[storage] Required"],
+        ),
+        ("persistentvolumeclaims", "/spec/accessModes", json!(["X"]), &["spec.accessModes NotSupported"]),
+        ("persistentvolumes", "/spec/nfs", json!({"server": "s", "path": "/p"}), &["spec.nfs Forbidden"]),
+        ("persistentvolumes", "/spec/capacity", json!({}), &["spec.capacity Required", "spec.capacity NotSupported"]),
+        (
+            "limitranges",
+            "/spec/limits/0/min",
+            json!({"cpu": "3"}),
+            &[
+                "spec.limits[0].min[cpu] Invalid",
+                "spec.limits[0].defaultRequest[cpu] Invalid",
+                "spec.limits[0].default[cpu] Invalid",
+            ],
+        ),
+        ("resourcequotas", "/spec/hard", json!({"nonsense": "1"}), &["spec.hard[nonsense] Invalid"]),
+        ("resourcequotas", "/spec/hard", json!({"pods": "1500m"}), &["spec.hard[pods] Invalid"]),
+        ("endpoints", "/subsets/0/addresses", json!([{"ip": "127.0.0.1"}]), &["subsets[0].addresses[0].ip Invalid"]),
+        ("replicationcontrollers", "/spec/selector", json!({"a": "c"}), &["spec.template.metadata.labels Invalid"]),
+        (
+            "apps/deployments",
+            "/spec/selector",
+            json!(null),
+            &["spec.selector Required", "spec.template.metadata.labels Invalid"],
+        ),
+        ("apps/deployments", "/spec/selector", json!({}), &["spec.selector Invalid"]),
+        ("apps/deployments", "/spec/replicas", json!(-1), &["spec.replicas Invalid"]),
+        ("apps/deployments", "/spec/minReadySeconds", json!(600), &["spec.progressDeadlineSeconds Invalid"]),
+        ("apps/daemonsets", "/spec/selector", json!(null), &["spec.template.metadata.labels Invalid"]),
+        ("apps/daemonsets", "/spec/updateStrategy", json!({"type": "X"}), &["spec.updateStrategy.type NotSupported"]),
+        ("apps/statefulsets", "/spec/podManagementPolicy", json!("X"), &["spec.podManagementPolicy NotSupported"]),
+        (
+            "apps/replicasets",
+            "/spec/template/spec/restartPolicy",
+            json!("OnFailure"),
+            &["spec.template.spec.restartPolicy NotSupported"],
+        ),
+        ("apps/controllerrevisions", "/revision", json!(-1), &["revision Invalid"]),
+        (
+            "batch/jobs",
+            "/spec/template/spec/restartPolicy",
+            json!("Always"),
+            &["spec.template.spec.restartPolicy Required"],
+        ),
+        ("batch/jobs", "/spec/completionMode", json!("Indexed"), &[]),
+        ("batch/jobs", "/spec/parallelism", json!(-1), &["spec.parallelism Invalid"]),
+        ("batch/cronjobs", "/spec/schedule", json!("x"), &["spec.schedule Invalid"]),
+        ("batch/cronjobs", "/spec/concurrencyPolicy", json!("x"), &["spec.concurrencyPolicy NotSupported"]),
+        ("networking.k8s.io/ingresses", "/spec", json!({}), &["spec Invalid"]),
+        ("networking.k8s.io/ingresses", "/spec/rules/0/host", json!("1.2.3.4"), &["spec.rules[0].host Invalid"]),
+        ("networking.k8s.io/ingressclasses", "/spec/controller", json!("x"), &["spec.controller Invalid"]),
+        (
+            "networking.k8s.io/networkpolicies",
+            "/spec/ingress/0/from/0/ipBlock/cidr",
+            json!("x"),
+            &["spec.ingress[0].from[0].ipBlock.cidr Invalid"],
+        ),
+        (
+            "networking.k8s.io/networkpolicies",
+            "/spec/ingress/0/from/0",
+            json!({}),
+            &["spec.ingress[0].from[0] Required"],
+        ),
+        ("policy/poddisruptionbudgets", "/spec/maxUnavailable", json!(1), &["spec Invalid"]),
+        (
+            "autoscaling/horizontalpodautoscalers",
+            "/spec/maxReplicas",
+            json!(0),
+            &["spec.maxReplicas Invalid", "spec.maxReplicas Invalid"],
+        ),
+        ("rbac.authorization.k8s.io/clusterroles", "/rules/0/resources", json!([]), &["rules[0].resources Required"]),
+        (
+            "rbac.authorization.k8s.io/clusterrolebindings",
+            "/roleRef/kind",
+            json!("Role"),
+            &["roleRef.kind NotSupported"],
+        ),
+        (
+            "rbac.authorization.k8s.io/clusterrolebindings",
+            "/subjects/0",
+            json!({"kind": "ServiceAccount", "name": "s"}),
+            &["subjects[0].namespace Required"],
+        ),
+        ("scheduling.k8s.io/priorityclasses", "/metadata/name", json!("system-x"), &["metadata.name Forbidden"]),
+        ("storage.k8s.io/storageclasses", "/provisioner", json!(""), &["provisioner Required"]),
+        ("storage.k8s.io/storageclasses", "/reclaimPolicy", json!("X"), &["reclaimPolicy NotSupported"]),
+        ("storage.k8s.io/csidrivers", "/spec/fsGroupPolicy", json!("X"), &["spec.fsGroupPolicy NotSupported"]),
+        ("storage.k8s.io/volumeattachments", "/spec/source", json!({}), &["spec.source Required"]),
+        ("coordination.k8s.io/leases", "/spec/leaseDurationSeconds", json!(0), &["spec.leaseDurationSeconds Invalid"]),
+        ("discovery.k8s.io/endpointslices", "/addressType", json!("X"), &["addressType NotSupported"]),
+        ("discovery.k8s.io/endpointslices", "/endpoints/0/addresses", json!([]), &["endpoints[0].addresses Required"]),
+        (
+            "admissionregistration.k8s.io/validatingwebhookconfigurations",
+            "/webhooks/0/name",
+            json!("short"),
+            &["webhooks[0].name Invalid"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingwebhookconfigurations",
+            "/webhooks/0/timeoutSeconds",
+            json!(31),
+            &["webhooks[0].timeoutSeconds Invalid"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingwebhookconfigurations",
+            "/webhooks/0/clientConfig",
+            json!({}),
+            &["webhooks[0].clientConfig Required"],
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/flowschemas",
+            "/spec/matchingPrecedence",
+            json!(20000),
+            &["spec.matchingPrecedence Invalid"],
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations",
+            "/spec/type",
+            json!("X"),
+            &["spec.type NotSupported"],
+        ),
+        ("node.k8s.io/runtimeclasses", "/handler", json!("A"), &["handler Invalid"]),
+        ("apiregistration.k8s.io/apiservices", "/metadata/name", json!("x"), &["metadata.name Invalid"]),
+        ("apiextensions.k8s.io/customresourcedefinitions", "/spec/scope", json!("X"), &["spec.scope NotSupported"]),
+        (
+            "apiextensions.k8s.io/customresourcedefinitions",
+            "/spec/versions/0/storage",
+            json!(false),
+            &["spec.versions Invalid"],
+        ),
+    ]
+}
+
+fn update_rules() -> Vec<Rule> {
+    vec![
+        ("services", "/spec/clusterIP", json!("10.0.0.9"), &["spec.clusterIPs[0] Invalid"]),
+        ("nodes", "/spec/providerID", json!("b"), &["spec.providerID Forbidden"]),
+        ("secrets", "/type", json!("a/b"), &["type Invalid"]),
+        ("configmaps", "/data", json!({"k": "other"}), &["data Forbidden"]),
+        ("persistentvolumeclaims", "/spec/accessModes", json!(["ReadWriteMany"]), &["spec Forbidden"]),
+        ("persistentvolumes", "/spec/hostPath/path", json!("/other"), &["spec.persistentvolumesource Forbidden"]),
+        ("resourcequotas", "/spec/scopes", json!(["Terminating"]), &["spec.scopes Invalid"]),
+        (
+            "apps/deployments",
+            "/spec/selector",
+            json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]}),
+            &["spec.selector Invalid"],
+        ),
+        ("apps/deployments", "/spec/replicas", json!(5), &[]),
+        ("apps/statefulsets", "/spec/serviceName", json!("other"), &["spec Forbidden"]),
+        ("apps/statefulsets", "/spec/replicas", json!(5), &[]),
+        ("apps/controllerrevisions", "/data", json!({"a": 2}), &["data Invalid"]),
+        ("batch/jobs", "/spec/template/spec/containers/0/image", json!("i:2"), &["spec.template Invalid"]),
+        ("batch/jobs", "/spec/completions", json!(5), &["spec.completions Invalid"]),
+        ("networking.k8s.io/ingressclasses", "/spec/controller", json!("a.b/d"), &["spec.controller Invalid"]),
+        ("rbac.authorization.k8s.io/clusterrolebindings", "/roleRef/name", json!("other"), &["roleRef Invalid"]),
+        ("scheduling.k8s.io/priorityclasses", "/value", json!(6), &["value Forbidden"]),
+        ("storage.k8s.io/storageclasses", "/provisioner", json!("a.b/d"), &["provisioner Forbidden"]),
+        ("storage.k8s.io/volumeattachments", "/spec/nodeName", json!("m"), &["spec Invalid"]),
+        ("discovery.k8s.io/endpointslices", "/addressType", json!("FQDN"), &["addressType Invalid"]),
+        ("node.k8s.io/runtimeclasses", "/handler", json!("g"), &["handler Invalid"]),
+    ]
+}
+
+#[test]
+fn what_is_wrong_with_new_objects() {
+    let (rows, mut wrong) = (builtin(), Vec::new());
+    for (name, pointer, value, expected) in create_rules() {
+        let row = row(&rows, name);
+        assert_eq!(create(row, fine(name)), Vec::<String>::new(), "{name}");
+        let errors = create(row, with(&fine(name), pointer, value.clone()));
+        if errors != expected {
+            wrong.push(format!("{name} {pointer} {value}: expected {expected:?}, got {errors:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_may_not_change() {
+    let (rows, mut wrong) = (builtin(), Vec::new());
+    for (name, pointer, value, expected) in update_rules() {
+        let row = row(&rows, name);
+        let mut old = fine(name);
+        match name {
+            "services" => old["spec"]["clusterIP"] = "10.0.0.1".into(),
+            "nodes" => old["spec"]["providerID"] = "a".into(),
+            "configmaps" => {
+                old["immutable"] = true.into();
+                old["data"] = json!({"k": "v"});
+            }
+            _ => {}
+        }
+        assert_eq!(update(row, old.clone(), old.clone()), Vec::<String>::new(), "{name}");
+        let errors = update(row, with(&old, pointer, value.clone()), old);
+        if errors != expected {
+            wrong.push(format!("{name} {pointer} {value}: expected {expected:?}, got {errors:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
