@@ -27,6 +27,8 @@ pub struct Request<'a> {
     pub image: &'a cri::Image,
     pub volumes: &'a MountedVolumes,
     pub pod_ips: &'a [String],
+    /// Id of the container whose PID namespace an ephemeral container joins.
+    pub target: Option<&'a str>,
 }
 
 /// Builds the configuration; writes the files that are mounted into the container (hosts, termination log) first.
@@ -38,7 +40,11 @@ pub async fn make(kubelet: &Kubelet, request: &Request<'_>) -> Result<ContainerC
         list.iter().flatten().map(|text| expansion::expand(text, |name| environment.get(name))).collect()
     };
     let root = &kubelet.root_dir;
-    let security = security::container(pod, container, image.into(), root, kubelet.config.seccomp_default)?;
+    let mut security = security::container(pod, container, image.into(), root, kubelet.config.seccomp_default)?;
+    if let (Some(target), Some(namespaces)) = (request.target, &mut security.namespace_options) {
+        namespaces.pid = cri::NamespaceMode::Target as i32;
+        namespaces.target_id = target.to_owned();
+    }
     let mounts = mounts(kubelet, request, &environment).await?;
     let restart_count = request.restart_count;
     Ok(ContainerConfig {

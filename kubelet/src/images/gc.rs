@@ -76,7 +76,8 @@ async fn detect(kubelet: &Kubelet, records: &mut HashMap<String, Record>) -> any
     for image in &images {
         let names = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]);
         let in_use = names.into_iter().any(|name| used.contains(name));
-        let infra = image.repo_tags.contains(&kubelet.pod_infra_image);
+        let infra = !kubelet.pod_infra_image.is_empty()
+            && image.repo_tags.iter().any(|tag| tag.ends_with(&kubelet.pod_infra_image));
         let record = records.entry(image.id.clone()).or_insert(Record {
             detected: now,
             last_used: now,

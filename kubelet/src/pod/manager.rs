@@ -319,8 +319,11 @@ impl Manager {
     }
 }
 
-/// Marks where the pod comes from, as static pods are marked too.
+/// The pod, with the mark of a static pod taken from one that pretends to be: only this node's sources may set it.
 fn with_source(pod: &Arc<Pod>) -> Arc<Pod> {
+    if spec::annotation(pod, names::CONFIG_SOURCE).is_none() {
+        return pod.clone();
+    }
     let mut pod = Pod::clone(pod);
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(names::CONFIG_SOURCE.into(), "api".into());

@@ -193,7 +193,7 @@ async fn instance(status: cri::ContainerStatus, sandbox: String) -> Instance {
         reason: status.reason.clone(),
         message,
         image: if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image },
-        image_ref: if status.image_id.is_empty() { status.image_ref.clone() } else { status.image_id.clone() },
+        image_ref: status.image_ref.clone(),
         log_path: status.log_path.clone(),
         user: status.user.clone().and_then(|user| user.linux),
         grace_period: annotation(names::POD_DELETION_GRACE_PERIOD)

@@ -239,6 +239,12 @@ pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
     ephemeral.filter_map(|ephemeral| serde_json::from_value(serde_json::to_value(ephemeral).ok()?).ok()).collect()
 }
 
+/// The container whose processes an ephemeral container is to see.
+pub fn ephemeral_target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let ephemeral = spec(pod).ephemeral_containers.iter().flatten().find(|ephemeral| ephemeral.name == name)?;
+    ephemeral.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

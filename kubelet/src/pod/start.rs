@@ -100,7 +100,16 @@ impl Worker {
             let now = Instant::now();
             self.backoffs.restarted(&container.name, finished(before, now), now);
         }
-        let request = config::Request { pod, container, restart_count, image: &image, volumes: &self.volumes, pod_ips };
+        let target = spec::ephemeral_target(pod, &container.name).and_then(|target| self.observed.newest(target));
+        let request = config::Request {
+            pod,
+            container,
+            restart_count,
+            image: &image,
+            volumes: &self.volumes,
+            pod_ips,
+            target: target.map(|target| target.id.as_str()),
+        };
         let made = match config::make(&kubelet, &request).await {
             Ok(config) => config,
             Err(error) => return self.failed_start(pod, container, "CreateContainerConfigError", error.to_string()),

@@ -28,6 +28,12 @@ static PROBES: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+/// A fresh container is left alone by its liveness probe for this long, even where initialDelaySeconds is 0: upstream's
+/// first try comes with the relist after the start.
+const LIVENESS_SETTLE: Duration = Duration::from_secs(1);
+/// The first wait between early tries of the other probes; it doubles.
+const WARM_UP_MIN: Duration = Duration::from_millis(250);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Startup,
@@ -223,21 +229,20 @@ impl Task {
         let initial = Duration::from_secs(probe.initial_delay_seconds.unwrap_or(0).max(0).unsigned_abs().into());
         let age =
             (Timestamp::now().as_nanosecond() as i64).saturating_sub(self.instance.started_at).max(0).unsigned_abs();
-        tokio::time::sleep(initial.saturating_sub(Duration::from_nanos(age))).await;
+        let settle = if self.kind == Kind::Liveness { LIVENESS_SETTLE } else { Duration::ZERO };
+        tokio::time::sleep(initial.max(settle).saturating_sub(Duration::from_nanos(age))).await;
 
-        let mut ticks = tokio::time::interval(seconds(probe.period_seconds, 10));
+        let period = seconds(probe.period_seconds, 10);
+        let timeout = seconds(probe.timeout_seconds, 1);
+        if self.kind != Kind::Liveness && self.warm_up(probe, period, timeout).await {
+            return;
+        }
+        let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut successes, mut failures) = (0, 0);
         loop {
             ticks.tick().await;
-            let context = handlers::Context {
-                kubelet: &self.kubelet,
-                container: &self.container,
-                container_id: &self.instance.id,
-                host: &self.host,
-            };
-            let outcome = handlers::probe(&context, probe, seconds(probe.timeout_seconds, 1)).await;
-            self.count(&outcome);
+            let outcome = self.attempt(probe, timeout).await;
             match outcome {
                 Outcome::Success => {
                     (successes, failures) = (successes + 1, 0);
@@ -267,6 +272,42 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Until the first period is over, a container that is just coming up is tried more often than its period says, and
+    /// not blamed for failing: no one should wait ten seconds because the first try came a moment too early. Returns whether
+    /// the verdict is final.
+    async fn warm_up(&self, probe: &Probe, period: Duration, timeout: Duration) -> bool {
+        if probe.success_threshold.unwrap_or(1) > 1 {
+            return false;
+        }
+        let (mut wait, mut spent) = (WARM_UP_MIN, Duration::ZERO);
+        while spent + wait <= period {
+            if self.attempt(probe, timeout).await == Outcome::Success {
+                self.decide(true);
+                if self.kind == Kind::Startup {
+                    return true;
+                }
+                tokio::time::sleep(period).await;
+                return false;
+            }
+            tokio::time::sleep(wait).await;
+            spent += wait;
+            wait *= 2;
+        }
+        false
+    }
+
+    async fn attempt(&self, probe: &Probe, timeout: Duration) -> Outcome {
+        let context = handlers::Context {
+            kubelet: &self.kubelet,
+            container: &self.container,
+            container_id: &self.instance.id,
+            host: &self.host,
+        };
+        let outcome = handlers::probe(&context, probe, timeout).await;
+        self.count(&outcome);
+        outcome
     }
 
     fn decide(&self, verdict: bool) {
