@@ -22,6 +22,12 @@ impl Comparison {
         self.added.union(&self.modified)
     }
 
+    /// The same, of a comparison that is needed no more.
+    pub fn into_set(mut self) -> FieldSet {
+        self.added.absorb(self.modified);
+        self.added
+    }
+
     /// Without the paths of `fields` and what lies under them.
     pub fn exclude(self, fields: &FieldSet) -> Comparison {
         if fields.is_empty() {
@@ -35,9 +41,16 @@ impl Comparison {
     }
 
     fn attach(&mut self, element: PathElement, own: Option<Change>, children: Comparison) {
-        self.added.attach(element.clone(), own == Some(Change::Added), children.added);
-        self.modified.attach(element.clone(), own == Some(Change::Modified), children.modified);
-        self.removed.attach(element, own == Some(Change::Removed), children.removed);
+        let parts = [
+            (&mut self.added, Change::Added, children.added),
+            (&mut self.modified, Change::Modified, children.modified),
+            (&mut self.removed, Change::Removed, children.removed),
+        ];
+        for (set, change, children) in parts {
+            if own == Some(change) || !children.is_empty() {
+                set.attach(element.clone(), own == Some(change), children);
+            }
+        }
     }
 }
 

@@ -56,6 +56,11 @@ impl FieldSet {
         if !member && children.is_empty() {
             return;
         }
+        // Members of objects mostly come sorted.
+        if self.entries.last().is_none_or(|last| last.element < element) {
+            self.entries.push(Entry { element, member, children });
+            return;
+        }
         match self.entries.binary_search_by(|e| e.element.cmp(&element)) {
             Ok(i) => {
                 let entry = &mut self.entries[i];
@@ -104,6 +109,54 @@ impl FieldSet {
             }
             (one, None) | (None, one) => one.cloned(),
         })
+    }
+
+    /// Adds all paths of another set.
+    pub fn absorb(&mut self, other: FieldSet) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        for Entry { element, member, children } in other.entries {
+            match self.entries.binary_search_by(|e| e.element.cmp(&element)) {
+                Ok(i) => {
+                    self.entries[i].member |= member;
+                    self.entries[i].children.absorb(children);
+                }
+                Err(i) => self.entries.insert(i, Entry { element, member, children }),
+            }
+        }
+    }
+
+    /// Takes out all paths of another set.
+    pub fn subtract(&mut self, other: &FieldSet) {
+        if other.is_empty() {
+            return;
+        }
+        let mut others = other.entries.iter().peekable();
+        self.entries.retain_mut(|entry| {
+            while others.next_if(|o| o.element < entry.element).is_some() {}
+            if let Some(other) = others.peek().filter(|o| o.element == entry.element) {
+                entry.member &= !other.member;
+                entry.children.subtract(&other.children);
+            }
+            entry.member || !entry.children.is_empty()
+        });
+    }
+
+    /// Takes out one path of members, given with dots.
+    pub fn remove_field(&mut self, path: &str) {
+        let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+        let is = |e: &Entry| matches!(&e.element, PathElement::Field(n) if **n == *name);
+        let Some(i) = self.entries.iter().position(is) else { return };
+        let entry = &mut self.entries[i];
+        match rest {
+            Some(rest) => entry.children.remove_field(rest),
+            None => entry.member = false,
+        }
+        if !entry.member && entry.children.is_empty() {
+            self.entries.remove(i);
+        }
     }
 
     /// Paths in both.
@@ -172,6 +225,12 @@ mod tests {
         assert_eq!(a.intersection(&b), set(&["x"]));
         assert_eq!(a.difference(&b), set(&["x.y", "z.w"]));
         assert_eq!(a.recursive_difference(&b), set(&[]));
+        let (mut sum, mut rest) = (a.clone(), a.clone());
+        sum.absorb(b.clone());
+        rest.subtract(&b);
+        assert_eq!((sum, rest.clone()), (a.union(&b), a.difference(&b)));
+        rest.remove_field("x.y");
+        assert_eq!(rest, set(&["z.w"]));
         assert!(a.has(&[PathElement::field("z"), PathElement::field("w")]));
         assert!(!a.has(&[PathElement::field("z")]));
         assert_eq!(a.paths().len(), 3);

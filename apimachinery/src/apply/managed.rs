@@ -46,6 +46,10 @@ impl Comparisons {
         &self.0[0].1
     }
 
+    fn into_own(mut self) -> Comparison {
+        self.0.swap_remove(0).1
+    }
+
     fn of(&self, entry: &Entry) -> &Comparison {
         self.0.iter().find(|(version, _)| *version == entry.api_version).map_or(self.own(), |(_, c)| c)
     }
@@ -118,7 +122,7 @@ impl FieldManager<'_> {
         }
         take_over(&mut entries, &comparisons);
 
-        own.fields = own.fields.difference(&FieldSet::of_fields(&UNOWNED));
+        UNOWNED.iter().for_each(|path| own.fields.remove_field(path));
         let changed = last.as_ref().is_none_or(|last| last.fields != own.fields) || differs(live, &merged);
         own.time = if changed { Some(self.now.into()) } else { last.and_then(|last| last.time) };
         entries.push(own);
@@ -146,17 +150,16 @@ impl FieldManager<'_> {
 
     /// Whoever owned a field that changed loses it to `manager`; what is gone nobody owns.
     fn track_update(&self, live: &Value, new: &Value, mut entries: Vec<Entry>, manager: &str) -> Vec<Entry> {
-        let unowned = FieldSet::of_fields(&UNOWNED);
         let comparisons = self.compare(live, new, &entries);
-        let own = comparisons.own().set().difference(&unowned);
         take_over(&mut entries, &comparisons);
-        for entry in &mut entries {
-            entry.fields = entry.fields.difference(&unowned);
+        let mut own = comparisons.into_own().into_set();
+        for fields in entries.iter_mut().map(|e| &mut e.fields).chain([&mut own]) {
+            UNOWNED.iter().for_each(|path| fields.remove_field(path));
         }
         if !own.is_empty() {
             match entries.iter_mut().find(|e| e.is_updater(manager, self.api_version, self.subresource)) {
                 Some(entry) => {
-                    entry.fields = entry.fields.union(&own);
+                    entry.fields.absorb(own);
                     entry.time = Some(self.now.into());
                 }
                 None => entries.push(Entry {
@@ -221,7 +224,9 @@ impl FieldManager<'_> {
 fn take_over(entries: &mut [Entry], comparisons: &Comparisons) {
     for entry in entries {
         let comparison = comparisons.of(entry);
-        entry.fields = entry.fields.difference(&comparison.set()).difference(&comparison.removed);
+        for lost in [&comparison.added, &comparison.modified, &comparison.removed] {
+            entry.fields.subtract(lost);
+        }
     }
 }
 
