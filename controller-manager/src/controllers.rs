@@ -41,6 +41,9 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "namespace-controller", "namespace-controller", ["namespace"], true, crate::namespace::run;
     "node-ipam-controller", "node-controller", ["nodeipam"], true, crate::nodeipam::run;
     "node-lifecycle-controller", "node-controller", ["nodelifecycle"], true, crate::nodelifecycle::run;
+    "persistentvolume-binder-controller", "persistent-volume-binder", ["persistentvolume-binder"], true, crate::volume::binder::run;
+    "persistentvolume-protection-controller", "pv-protection-controller", ["pv-protection"], true, crate::volume::protection::run_volumes;
+    "persistentvolumeclaim-protection-controller", "pvc-protection-controller", ["pvc-protection"], true, crate::volume::protection::run_claims;
     "pod-garbage-collector-controller", "pod-garbage-collector", ["podgc"], true, crate::podgc::run;
     "replicaset-controller", "replicaset-controller", ["replicaset"], true, crate::replicaset::run_replica_sets;
     "replicationcontroller-controller", "replication-controller", ["replicationcontroller"], true, crate::replicaset::run_replication_controllers;

@@ -27,6 +27,7 @@ mod serviceaccount;
 mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
+mod volume;
 
 use std::process::ExitCode;
 
