@@ -19,11 +19,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::api::resource::Quantity,
 };
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-};
-use serde_json::{Value, json};
+use kube::{Api, Client, Resource, ResourceExt, api::PostParams};
 
 use crate::{
     common::{Doing, Result, meta},
@@ -201,27 +197,22 @@ impl Binder {
         let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
         let mut volume = volume.clone();
         if reference.and_then(|reference| reference.uid.as_deref()) != Some(meta::uid(claim)) {
-            let mut patch = json!({
-                "metadata": {"resourceVersion": volume.resource_version()},
-                "spec": {"claimRef": claim.object_ref(&())},
-            });
             if reference.is_none() {
-                patch["metadata"]["annotations"] = json!({BOUND_BY_CONTROLLER: "yes"});
+                volume.annotations_mut().insert(BOUND_BY_CONTROLLER.into(), "yes".into());
             }
-            volume = self.patch_volume(&volume, patch).await?;
+            volume.spec.get_or_insert_default().claim_ref = Some(claim.object_ref(&()));
+            let name = volume.name_any();
+            let api: Api<PersistentVolume> = Api::all(self.client.clone());
+            let what = || format!("reserve PersistentVolume {name}");
+            volume = api.replace(&name, &PostParams::default(), &volume).await.doing(what)?;
         }
-        let mut annotations = json!({BIND_COMPLETED: "yes"});
+        let mut bound = claim.clone();
         if volume_name(claim).is_none() {
-            annotations[BOUND_BY_CONTROLLER] = json!("yes");
+            bound.annotations_mut().insert(BOUND_BY_CONTROLLER.into(), "yes".into());
         }
-        let patch = json!({
-            "metadata": {"resourceVersion": claim.resource_version(), "annotations": annotations},
-            "spec": {"volumeName": volume.name_any()},
-        });
-        let (namespace, name) = (meta::namespace(claim), meta::name(claim));
-        let what = || format!("bind PersistentVolumeClaim {namespace}/{name} to {}", volume.name_any());
-        let api = self.claims_api(namespace);
-        let bound = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.doing(what)?;
+        bound.annotations_mut().insert(BIND_COMPLETED.into(), "yes".into());
+        bound.spec.get_or_insert_default().volume_name = Some(volume.name_any());
+        let bound = self.write_claim(&bound, "bind").await?;
         self.show_bound(&bound, &volume).await
     }
 
@@ -236,8 +227,11 @@ impl Binder {
             return Ok(Action::Done);
         }
         let spec = volume.spec.clone().unwrap_or_default();
-        let status = json!({"phase": "Bound", "accessModes": spec.access_modes, "capacity": spec.capacity});
-        self.patch_claim_status(claim, status).await
+        let mut claim = claim.clone();
+        let status = claim.status.get_or_insert_default();
+        status.access_modes = spec.access_modes;
+        status.capacity = spec.capacity;
+        self.write_claim_phase(claim, "Bound").await
     }
 
     async fn ask_provisioner(&self, claim: &PersistentVolumeClaim) -> Result {
@@ -248,11 +242,13 @@ impl Binder {
             return self.set_claim_phase(claim, "Pending", Some(("FailedBinding", message))).await;
         };
         if claim.annotations().get(PROVISIONER) != Some(&provisioner) {
-            let annotations = json!({PROVISIONER: provisioner, PROVISIONER_BETA: provisioner});
-            let patch = json!({"metadata": {"uid": meta::uid(claim), "annotations": annotations}});
-            let api = self.claims_api(meta::namespace(claim));
-            let what = || format!("name the provisioner of PersistentVolumeClaim {}", meta::key(claim));
-            api.patch(meta::name(claim), &PatchParams::default(), &Patch::Merge(patch)).await.or_gone(what)?;
+            let mut claim = claim.clone();
+            for key in [PROVISIONER, PROVISIONER_BETA] {
+                claim.annotations_mut().insert(key.into(), provisioner.clone());
+            }
+            self.write_claim(&claim, "name the provisioner of").await?;
+            // The changed claim comes back and goes on from here.
+            return Ok(Action::Done);
         }
         let message = format!(
             "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the \
@@ -270,14 +266,20 @@ impl Binder {
         if phase_of_claim(claim) == phase {
             return Ok(Action::Done);
         }
-        self.patch_claim_status(claim, json!({"phase": phase})).await
+        self.write_claim_phase(claim.clone(), phase).await
     }
 
-    async fn patch_claim_status(&self, claim: &PersistentVolumeClaim, status: Value) -> Result {
-        let patch = json!({"metadata": {"uid": meta::uid(claim)}, "status": status});
+    async fn write_claim(&self, claim: &PersistentVolumeClaim, verb: &str) -> Result<PersistentVolumeClaim> {
         let api = self.claims_api(meta::namespace(claim));
-        let what = || format!("update the status of PersistentVolumeClaim {}", meta::key(claim));
-        api.patch_status(meta::name(claim), &PatchParams::default(), &Patch::Merge(patch)).await.or_gone(what)?;
+        let what = || format!("{verb} PersistentVolumeClaim {}", meta::key(claim));
+        api.replace(meta::name(claim), &PostParams::default(), claim).await.doing(what)
+    }
+
+    async fn write_claim_phase(&self, mut claim: PersistentVolumeClaim, phase: &str) -> Result {
+        claim.status.get_or_insert_default().phase = Some(phase.to_owned());
+        let api = self.claims_api(meta::namespace(&claim));
+        let what = || format!("update the status of PersistentVolumeClaim {}", meta::key(&claim));
+        api.replace_status(meta::name(&claim), &PostParams::default(), &claim).await.or_gone(what)?;
         Ok(Action::Done)
     }
 
@@ -321,27 +323,23 @@ impl Binder {
         if volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some(phase) {
             return Ok(Action::Done);
         }
-        let patch = json!({
-            "metadata": {"uid": meta::uid(volume)},
-            "status": {"phase": phase, "message": message, "lastPhaseTransitionTime": meta::now()},
-        });
+        let mut volume = volume.clone();
+        let status = volume.status.get_or_insert_default();
+        status.phase = Some(phase.to_owned());
+        status.message = message.map(str::to_owned);
+        status.last_phase_transition_time = Some(meta::now());
         let api: Api<PersistentVolume> = Api::all(self.client.clone());
-        let name = meta::name(volume);
-        let patched = api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.or_gone(|| format!("update the status of PersistentVolume {name}"))?;
+        let name = meta::name(&volume);
+        let replaced = api.replace_status(name, &PostParams::default(), &volume).await;
+        replaced.or_gone(|| format!("update the status of PersistentVolume {name}"))?;
         Ok(Action::Done)
-    }
-
-    async fn patch_volume(&self, volume: &PersistentVolume, patch: Value) -> Result<PersistentVolume> {
-        let api: Api<PersistentVolume> = Api::all(self.client.clone());
-        let name = meta::name(volume);
-        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.doing(|| format!("reserve PersistentVolume {name}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -12,9 +12,9 @@ use component_base::{
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, PostParams},
 };
-use serde_json::json;
+use serde::Serialize;
 
 use crate::{
     common::{Doing, Result, meta, pod},
@@ -123,7 +123,7 @@ fn needs_work(object: &impl ResourceExt, finalizer: &str) -> bool {
 }
 
 /// Puts the finalizer on, or takes it off what is being deleted.
-async fn protect<K: Kind>(api: &Api<K>, object: &Arc<K>, finalizer: &str) -> Result {
+async fn protect<K: Kind + Serialize>(api: &Api<K>, object: &Arc<K>, finalizer: &str) -> Result {
     if !needs_work(object.as_ref(), finalizer) {
         return Ok(Action::Done);
     }
@@ -133,18 +133,18 @@ async fn protect<K: Kind>(api: &Api<K>, object: &Arc<K>, finalizer: &str) -> Res
     } else {
         finalizers.push(finalizer.to_owned());
     }
-    let patch = json!({"metadata": {
-        "uid": meta::uid(object.as_ref()),
-        "resourceVersion": object.resource_version(),
-        "finalizers": finalizers,
-    }});
-    let patched = api.patch(meta::name(object.as_ref()), &PatchParams::default(), &Patch::Merge(patch)).await;
-    patched.or_gone(|| format!("change the finalizers of {} {}", K::kind(&()), meta::key(object.as_ref())))?;
+    // Written as a whole: that is what the controller's role allows.
+    let mut updated = K::clone(object);
+    updated.meta_mut().finalizers = Some(finalizers);
+    let replaced = api.replace(meta::name(object.as_ref()), &PostParams::default(), &updated).await;
+    replaced.or_gone(|| format!("change the finalizers of {} {}", K::kind(&()), meta::key(object.as_ref())))?;
     Ok(Action::Done)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
