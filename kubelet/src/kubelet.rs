@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::{Client, Resource};
 use parking_lot::RwLock;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SetOnce, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ use crate::eviction::Eviction;
 use crate::images::{Images, auth, gc};
 use crate::objects::Objects;
 use crate::options::Args;
-use crate::pod::manager::{Pods, Sources};
+use crate::pod::manager::Pods;
 use crate::pod::pleg::Pleg;
 use crate::pod::{manager, mirror, pleg, spec};
 use crate::quantity::ResourceList;
@@ -39,6 +39,8 @@ use crate::{eviction, logs, node, server, sources};
 const SANDBOXES_AT_ONCE: usize = 4;
 /// How often the runtime is asked for its name at the start, until it answers.
 const RUNTIME_RETRY: Duration = Duration::from_millis(500);
+/// The same for the API server. This kubelet may be the one that starts it, and everything else waits for both.
+const API_RETRY: Duration = Duration::from_millis(500);
 /// Where systemd-resolved keeps the servers it really asks: its stub address means nothing inside a pod.
 const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
 
@@ -69,16 +71,22 @@ pub struct Kubelet {
     pub machine: node::machine::Machine,
     pub mirrors: WorkQueue<String>,
     pub sandbox_permits: Semaphore,
-    /// The API server's pods of this node, mirrors among them.
-    pub api_pods: Option<Store<Pod>>,
-    api_node: Option<Store<Node>>,
-    api_services: Option<Store<Service>>,
+    /// What the API server has, once it has answered for the first time.
+    pub api: SetOnce<ApiStores>,
     events: Recorder,
     node_ips: RwLock<Vec<String>>,
     /// The runtime's conditions, as last asked.
     pub runtime: RwLock<node::runtime::RuntimeState>,
     /// Notified when the node's status should be looked at before its time.
     pub node_changed: Notify,
+}
+
+/// Watched objects of the API server.
+pub struct ApiStores {
+    /// The pods of this node, mirrors among them.
+    pub pods: Store<Pod>,
+    node: Store<Node>,
+    services: Store<Service>,
 }
 
 impl Kubelet {
@@ -89,12 +97,20 @@ impl Kubelet {
 
     /// This node's object, as last seen.
     pub fn node(&self) -> Option<Arc<Node>> {
-        self.api_node.as_ref()?.list().into_iter().next()
+        self.api.get()?.node.list().into_iter().next()
     }
 
-    /// All Services of the cluster.
-    pub fn services(&self) -> Vec<Arc<Service>> {
-        self.api_services.as_ref().map(Store::list).unwrap_or_default()
+    /// All Services of the cluster. A pod of the API server waits for them: its environment is made once. A static pod
+    /// doesn't: it may be what the API server needs.
+    pub async fn services(&self, pod: &Pod) -> Vec<Arc<Service>> {
+        match self.api.get() {
+            Some(api) if !spec::is_static(pod) => {
+                api.services.synced().await;
+                api.services.list()
+            }
+            Some(api) => api.services.list(),
+            None => Vec::new(),
+        }
     }
 
     /// Addresses of the node, the primary one first.
@@ -190,7 +206,6 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         });
     }
     let machine = node::machine::Machine::read(&args.root_dir);
-    let factory = client.clone().map(|client| Factory::new(client, shutdown.clone()));
     let (static_sender, statics) = watch::channel(None);
     let parallel_pulls = match config.serialize_image_pulls {
         true => 1,
@@ -219,9 +234,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         eviction: Eviction::new(&config),
         mirrors: WorkQueue::new("mirror-pod"),
         sandbox_permits: Semaphore::new(SANDBOXES_AT_ONCE),
-        api_pods: factory.as_ref().map(|f| f.store(Scope::fields(format!("spec.nodeName={node_name}")))),
-        api_node: factory.as_ref().map(|f| f.store(Scope::fields(format!("metadata.name={node_name}")))),
-        api_services: factory.as_ref().map(|f| f.store_with(Scope::all(), trim_service)),
+        api: SetOnce::new(),
         events: client
             .clone()
             .map_or_else(Recorder::none, |client| Recorder::new(client, "kubelet", &node_name, shutdown.clone())),
@@ -278,7 +291,8 @@ async fn run_parts(
     parts.spawn(sources::run(kubelet.clone(), static_sender, shutdown.clone()));
     parts.spawn(node::runtime::run(kubelet.clone(), shutdown.clone()));
     parts.spawn(pleg::run(kubelet.clone(), shutdown.clone()));
-    parts.spawn(manager::run(kubelet.clone(), Sources { api: kubelet.api_pods.clone(), statics }, shutdown.clone()));
+    parts.spawn(connect(kubelet.clone(), shutdown.clone()));
+    parts.spawn(manager::run(kubelet.clone(), statics, shutdown.clone()));
     parts.spawn(statuses::run(kubelet.clone(), shutdown.clone()));
     parts.spawn(mirror::run(kubelet.clone(), shutdown.clone()));
     parts.spawn(node::run(kubelet.clone(), args, shutdown.clone()));
@@ -289,6 +303,29 @@ async fn run_parts(
     shutdown.cancelled().await;
     while parts.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Begins the watches when the API server answers. Watches that began earlier would by then wait half a minute between
+/// their tries.
+async fn connect(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
+    let Some(client) = kubelet.client.clone() else { return };
+    // Any answer will do, "unauthorized" too: that is for the watches to complain about.
+    while !matches!(client.apiserver_version().await, Ok(_) | Err(kube::Error::Api(_))) {
+        tokio::select! {
+            () = tokio::time::sleep(API_RETRY) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+    tracing::info!("The API server answers");
+    let factory = Factory::new(client, shutdown);
+    let node_name = &kubelet.node_name;
+    let stores = ApiStores {
+        pods: factory.store(Scope::fields(format!("spec.nodeName={node_name}"))),
+        node: factory.store(Scope::fields(format!("metadata.name={node_name}"))),
+        services: factory.store_with(Scope::all(), trim_service),
+    };
+    // Set here and nowhere else.
+    let _ = kubelet.api.set(stores);
 }
 
 async fn await_runtime(cri: &Cri) -> proto::cri::VersionResponse {

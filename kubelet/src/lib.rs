@@ -19,6 +19,7 @@ pub mod cri;
 pub mod eviction;
 pub mod images;
 mod inotify;
+mod json;
 pub mod kubelet;
 pub mod logs;
 pub mod node;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::json;
 use crate::kubelet::Kubelet;
 use crate::pod::{mirror, spec};
 
@@ -196,11 +197,7 @@ async fn write(kubelet: &Kubelet, client: kube::Client, uid: &str) -> Result<(),
 
 /// A strategic merge patch of the owned fields from `old` to `new`; `None` where nothing differs.
 fn patch(old: &PodStatus, new: &PodStatus) -> Option<Value> {
-    let object = |status: &PodStatus| match serde_json::to_value(status) {
-        Ok(Value::Object(map)) => map,
-        _ => Map::new(),
-    };
-    let (old, mut new) = (object(old), object(new));
+    let (old, mut new) = (json::fields(old), json::fields(new));
     let mut patch = Map::new();
     for field in OWNED {
         let (before, after) = (old.get(field), new.remove(field));

@@ -81,7 +81,7 @@ async fn environment(
     facts: &field::NodeFacts,
 ) -> Result<Environment, ContainerConfigError> {
     let links = spec::spec(pod).enable_service_links.unwrap_or(true);
-    let services = kubelet.services();
+    let services = kubelet.services(pod).await;
     let services = service_env::variables(services.iter().map(AsRef::as_ref), spec::namespace(pod), links);
     env::make(&kubelet.objects, pod, container, services, facts).await
 }

@@ -21,6 +21,10 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     let Some(client) = kubelet.client.clone() else { return };
     let api: Api<Lease> = Api::namespaced(client, NAMESPACE);
     let period = Duration::from_secs(u64::from(kubelet.config.node_lease_duration_seconds.max(4).unsigned_abs())) / 4;
+    tokio::select! {
+        _ = kubelet.api.wait() => {}
+        () = shutdown.cancelled() => return,
+    }
     let mut held: Option<Lease> = None;
     let mut retry = RETRY_MIN;
     loop {

@@ -20,6 +20,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::json;
 use crate::kubelet::Kubelet;
 use crate::options::Args;
 
@@ -66,6 +67,7 @@ pub async fn run(kubelet: Arc<Kubelet>, args: Args, shutdown: CancellationToken)
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = async {
+            kubelet.api.wait().await;
             if kubelet.config.register_node {
                 register(&kubelet, &args, &api).await;
                 kubelet.node_event("Normal", "Starting", "Starting kubelet.");
@@ -206,7 +208,7 @@ async fn status(kubelet: &Kubelet, args: &Args, old: Option<&NodeStatus>) -> Nod
         capacity: Some(kubelet.machine.capacity(&kubelet.config)),
         conditions: Some(conditions::conditions(kubelet, old)),
         daemon_endpoints: Some(
-            serde_json::from_value(json!({"kubeletEndpoint": {"Port": kubelet.config.port}})).unwrap_or_default(),
+            json::from_value(&json!({"kubeletEndpoint": {"Port": kubelet.config.port}})).unwrap_or_default(),
         ),
         images: Some(images(kubelet).await),
         node_info: Some(kubelet.machine.info(version, &kubelet.runtime_name, &kubelet.runtime_version)),
@@ -234,10 +236,6 @@ async fn images(kubelet: &Kubelet) -> Vec<ContainerImage> {
 
 /// A strategic merge patch from `old` to `new`. `due`: heartbeats alone are worth a write.
 fn patch(old: &NodeStatus, new: &NodeStatus, due: bool) -> Option<Value> {
-    let object = |status: &NodeStatus| match serde_json::to_value(status) {
-        Ok(Value::Object(map)) => map,
-        _ => Map::new(),
-    };
     let without_heartbeats = |conditions: Option<&Value>| {
         let mut conditions = conditions.cloned();
         for condition in conditions.iter_mut().filter_map(Value::as_array_mut).flatten() {
@@ -245,7 +243,7 @@ fn patch(old: &NodeStatus, new: &NodeStatus, due: bool) -> Option<Value> {
         }
         conditions
     };
-    let (old, new) = (object(old), object(new));
+    let (old, new) = (json::fields(old), json::fields(new));
     let ours: Vec<&str> = new
         .get("conditions")
         .and_then(Value::as_array)

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_base::informer::{Change, Store};
+use component_base::informer::{Change, Store, Subscription};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, mpsc, watch};
@@ -83,19 +83,23 @@ impl Pods {
         }
     }
 
+    /// Takes the pod's new object. Its worker is woken only by what concerns it: most updates are the echo of its own
+    /// status.
+    fn replace(&self, pod: Arc<Pod>) {
+        if let Some(entry) = self.entries.read().get(spec::uid(&pod)) {
+            entry.desired.send_if_modified(|desired| {
+                let news = concerns_worker(&desired.pod, &pod);
+                desired.pod = pod;
+                news
+            });
+        }
+    }
+
     fn change(&self, uid: &str, change: impl FnOnce(&mut Desired)) {
         if let Some(entry) = self.entries.read().get(uid) {
             entry.desired.send_modify(change);
         }
     }
-}
-
-/// The sources of pods.
-pub struct Sources {
-    /// The API server's pods of this node; `None` without an API server.
-    pub api: Option<Store<Pod>>,
-    /// Static pods of files and URL; `None` inside until they have been read once.
-    pub statics: watch::Receiver<Option<Vec<Arc<Pod>>>>,
 }
 
 struct Manager {
@@ -107,37 +111,47 @@ struct Manager {
     statics_seen: bool,
 }
 
-/// Runs pods until shutdown, and leaves them running then.
-pub async fn run(kubelet: Arc<Kubelet>, mut sources: Sources, shutdown: CancellationToken) {
-    let mut changes = sources.api.as_ref().map(Store::subscribe);
+/// Runs the API server's pods and static ones (`statics`, `None` until all have been read once) until shutdown, and
+/// leaves them running then.
+pub async fn run(
+    kubelet: Arc<Kubelet>,
+    mut statics: watch::Receiver<Option<Vec<Arc<Pod>>>>,
+    shutdown: CancellationToken,
+) {
+    let mut changes: Option<(Store<Pod>, Subscription<Pod>)> = None;
     let (sender, mut evictions) = mpsc::channel(16);
     *kubelet.pods.evictions.write() = Some(sender);
     let mut manager = Manager {
-        kubelet,
+        api_synced: kubelet.client.is_none(),
+        kubelet: kubelet.clone(),
         workers: JoinSet::new(),
         successors: HashMap::new(),
-        api_synced: sources.api.is_none(),
         statics_seen: false,
     };
+    let mut connected = false;
     let mut ticks = tokio::time::interval(HOUSEKEEPING);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let next_change = async {
             match &mut changes {
-                Some(changes) => changes.next().await,
+                Some((_, changes)) => changes.next().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            change = next_change => match (change, &sources.api) {
-                (Some(Change::Resync), Some(store)) => manager.set_api(store.list()),
+            api = kubelet.api.wait(), if !connected => {
+                connected = true;
+                changes = Some((api.pods.clone(), api.pods.subscribe()));
+            }
+            change = next_change => match (change, &changes) {
+                (Some(Change::Resync), Some((store, _))) => manager.set_api(store.list()),
                 (Some(Change::Added(pod) | Change::Updated { new: pod, .. }), _) => manager.upsert_api(&pod),
                 (Some(Change::Deleted(pod)), _) => manager.remove_api(&pod),
                 _ => changes = None,
             },
-            Ok(()) = sources.statics.changed() => {
-                let pods = sources.statics.borrow_and_update().clone();
+            Ok(()) = statics.changed() => {
+                let pods = statics.borrow_and_update().clone();
                 if let Some(pods) = pods {
                     manager.set_statics(pods);
                 }
@@ -174,7 +188,7 @@ impl Manager {
         let pod = with_source(pod);
         self.kubelet.statuses.observed(&pod);
         if self.kubelet.pods.contains(spec::uid(&pod)) {
-            self.kubelet.pods.change(spec::uid(&pod), |desired| desired.pod = pod.clone());
+            self.kubelet.pods.replace(pod);
         } else {
             self.admit(pod);
         }
@@ -317,6 +331,22 @@ impl Manager {
             }
         }
     }
+}
+
+/// Whether an update changes anything that a worker acts on.
+fn concerns_worker(old: &Pod, new: &Pod) -> bool {
+    let metadata = |pod: &Pod| {
+        let metadata = &pod.metadata;
+        (
+            metadata.labels.clone(),
+            metadata.annotations.clone(),
+            metadata.deletion_timestamp.clone(),
+            metadata.deletion_grace_period_seconds,
+        )
+    };
+    // Others set the conditions that readiness gates name.
+    let gated = spec::spec(new).readiness_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+    old.spec != new.spec || metadata(old) != metadata(new) || (gated && old.status != new.status)
 }
 
 /// The pod, with the mark of a static pod taken from one that pretends to be: only this node's sources may set it.

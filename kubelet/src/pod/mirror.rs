@@ -22,15 +22,16 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The mirror of the static pod "name_namespace", as last seen.
 pub fn of(kubelet: &Kubelet, full_name: &str) -> Option<Arc<Pod>> {
     let (name, namespace) = full_name.split_once('_')?;
-    let pod = kubelet.api_pods.as_ref()?.get(&ObjectKey::namespaced(namespace, name))?;
+    let pod = kubelet.api.get()?.pods.get(&ObjectKey::namespaced(namespace, name))?;
     spec::is_mirror(&pod).then_some(pod)
 }
 
 /// Keeps mirrors in line until shutdown. Keys of the queue are full names.
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     let Some(client) = kubelet.client.clone() else { return };
-    if let Some(store) = &kubelet.api_pods {
-        store.synced().await;
+    tokio::select! {
+        () = async { kubelet.api.wait().await.pods.synced().await } => {}
+        () = shutdown.cancelled() => return,
     }
     let queue = kubelet.mirrors.clone();
     controller::run("mirror-pod", queue, 1, shutdown, |full_name: String| {

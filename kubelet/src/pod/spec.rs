@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 
 use crate::cri::names;
+use crate::json;
 use crate::quantity;
 
 /// The identity of a pod on this node: of a static pod the hash of its manifest, of any other the API object's UID.
@@ -236,7 +237,7 @@ pub fn container_limit(container: &Container, name: &str) -> i64 {
 /// Ephemeral containers as containers: they have the same fields, less those the API forbids them.
 pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
     let ephemeral = spec(pod).ephemeral_containers.iter().flatten();
-    ephemeral.filter_map(|ephemeral| serde_json::from_value(serde_json::to_value(ephemeral).ok()?).ok()).collect()
+    ephemeral.filter_map(|ephemeral| json::from_value(&json::to_value(ephemeral).ok()?).ok()).collect()
 }
 
 /// The container whose processes an ephemeral container is to see.

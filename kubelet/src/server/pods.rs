@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::cri::names;
+use crate::json;
 use crate::kubelet::Kubelet;
 use crate::pod::spec;
 
@@ -24,10 +25,10 @@ pub async fn list(kubelet: Arc<Kubelet>, _: Request<Incoming>) -> Response<Body>
         if let Some(status) = kubelet.statuses.get(spec::uid(&pod)) {
             pod.status = Some(status);
         }
-        let mut value = serde_json::to_value(&pod).unwrap_or_default();
+        let mut fields = json::fields(&pod);
         // As inside a list, items carry no kind of their own.
-        value.as_object_mut().map(|pod| (pod.remove("kind"), pod.remove("apiVersion")));
-        value
+        fields.retain(|field, _| !matches!(field.as_str(), "kind" | "apiVersion"));
+        Value::Object(fields)
     });
     answer(&pods.collect::<Vec<_>>())
 }

@@ -1,11 +1,11 @@
 //! From a manifest's text to a static pod of this node.
 
-use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Pod, PodStatus, Toleration};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cri::names;
+use crate::json;
 
 /// Why a manifest is not used.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +26,12 @@ pub fn pods(text: &str, source: &str, place: &str, node_name: &str) -> Result<Ve
         let schema = |error: serde_json::Error| DecodeError::Schema(error.to_string());
         match value.get("kind").and_then(serde_json::Value::as_str) {
             None if value.is_null() => {}
-            Some("Pod") => pods.push(serde_json::from_value(value).map_err(schema)?),
-            Some("PodList") => pods.extend(serde_json::from_value::<List<Pod>>(value).map_err(schema)?.items),
+            Some("Pod") => pods.push(json::from_value(&value).map_err(schema)?),
+            Some("PodList") => {
+                for item in value["items"].as_array().into_iter().flatten() {
+                    pods.push(json::from_value(item).map_err(schema)?);
+                }
+            }
             other => return Err(DecodeError::Schema(format!("its kind is {:?}", other.unwrap_or_default()))),
         }
     }
