@@ -175,8 +175,9 @@ async fn write(kubelet: &Kubelet, client: kube::Client, uid: &str) -> Result<(),
                     entry.server = answer.status.unwrap_or_default();
                 }
             }
-            // Deleted, or another pod has the name by now: the watch will say so.
-            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {
+            // Deleted: the watch will say so. A conflict (another pod has the name by now, or a write came between) is
+            // tried again until it does.
+            Err(kube::Error::Api(error)) if error.code == 404 => {
                 tracing::debug!(pod = spec::key(&pod), error = error.message, "Status was not written");
             }
             Err(error) => return Err(error),
@@ -187,7 +188,7 @@ async fn write(kubelet: &Kubelet, client: kube::Client, uid: &str) -> Result<(),
         let params =
             DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..Default::default() };
         match api.delete(spec::name(&pod), &params).await {
-            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {}
+            Err(kube::Error::Api(error)) if error.code == 404 => {}
             Err(error) => return Err(error),
             Ok(_) => {}
         }

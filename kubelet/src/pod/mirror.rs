@@ -83,7 +83,9 @@ async fn delete(api: &Api<Pod>, mirror: &Pod) -> Result<Action, kube::Error> {
     let params =
         DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..Default::default() };
     match api.delete(spec::name(mirror), &params).await {
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Action::Done),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Action::Done),
+        // Another object by now, which the watch will show, or a write came between.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Action::After(RETRY)),
         other => other.map(|_| Action::Done),
     }
 }
