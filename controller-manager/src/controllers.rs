@@ -30,6 +30,9 @@ macro_rules! controllers {
 /// Every controller there is, with upstream's names.
 #[rustfmt::skip]
 pub const CONTROLLERS: &[Controller] = controllers! {
+    "certificatesigningrequest-approving-controller", "certificate-controller", ["csrapproving"], true, crate::certificates::run_approver;
+    "certificatesigningrequest-cleaner-controller", "certificate-controller", ["csrcleaner"], true, crate::certificates::run_cleaner;
+    "certificatesigningrequest-signing-controller", "certificate-controller", ["csrsigning"], true, crate::certificates::run_signer;
     "clusterrole-aggregation-controller", "clusterrole-aggregation-controller", ["clusterrole-aggregation"], true, crate::clusterrole_aggregation::run;
     "cronjob-controller", "cronjob-controller", ["cronjob"], true, crate::cronjob::run;
     "daemonset-controller", "daemon-set-controller", ["daemonset"], true, crate::daemonset::run;

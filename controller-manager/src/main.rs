@@ -4,6 +4,7 @@
 //! gets, `credentials` who they are, `common` what they share; every other file or folder is one controller. No controller calls another: they meet in the API server only.
 
 mod app;
+mod certificates;
 mod clusterrole_aggregation;
 mod common;
 mod context;

@@ -1,0 +1,223 @@
+//! Controllers of CertificateSigningRequests: approve what kubelets ask for themselves, sign what is approved, clean up.
+//!
+//! [`request`] reads a request and knows the rules of upstream's signers (pure), [`sign`] makes certificates.
+
+mod request;
+mod sign;
+
+use std::{sync::Arc, time::Duration};
+
+use component_base::{
+    controller::{self, Action},
+    informer::{ObjectKey, Scope, Store},
+    queue::WorkQueue,
+};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
+    },
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams},
+};
+
+use self::{request::Request, sign::Signer};
+use crate::{
+    common::{Doing, Error, Result, meta},
+    context::Context,
+};
+
+type Csr = CertificateSigningRequest;
+
+const WORKERS: usize = 5;
+const CLEAN_EVERY: Duration = Duration::from_secs(600);
+/// How long requests are kept: condition, or none while pending, and seconds.
+const KEPT_SECS: [(&str, i64); 4] = [("Approved", 3600), ("Denied", 3600), ("Failed", 3600), ("", 24 * 3600)];
+
+fn has_condition(csr: &Csr, kind: &str) -> bool {
+    let conditions = csr.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == kind)
+}
+
+fn certificate(csr: &Csr) -> Option<&ByteString> {
+    csr.status.as_ref()?.certificate.as_ref().filter(|certificate| !certificate.0.is_empty())
+}
+
+fn condition(kind: &str, reason: &str, message: String) -> CertificateSigningRequestCondition {
+    CertificateSigningRequestCondition {
+        type_: kind.to_owned(),
+        status: "True".into(),
+        reason: Some(reason.to_owned()),
+        message: Some(message),
+        last_update_time: Some(meta::now()),
+        last_transition_time: Some(meta::now()),
+    }
+}
+
+fn watch(context: &Context, name: &'static str) -> (Store<Csr>, WorkQueue<ObjectKey>) {
+    let requests = context.factory.store::<Csr>(Scope::all());
+    let queue = WorkQueue::new(name);
+    let feed = queue.clone();
+    requests.on_change(move |change| feed.add(change.key()));
+    (requests, queue)
+}
+
+/// certificatesigningrequest-approving-controller.
+pub async fn run_approver(context: Context) {
+    let (requests, queue) = watch(&context, "certificate-csrapproving");
+    requests.synced().await;
+    let (requests, client) = (&requests, &context.client);
+    controller::run(context.name, queue, WORKERS, context.shutdown, |key| async move {
+        match requests.get(&key) {
+            Some(csr) => approve(client, &csr).await,
+            None => Ok(Action::Done),
+        }
+    })
+    .await;
+}
+
+/// What a kubelet may ask for: to be let in at all, or to renew what it is.
+const RECOGNIZED: [(&str, &str); 2] = [
+    ("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview."),
+    ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview."),
+];
+
+async fn approve(client: &Client, csr: &Csr) -> Result {
+    if certificate(csr).is_some() || has_condition(csr, "Approved") || has_condition(csr, "Denied") {
+        return Ok(Action::Done);
+    }
+    let Ok(request) = Request::read(csr) else { return Ok(Action::Done) };
+    if csr.spec.signer_name != request::NODE_CLIENT || request.check(&csr.spec).is_err() {
+        return Ok(Action::Done);
+    }
+    let requestor = csr.spec.username.as_deref();
+    for (subresource, message) in RECOGNIZED {
+        if subresource == "selfnodeclient" && requestor != Some(request.common_name.as_str()) {
+            continue;
+        }
+        if !may(client, csr, subresource).await? {
+            continue;
+        }
+        let mut csr = csr.clone();
+        let conditions = csr.status.get_or_insert_default().conditions.get_or_insert_default();
+        conditions.push(condition("Approved", "AutoApproved", message.to_owned()));
+        let api: Api<Csr> = Api::all(client.clone());
+        let name = meta::name(&csr);
+        let approved: kube::Result<Csr> = api.replace_subresource("approval", name, &PostParams::default(), &csr).await;
+        approved.or_gone(|| format!("approve CertificateSigningRequest {name}"))?;
+        return Ok(Action::Done);
+    }
+    Ok(Action::Done)
+}
+
+async fn may(client: &Client, csr: &Csr, subresource: &str) -> Result<bool> {
+    let attributes = ResourceAttributes {
+        group: Some("certificates.k8s.io".into()),
+        resource: Some("certificatesigningrequests".into()),
+        subresource: Some(subresource.into()),
+        verb: Some("create".into()),
+        version: Some("*".into()),
+        ..ResourceAttributes::default()
+    };
+    let spec = SubjectAccessReviewSpec {
+        user: csr.spec.username.clone(),
+        uid: csr.spec.uid.clone(),
+        groups: csr.spec.groups.clone(),
+        extra: csr.spec.extra.clone(),
+        resource_attributes: Some(attributes),
+        ..SubjectAccessReviewSpec::default()
+    };
+    let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+    let api: Api<SubjectAccessReview> = Api::all(client.clone());
+    let what = || format!("ask whether {:?} may get a node's certificate", csr.spec.username);
+    let answer = api.create(&PostParams::default(), &review).await.doing(what)?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// certificatesigningrequest-signing-controller.
+pub async fn run_signer(context: Context) {
+    let options = &context.options.credentials;
+    let (Some(cert), Some(key)) = (&options.cluster_signing_cert_file, &options.cluster_signing_key_file) else {
+        tracing::info!("Not signing certificates: --cluster-signing-cert-file and -key-file are not set");
+        return;
+    };
+    let signer = match Signer::new(cert, key, options.cluster_signing_duration.get()) {
+        Ok(signer) => Arc::new(signer),
+        Err(error) => {
+            tracing::error!(%error, "Cannot sign certificates");
+            return;
+        }
+    };
+    let (requests, queue) = watch(&context, "certificate-csrsigning");
+    requests.synced().await;
+    let (requests, client, signer) = (&requests, &context.client, &signer);
+    controller::run(context.name, queue, WORKERS, context.shutdown, |key| async move {
+        match requests.get(&key) {
+            Some(csr) => sign(client, signer, &csr).await,
+            None => Ok(Action::Done),
+        }
+    })
+    .await;
+}
+
+async fn sign(client: &Client, signer: &Signer, csr: &Csr) -> Result {
+    let waits = has_condition(csr, "Approved") && !has_condition(csr, "Denied") && !has_condition(csr, "Failed");
+    if !waits || certificate(csr).is_some() || !request::SIGNERS.contains(&csr.spec.signer_name.as_str()) {
+        return Ok(Action::Done);
+    }
+    let mut csr = csr.clone();
+    let made = Request::read(&csr).and_then(|request| {
+        request.check(&csr.spec)?;
+        signer.sign(&csr.spec)
+    });
+    let status = csr.status.get_or_insert_default();
+    match made {
+        Ok(pem) => status.certificate = Some(ByteString(pem.into_bytes())),
+        // It will never be otherwise: the requestor has to ask anew.
+        Err(reason) => {
+            let failed = condition("Failed", "SignerValidationFailure", reason);
+            status.conditions.get_or_insert_default().push(failed);
+        }
+    }
+    let api: Api<Csr> = Api::all(client.clone());
+    let name = meta::name(&csr);
+    let written = api.replace_status(name, &PostParams::default(), &csr).await;
+    written.or_gone(|| format!("sign CertificateSigningRequest {name}"))?;
+    Ok(Action::Done)
+}
+
+/// certificatesigningrequest-cleaner-controller.
+pub async fn run_cleaner(context: Context) {
+    let requests = context.factory.store::<Csr>(Scope::all());
+    let api: Api<Csr> = Api::all(context.client.clone());
+    let mut ticks = tokio::time::interval(CLEAN_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = context.shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        for csr in requests.list().into_iter().filter(|csr| is_over(csr)) {
+            let name = meta::name(csr.as_ref());
+            let deleted = api.delete(name, &DeleteParams::default()).await;
+            if let Err(error) = deleted.or_gone(|| format!("delete CertificateSigningRequest {name}")) {
+                log(&error);
+            }
+        }
+    }
+}
+
+fn log(error: &Error) {
+    tracing::warn!(%error, "Will try again");
+}
+
+fn is_over(csr: &Csr) -> bool {
+    let age_secs = csr.metadata.creation_timestamp.as_ref().map_or(0, |created| meta::since(created).as_secs());
+    let state = ["Denied", "Failed", "Approved"].into_iter().find(|kind| has_condition(csr, kind)).unwrap_or("");
+    // Approved and not signed is still waited for, as long as one that nobody has looked at.
+    let state = if state == "Approved" && certificate(csr).is_none() { "" } else { state };
+    KEPT_SECS.iter().any(|(kind, kept)| *kind == state && age_secs > *kept)
+}
