@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 
 pub struct DefaultStorageClass;
 
-const MARKS: [&str; 2] = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+const MARKS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 
 impl Plugin for DefaultStorageClass {
     fn name(&self) -> &'static str {
@@ -17,9 +18,12 @@ impl Plugin for DefaultStorageClass {
 
     fn admit<'a>(&'a self, api: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let applies = attributes.is_resource("", "persistentvolumeclaims") && attributes.subresource.is_empty() && attributes.operation == Operation::Create;
+            let applies = attributes.is_resource("", "persistentvolumeclaims")
+                && attributes.subresource.is_empty()
+                && attributes.operation == Operation::Create;
             let Some(claim) = attributes.object.as_mut().filter(|_| applies) else { return Ok(()) };
-            let named = !claim["spec"]["storageClassName"].is_null() || !claim["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"].is_null();
+            let named = !claim["spec"]["storageClassName"].is_null()
+                || !claim["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"].is_null();
             if !named && let Some(class) = default_class(api)? {
                 claim["spec"]["storageClassName"] = class;
             }
@@ -35,6 +39,8 @@ fn default_class(api: &Api) -> Result<Option<Value>> {
     let created = |c: &Value| c["metadata"]["creationTimestamp"].as_str().unwrap_or("").to_owned();
     let mut defaults: Vec<Value> = snapshot.objects.iter().map(|e| e.0.tree()).filter(is_default).collect();
     // Newest first, then by name.
-    defaults.sort_by(|a, b| created(b).cmp(&created(a)).then_with(|| a["metadata"]["name"].as_str().cmp(&b["metadata"]["name"].as_str())));
+    defaults.sort_by(|a, b| {
+        created(b).cmp(&created(a)).then_with(|| a["metadata"]["name"].as_str().cmp(&b["metadata"]["name"].as_str()))
+    });
     Ok(defaults.first().map(|c| c["metadata"]["name"].clone()))
 }

@@ -36,7 +36,8 @@ fn add(pod: &mut Value) {
             (key == taint || key.is_empty()) && matches!(t["effect"].as_str().unwrap_or(""), "" | "NoExecute")
         });
         if !tolerated {
-            tolerations.push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
+            tolerations
+                .push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
         }
     }
     pod["spec"]["tolerations"] = tolerations.into();
@@ -48,7 +49,8 @@ mod tests {
 
     #[test]
     fn only_what_is_not_tolerated_already_is_added() {
-        let mut pod = json!({"spec": {"tolerations": [{"key": TAINTS[0], "operator": "Exists", "effect": "NoExecute"}]}});
+        let mut pod =
+            json!({"spec": {"tolerations": [{"key": TAINTS[0], "operator": "Exists", "effect": "NoExecute"}]}});
         add(&mut pod);
         let tolerations = pod["spec"]["tolerations"].as_array().unwrap().clone();
         assert_eq!(tolerations.len(), 2);

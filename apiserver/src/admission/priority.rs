@@ -49,8 +49,14 @@ impl Plugin for Priority {
             }
             match default_class(api)? {
                 Some(other) if other["metadata"]["name"] != attributes.name => {
-                    let why = format!("PriorityClass {} is already marked as default. Only one default can exist", other["metadata"]["name"]);
-                    Err(Status::forbidden(About { group: "scheduling.k8s.io", resource: "priorityclasses", name: attributes.name }, &why))
+                    let why = format!(
+                        "PriorityClass {} is already marked as default. Only one default can exist",
+                        other["metadata"]["name"]
+                    );
+                    Err(Status::forbidden(
+                        About { group: "scheduling.k8s.io", resource: "priorityclasses", name: attributes.name },
+                        &why,
+                    ))
                 }
                 _ => Ok(()),
             }
@@ -80,7 +86,10 @@ async fn resolve(api: &Api, pod: &mut Value, pod_name: &str) -> Result<()> {
         let classes = api.builtin("scheduling.k8s.io", "v1", "priorityclasses")?;
         let object = match api.cached(&classes, "", &name) {
             Ok(object) => object,
-            Err(_) => api.fetch(&classes, "", &name).await.map_err(|_| forbidden(format!("no PriorityClass with name {name} was found")))?,
+            Err(_) => api
+                .fetch(&classes, "", &name)
+                .await
+                .map_err(|_| forbidden(format!("no PriorityClass with name {name} was found")))?,
         };
         Some(object.tree())
     };
@@ -94,7 +103,9 @@ async fn resolve(api: &Api, pod: &mut Value, pod_name: &str) -> Result<()> {
     }
     pod["spec"]["priority"] = priority.into();
     if pod["spec"]["preemptionPolicy"].as_str().is_some_and(|given| given != preemption) {
-        return Err(forbidden("the string value of PreemptionPolicy must not be provided in pod spec; it comes from the class".into()));
+        return Err(forbidden(
+            "the string value of PreemptionPolicy must not be provided in pod spec; it comes from the class".into(),
+        ));
     }
     pod["spec"]["preemptionPolicy"] = preemption.into();
     Ok(())

@@ -48,7 +48,9 @@ fn check_mirror(pod: &Value, name: &str) -> Result<()> {
         return Err(forbidden(name, "a mirror pod may not reference service accounts"));
     }
     let volumes = pod["spec"]["volumes"].as_array();
-    if volumes.into_iter().flatten().any(|v| v["projected"]["sources"].as_array().into_iter().flatten().any(|s| !s["serviceAccountToken"].is_null())) {
+    if volumes.into_iter().flatten().any(|v| {
+        v["projected"]["sources"].as_array().into_iter().flatten().any(|s| !s["serviceAccountToken"].is_null())
+    }) {
         return Err(forbidden(name, "a mirror pod may not use ServiceAccountToken volume projections"));
     }
     Ok(())
@@ -63,10 +65,9 @@ async fn give(api: &Api, pod: &mut Value, namespace: &str, pod_name: &str) -> Re
     let accounts = api.builtin("", "v1", "serviceaccounts")?;
     let account = match api.cached(&accounts, namespace, &name) {
         Ok(account) => account,
-        Err(_) => api
-            .fetch(&accounts, namespace, &name)
-            .await
-            .map_err(|e| forbidden(pod_name, &format!("error looking up service account {namespace}/{name}: {}", e.message)))?,
+        Err(_) => api.fetch(&accounts, namespace, &name).await.map_err(|e| {
+            forbidden(pod_name, &format!("error looking up service account {namespace}/{name}: {}", e.message))
+        })?,
     };
     let account = account.tree();
     if pod["spec"]["imagePullSecrets"].as_array().is_none_or(Vec::is_empty)
@@ -74,7 +75,8 @@ async fn give(api: &Api, pod: &mut Value, namespace: &str, pod_name: &str) -> Re
     {
         pod["spec"]["imagePullSecrets"] = secrets.clone().into();
     }
-    let wants = pod["spec"]["automountServiceAccountToken"].as_bool().or(account["automountServiceAccountToken"].as_bool());
+    let wants =
+        pod["spec"]["automountServiceAccountToken"].as_bool().or(account["automountServiceAccountToken"].as_bool());
     if wants != Some(false) {
         mount(pod);
     }
@@ -84,7 +86,8 @@ async fn give(api: &Api, pod: &mut Value, namespace: &str, pod_name: &str) -> Re
 /// Mounts the token volume in every container that has nothing at that place.
 fn mount(pod: &mut Value) {
     let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
-    let there = volumes.iter().filter_map(|v| v["name"].as_str()).find(|n| n.starts_with(VOLUME_PREFIX)).map(str::to_owned);
+    let there =
+        volumes.iter().filter_map(|v| v["name"].as_str()).find(|n| n.starts_with(VOLUME_PREFIX)).map(str::to_owned);
     let volume = there.clone().unwrap_or_else(|| generate_name(VOLUME_PREFIX));
     let mut mounted = false;
     for list in ["initContainers", "containers"] {

@@ -17,7 +17,9 @@ impl Plugin for StorageObjectInUseProtection {
     fn admit<'a>(&'a self, _: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
         let finalizer = match attributes.endpoint.row.plural.as_str() {
             "persistentvolumes" if attributes.is_resource("", "persistentvolumes") => "kubernetes.io/pv-protection",
-            "persistentvolumeclaims" if attributes.is_resource("", "persistentvolumeclaims") => "kubernetes.io/pvc-protection",
+            "persistentvolumeclaims" if attributes.is_resource("", "persistentvolumeclaims") => {
+                "kubernetes.io/pvc-protection"
+            }
             _ => "",
         };
         let creates = attributes.operation == Operation::Create && attributes.subresource.is_empty();

@@ -16,7 +16,9 @@ impl Plugin for TaintNodesByCondition {
     }
 
     fn admit<'a>(&'a self, _: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
-        let applies = attributes.is_resource("", "nodes") && attributes.subresource.is_empty() && attributes.operation == Operation::Create;
+        let applies = attributes.is_resource("", "nodes")
+            && attributes.subresource.is_empty()
+            && attributes.operation == Operation::Create;
         if let (true, Some(node)) = (applies, attributes.object.as_mut()) {
             let mut taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
             if !taints.iter().any(|t| t["key"] == TAINT && t["effect"] == "NoSchedule") {
