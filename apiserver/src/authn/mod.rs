@@ -37,6 +37,10 @@ pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// Members may do anything; checked before any rule.
 pub const MASTERS: &str = "system:masters";
 
+/// No user at all, for rules that do not ask who it is.
+#[cfg(test)]
+pub static NOBODY: User = User { name: String::new(), uid: String::new(), groups: Vec::new(), extra: BTreeMap::new() };
+
 impl User {
     pub fn anonymous() -> User {
         User { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..User::default() }

@@ -6,6 +6,7 @@
 //! All functions see objects in the normal form of the version the row is of. They are pure: what they need of the outside
 //! comes in through [`Context`].
 
+use crate::authn::User;
 use apimachinery::Value;
 use apimachinery::validation::Cursor;
 
@@ -13,12 +14,9 @@ use apimachinery::validation::Cursor;
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// Who asks.
-    pub user: &'a str,
-    pub namespace: &'a str,
+    pub user: &'a User,
     /// RFC 3339, to the second, UTC.
     pub now: &'a str,
-    /// The subresource written, such as `status`; empty for the object itself.
-    pub subresource: &'a str,
 }
 
 /// A member of an object that field selectors may name, besides `metadata.name` and `metadata.namespace`.
@@ -84,6 +82,8 @@ pub struct Strategy {
     pub generation: bool,
     /// A PUT to a name that does not exist creates.
     pub create_on_update: bool,
+    /// What a new object says in its status counts, which is only so for nodes: a kubelet registers with all it knows.
+    pub status_on_create: bool,
     /// A PUT without a resourceVersion overwrites whatever is there.
     pub unconditional_update: bool,
     /// Fills what the client left out. Runs on decoded input and on objects from storage.
@@ -128,6 +128,7 @@ impl Strategy {
         name: NameRule::Subdomain,
         generation: false,
         create_on_update: false,
+        status_on_create: false,
         unconditional_update: true,
         default: nothing,
         prepare_for_create: nothing_created,

@@ -83,11 +83,6 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// `deployments.apps`, or `pods` in the core group: how errors and authorization name it.
-    pub fn qualified(&self) -> String {
-        if self.kind.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.kind.group) }
-    }
-
     pub fn subresource(&self, name: &str) -> Option<&SubresourceRow> {
         self.subresources.iter().find(|s| s.name == name)
     }

@@ -51,7 +51,7 @@ impl Write<'_> {
         }
 
         let mut object = self.admit(Operation::Create, object, None, &mut warnings).await?;
-        if row.has_status() {
+        if row.has_status() && !strategy.status_on_create {
             object["status"] = row.zero["status"].clone();
         }
         if strategy.generation {

@@ -93,7 +93,7 @@ impl<'a> Write<'a> {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { user: &self.user.name, namespace: &self.namespace, now: &self.now, subresource: &self.subresource }
+        Context { user: self.user, now: &self.now }
     }
 
     /// Fields that a writer of this endpoint never owns: the status for the object, all but the status for its status.

@@ -48,14 +48,14 @@ impl Write<'_> {
             uid: (!uid.is_empty()).then_some(uid),
             resource_version: (!version.is_empty() && version != "0").then_some(version),
         };
-        if preconditions.resource_version.is_none()
-            && !row.strategy.unconditional_update
-            && !row.strategy.create_on_update
-        {
+        // Where a PUT may create, a version is only asked for when there is something to overwrite.
+        let blind = preconditions.resource_version.is_none() && !row.strategy.unconditional_update;
+        if blind && !row.strategy.create_on_update {
             return Err(self.version_missing());
         }
         let replacement = object.clone();
-        let result = self.update(&preconditions, &mut warnings, &mut |_| Ok(replacement.clone())).await;
+        let mut change = |_: &Value| if blind { Err(self.version_missing()) } else { Ok(replacement.clone()) };
+        let result = self.update(&preconditions, &mut warnings, &mut change).await;
         match result {
             Err(status)
                 if status.reason == "NotFound" && row.strategy.create_on_update && self.subresource.is_empty() =>
@@ -204,9 +204,8 @@ impl Write<'_> {
 
         let going = !meta_text(&object, "deletionTimestamp").is_empty();
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-        let was_held = old["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
         let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-        if going && !held && (was_held || grace == 0) && grace == 0 && strategy_allows_removal(row) {
+        if going && !held && grace == 0 && strategy_allows_removal(row) {
             return Ok(Round::Remove(object));
         }
         Ok(if same(&object, old) { Round::Unchanged(old.clone()) } else { Round::Store(object) })

@@ -8,7 +8,8 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::FromDer;
 
-use crate::registry::edit::{copy, get, items, object, text};
+use crate::authn::User;
+use crate::registry::edit::{copy, get, items, object, remove, text};
 use crate::registry::printing::{AGE, NAME, NONE, column, created, human_duration, name};
 use crate::registry::strategy::{Context, SelectableField, Strategy, Subresource, Table};
 
@@ -42,9 +43,7 @@ const SECONDS_MIN: i64 = 600;
 pub const STRATEGY: Strategy = Strategy {
     prepare_for_create: |request, context| {
         request["status"] = Value::Object(Default::default());
-        if text(request, "spec.username").is_empty() {
-            object(request, "spec")["username"] = context.user.into();
-        }
+        sign_with(object(request, "spec"), context.user);
     },
     prepare_for_update: |request, old, _| {
         for name in ["spec", "status"] {
@@ -86,6 +85,23 @@ pub const STRATEGY: Strategy = Strategy {
     }),
     ..Strategy::GENERIC
 };
+
+/// Approvers judge by who asks, so the server writes that, whatever the client says.
+fn sign_with(spec: &mut Value, user: &User) {
+    for name in ["username", "uid", "groups", "extra"] {
+        remove(spec, name);
+    }
+    spec["username"] = user.name.as_str().into();
+    if !user.uid.is_empty() {
+        spec["uid"] = user.uid.as_str().into();
+    }
+    if !user.groups.is_empty() {
+        spec["groups"] = user.groups.clone().into();
+    }
+    if !user.extra.is_empty() {
+        spec["extra"] = serde_json::json!(user.extra);
+    }
+}
 
 fn is_approval(condition: &Value) -> bool {
     matches!(text(condition, "type"), "Approved" | "Denied")

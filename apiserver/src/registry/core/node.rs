@@ -15,6 +15,7 @@ const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
 pub const STRATEGY: Strategy = Strategy {
+    status_on_create: true,
     default: defaulted,
     prepare_for_update: |node, old, _| copy(node, old, "status"),
     validate,

@@ -239,7 +239,7 @@ fn warnings(service: &Value, _: Option<&Value>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const CONTEXT: Context<'static> = Context { user: "", namespace: "", now: "", subresource: "" };
+    static CONTEXT: Context<'static> = Context { user: &crate::authn::NOBODY, now: "" };
 
     fn created(spec: Value) -> Value {
         let mut service = json!({ "spec": spec });
