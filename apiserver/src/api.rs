@@ -143,5 +143,5 @@ fn new_cache(etcd: &Etcd, row: &Resource, storage: &StorageRow, progress: &Arc<P
     let Form::Builtin(_) = row.form;
     let fields = row.strategy.fields.iter().map(|f| f.value).collect();
     let indexed = row.strategy.fields.iter().position(|f| f.name == "spec.nodeName");
-    Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), row.namespaced, fields, indexed, progress.clone())
+    Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone())
 }

@@ -1,7 +1,7 @@
 //! Flags of kube-apiserver, under upstream's names.
 
 use clap::Parser;
-use component_base::cli::{FeatureGates, GoDuration, KeyValues, LoggingFlags};
+use component_base::cli::{GoDuration, KeyValues, LoggingFlags};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -242,9 +242,5 @@ impl Options {
             anyhow::ensure!(known.contains(&&**mode), "--authorization-mode: {mode:?} is not one of {known:?}");
         }
         Ok(())
-    }
-
-    pub fn feature_gates(&self) -> &FeatureGates {
-        &self.logging.feature_gates
     }
 }

@@ -24,7 +24,6 @@ pub struct Attributes<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResourceAttributes<'a> {
     pub group: &'a str,
-    pub version: &'a str,
     /// Plural.
     pub resource: &'a str,
     pub subresource: &'a str,
@@ -36,7 +35,6 @@ impl<'a> Attributes<'a> {
     pub fn of(user: &'a User, info: &'a RequestInfo) -> Attributes<'a> {
         let resource = info.is_resource.then_some(ResourceAttributes {
             group: &info.group,
-            version: &info.version,
             resource: &info.resource,
             subresource: &info.subresource,
             namespace: &info.namespace,
@@ -52,7 +50,6 @@ pub enum Decision {
     Allow(String),
     /// It has nothing to say; others may.
     NoOpinion(String),
-    Deny(String),
 }
 
 /// An entry of `--authorization-mode`.
@@ -106,7 +103,7 @@ impl Authorizers {
     pub async fn demand(&self, api: &Api, attributes: &Attributes<'_>) -> Result<()> {
         match self.authorize(api, attributes).await? {
             Decision::Allow(_) => Ok(()),
-            Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(forbidden(attributes, &reason)),
+            Decision::NoOpinion(reason) => Err(forbidden(attributes, &reason)),
         }
     }
 }

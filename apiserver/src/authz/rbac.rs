@@ -100,12 +100,15 @@ fn group_key(group: &str) -> String {
     format!("\0{group}")
 }
 
+/// A binding's key and the role it refers to.
+type Bound = (Box<str>, RoleRef);
+
 #[derive(Default)]
 struct Index {
     /// By key: `name` of a ClusterRole, `namespace/name` of a Role.
     roles: HashMap<Box<str>, Arc<[Rule]>>,
     /// By namespace (empty: the cluster) and subject: the bindings' keys and what they refer to.
-    bindings: HashMap<Box<str>, HashMap<String, Vec<(Box<str>, RoleRef)>>>,
+    bindings: HashMap<Box<str>, HashMap<String, Vec<Bound>>>,
     /// By binding's key: the subjects it was put under.
     subjects: HashMap<Box<str>, Vec<String>>,
 }
@@ -324,7 +327,7 @@ mod tests {
         let asks = |verb, group, resource, subresource, name| Attributes {
             user: &user,
             verb,
-            resource: Some(ResourceAttributes { group, version: "v1", resource, subresource, namespace: "a", name }),
+            resource: Some(ResourceAttributes { group, resource, subresource, namespace: "a", name }),
             path: "",
         };
         let cases = [

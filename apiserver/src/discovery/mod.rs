@@ -240,4 +240,3 @@ pub fn jwks(server: &Server) -> Response {
         None => not_found(),
     }
 }
-

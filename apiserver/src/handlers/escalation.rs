@@ -32,7 +32,6 @@ pub async fn check(
             verb,
             resource: Some(ResourceAttributes {
                 group: GROUP,
-                version: "v1",
                 resource,
                 subresource: "",
                 namespace: &info.namespace,

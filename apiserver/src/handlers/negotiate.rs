@@ -79,14 +79,6 @@ pub fn accept(headers: &HeaderMap, query: Option<&str>) -> Result<Accepted> {
     Err(Status::not_acceptable(SUPPORTED))
 }
 
-/// Whether the client takes gzip.
-pub fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get(http::header::ACCEPT_ENCODING)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

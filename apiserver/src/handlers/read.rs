@@ -1,7 +1,7 @@
 //! GET of one object and of a list.
 
 use super::Response;
-use super::negotiate::{Encoding, View, accept};
+use super::negotiate::{View, accept};
 use super::render::{Renderer, encode, meta, respond};
 use super::selection::Selection;
 use super::table::IncludeObject;
@@ -272,9 +272,4 @@ impl Continue {
         }
         Ok(Continue { rv, start })
     }
-}
-
-/// Whether a renderer's answer can be a stream of JSON (used by watches too).
-pub fn is_json(renderer: &Renderer) -> bool {
-    renderer.accepted.encoding == Encoding::Json
 }

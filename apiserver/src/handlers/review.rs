@@ -144,14 +144,13 @@ fn subject(spec: &Value) -> User {
 async fn access(server: &Server, user: &User, spec: &Value) -> Result<Value> {
     let text = |value: &'_ Value| value.as_str().unwrap_or("").to_owned();
     let r = &spec["resourceAttributes"];
-    let (verb, group, version, resource, subresource, namespace, name, path);
+    let (verb, group, resource, subresource, namespace, name, path);
     let attributes = if r.is_object() {
-        (verb, group, version) = (text(&r["verb"]), text(&r["group"]), text(&r["version"]));
+        (verb, group) = (text(&r["verb"]), text(&r["group"]));
         (resource, subresource, namespace, name) =
             (text(&r["resource"]), text(&r["subresource"]), text(&r["namespace"]), text(&r["name"]));
         let resource = ResourceAttributes {
             group: &group,
-            version: &version,
             resource: &resource,
             subresource: &subresource,
             namespace: &namespace,
@@ -165,7 +164,6 @@ async fn access(server: &Server, user: &User, spec: &Value) -> Result<Value> {
     Ok(match server.authz.authorize(&server.api, &attributes).await? {
         Decision::Allow(reason) => with_reason(json!({"allowed": true}), reason),
         Decision::NoOpinion(reason) => with_reason(json!({"allowed": false}), reason),
-        Decision::Deny(reason) => with_reason(json!({"allowed": false, "denied": true}), reason),
     })
 }
 

@@ -101,15 +101,6 @@ impl RequestInfo {
         info
     }
 
-    /// `pods` or `pods/log`, as rules name it.
-    pub fn qualified_resource(&self) -> String {
-        if self.subresource.is_empty() {
-            self.resource.clone()
-        } else {
-            format!("{}/{}", self.resource, self.subresource)
-        }
-    }
-
     /// Reads change nothing.
     pub fn is_read_only(&self) -> bool {
         matches!(&*self.verb, "get" | "list" | "watch" | "head" | "options")

@@ -16,7 +16,6 @@ use crate::handlers::write::{Write, Written, default_manager, now_text};
 use crate::request::RequestInfo;
 use crate::request::options::{DeleteOptions, ListOptions, WriteOptions};
 use crate::status::{Result, Status};
-use apimachinery::Value;
 use apimachinery::schema::{GroupVersionKind, Schema};
 use component_base::serving::full;
 use http::{HeaderValue, Method, Request, StatusCode};
@@ -258,9 +257,4 @@ async fn beside(server: &Arc<Server>, info: &RequestInfo, request: Request<Incom
 
 pub fn not_found() -> Response {
     respond(StatusCode::NOT_FOUND, TEXT, full("404 page not found\n"))
-}
-
-/// A value of a review or the like, whose kind is not that of the endpoint.
-pub fn typed_value(kind: &GroupVersionKind, value: Value) -> Value {
-    typed(value, kind)
 }

@@ -62,7 +62,6 @@ struct State {
 pub struct Cache {
     /// etcd prefix with a slash at the end: `/registry/pods/`.
     pub prefix: String,
-    pub namespaced: bool,
     /// How to read each selectable field.
     pub fields: Vec<FieldValues>,
     /// Which of them watchers are indexed by.
@@ -78,14 +77,12 @@ pub struct Cache {
 impl Cache {
     pub fn new(
         prefix: String,
-        namespaced: bool,
         fields: Vec<FieldValues>,
         indexed_field: Option<usize>,
         progress: Arc<Progress>,
     ) -> Cache {
         Cache {
             prefix,
-            namespaced,
             fields,
             indexed_field,
             state: RwLock::new(State {
@@ -110,10 +107,6 @@ impl Cache {
 
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
         self.state.read().snapshot.get(key).cloned()
-    }
-
-    pub fn is_loaded(&self) -> bool {
-        self.state.read().loaded
     }
 
     /// Makes an object of a stored tree.
@@ -223,7 +216,7 @@ mod tests {
     }
 
     fn cache() -> Cache {
-        let cache = Cache::new("/registry/pods/".into(), true, vec![], None, Arc::default());
+        let cache = Cache::new("/registry/pods/".into(), vec![], None, Arc::default());
         cache.load(std::iter::empty(), 10);
         cache
     }

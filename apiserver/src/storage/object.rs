@@ -19,8 +19,6 @@ pub struct Object {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the resource's selectable fields, in the order of its strategy.
     pub fields: Box<[Box<str>]>,
-    /// The object's protobuf message, made when first asked for.
-    pub proto: OnceLock<Bytes>,
 }
 
 /// The value of each of a resource's selectable fields.
@@ -45,7 +43,6 @@ impl Object {
             labels: labels.unwrap_or_default(),
             fields: fields.iter().map(|value| value(&tree).into()).collect(),
             json: serde_json::to_vec(&tree).unwrap_or_default().into(),
-            proto: OnceLock::new(),
         }
     }
 

@@ -22,10 +22,13 @@ pub enum Scope {
     Key(String),
 }
 
+/// A watcher by its number, for taking it out again.
+type Watcher = (u64, mpsc::Sender<Arc<Event>>);
+
 /// The watchers of one resource.
 #[derive(Default)]
 pub struct Watchers {
-    by_scope: Mutex<HashMap<Scope, Vec<(u64, mpsc::Sender<Arc<Event>>)>>>,
+    by_scope: Mutex<HashMap<Scope, Vec<Watcher>>>,
     next: AtomicU64,
 }
 
@@ -94,13 +97,5 @@ impl Watchers {
     /// Ends every watch.
     pub fn close(&self) {
         self.by_scope.lock().clear();
-    }
-
-    pub fn len(&self) -> usize {
-        self.by_scope.lock().values().map(Vec::len).sum()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }

@@ -194,7 +194,7 @@ pub async fn service(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestIn
     let chosen = match port {
         "" if ports.len() == 1 => ports.first(),
         "" => None,
-        port => ports.iter().find(|p| p["name"] == port || p["port"].to_string() == port),
+        port => ports.iter().find(|p| p["name"] == port || port.parse().is_ok_and(|n: i64| p["port"] == n)),
     };
     let chosen =
         chosen.ok_or_else(|| Status::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
