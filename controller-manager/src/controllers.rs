@@ -37,6 +37,7 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "cronjob-controller", "cronjob-controller", ["cronjob"], true, crate::cronjob::run;
     "daemonset-controller", "daemon-set-controller", ["daemonset"], true, crate::daemonset::run;
     "deployment-controller", "deployment-controller", ["deployment"], true, crate::deployment::run;
+    "disruption-controller", "disruption-controller", ["disruption"], true, crate::disruption::run;
     "endpoints-controller", "endpoint-controller", ["endpoint"], true, crate::endpoints::run;
     "endpointslice-controller", "endpointslice-controller", ["endpointslice"], true, crate::endpointslice::run;
     "garbage-collector-controller", "generic-garbage-collector", ["garbagecollector"], true, crate::garbagecollector::run;

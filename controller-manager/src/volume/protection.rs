@@ -58,7 +58,7 @@ pub async fn run_claims(context: Context) {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &key.namespace);
         let uses = |pod: &Pod| is_in_use_by(pod, &key.name);
         if meta::is_deleting(claim.as_ref()) {
-            if in_store(pods, &key, &uses) {
+            if in_store(pods, &key, uses) {
                 return Ok(Action::Done);
             }
             // A pod may have come that the store does not show: the last word is the server's.
