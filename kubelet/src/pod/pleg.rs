@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use component_base::metrics::{self, Histogram, IntCounter};
+use component_base::metrics::{self, Gauge, Histogram};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ pub struct Pleg {
     pods: Mutex<HashMap<String, Vec<(String, i32)>>>,
     relisted: Mutex<Option<Instant>>,
     duration: Histogram,
-    discarded: IntCounter,
+    last_seen: Gauge,
 }
 
 impl Default for Pleg {
@@ -42,7 +42,10 @@ impl Default for Pleg {
                 "Duration in seconds for relisting pods in PLEG.",
                 &buckets,
             ),
-            discarded: metrics::int_counter("kubelet_pleg_last_seen_errors_total", "Number of relists that failed."),
+            last_seen: metrics::gauge(
+                "kubelet_pleg_last_seen_seconds",
+                "Timestamp in seconds when PLEG was last seen active.",
+            ),
         }
     }
 }
@@ -79,8 +82,9 @@ impl Pleg {
     /// Compares the runtime's state with the last and wakes the workers of pods that changed.
     pub async fn relist(&self, kubelet: &Kubelet) -> crate::cri::Result<()> {
         let started = Instant::now();
-        let now = runtime::relist(&kubelet.cri).await.inspect_err(|_| self.discarded.inc())?;
+        let now = runtime::relist(&kubelet.cri).await?;
         self.duration.observe(started.elapsed().as_secs_f64());
+        self.last_seen.set(jiff::Timestamp::now().as_second() as f64);
         *self.relisted.lock() = Some(started);
         let before = std::mem::take(&mut *self.pods.lock());
         let changed = now.iter().filter(|(uid, states)| before.get(*uid) != Some(states)).map(|(uid, _)| uid);
