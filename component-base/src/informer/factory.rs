@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use kube::{
     Api, Client, Resource,
     core::PartialObjectMeta,
@@ -93,13 +93,13 @@ impl Factory {
     /// kind and scope must want the same; the first one's `trim` counts.
     pub fn store_with<K: Kind>(&self, scope: Scope, trim: fn(&mut K)) -> Store<K> {
         let config = scope.watch_config();
-        self.entry(scope, |client| watcher::watcher(Api::<K>::all(client), config), trim)
+        self.entry(scope, |client| events(Api::<K>::all(client), config), trim)
     }
 
     /// Only the metadata of a kind: for who needs no more than labels, owners or existence.
     pub fn metadata<K: Kind>(&self, scope: Scope) -> Store<PartialObjectMeta<K>> {
         let config = scope.watch_config();
-        self.entry(scope, |client| watcher::watcher(Api::<PartialObjectMeta<K>>::all(client), config), |_| {})
+        self.entry(scope, |client| events(Api::<PartialObjectMeta<K>>::all(client), config), |_| {})
     }
 
     /// Waits until every store made so far has its first list.
@@ -136,7 +136,33 @@ impl Factory {
     }
 }
 
-/// Keeps `store` as `watch` says, until `shutdown`. A watch that breaks is resumed with backoff; what it holds stays.
+/// What happens to the objects of `api`: a list, then a watch that is resumed with backoff, and listed again when the
+/// server no longer has the version where it stopped.
+pub fn events<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let start = move || watcher::watcher(api.clone(), config.clone()).default_backoff().boxed();
+    stream::unfold((start(), start), |(mut events, start)| async move {
+        let event = events.next().await?;
+        // kube lists again if the watch says so, and would ask for ever if the answer to its request does.
+        if matches!(&event, Err(error @ watcher::Error::WatchStartFailed(_)) if is_expired(error)) {
+            events = start();
+        }
+        Some((event, (events, start)))
+    })
+}
+
+/// 410: the version to start from is too old, or was never there (etcd was restored from a backup).
+fn is_expired(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchError(status) => status.code == 410,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        _ => false,
+    }
+}
+
+/// Keeps `store` as `watch` (see [`events`]) says, until `shutdown`. What it holds stays while the watch is broken.
 pub async fn fill<K>(
     store: Store<K>,
     watch: impl Stream<Item = watcher::Result<Event<K>>> + Send,
@@ -147,7 +173,7 @@ pub async fn fill<K>(
 {
     let name = std::any::type_name::<K>();
     let kind = name.rsplit("::").next().unwrap_or(name);
-    let mut watch = pin!(watch.default_backoff());
+    let mut watch = pin!(watch);
     loop {
         let event = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -158,10 +184,7 @@ pub async fn fill<K>(
                 object.meta_mut().managed_fields = None;
                 trim(object);
             })),
-            // 410: the server no longer has the version we stopped at; the watcher lists again.
-            Some(Err(watcher::Error::WatchError(status))) if status.code == 410 => {
-                tracing::debug!(kind, "Watch expired, listing again");
-            }
+            Some(Err(error)) if is_expired(&error) => tracing::debug!(kind, "Watch expired, listing again"),
             Some(Err(error)) => tracing::warn!(kind, error = describe(&error), "Failed to watch, will retry"),
             None => return,
         }

@@ -21,6 +21,6 @@ mod factory;
 mod key;
 mod store;
 
-pub use factory::{Factory, Kind, Scope, fill};
+pub use factory::{Factory, Kind, Scope, events, fill};
 pub use key::ObjectKey;
 pub use store::{Change, Store, Subscription};

@@ -2,14 +2,11 @@
 
 use std::{collections::HashMap, pin::pin, sync::Arc};
 
-use component_base::runtime::AbortOnDrop;
+use component_base::{informer, runtime::AbortOnDrop};
 use futures::StreamExt;
 use kube::{
     Api,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event},
-    },
+    runtime::watcher::{self, Event},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +93,7 @@ async fn monitor(
         (graph.intern(&kind.resource.group), graph.intern(&kind.resource.kind))
     };
     let api: Api<Partial> = kind.metadata(&shared.reader, "");
-    let mut events = pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = pin!(informer::events(api, watcher::Config::default()));
     let mut epoch = 0;
     loop {
         let event = tokio::select! {
