@@ -51,6 +51,17 @@ pub struct EtcdOptions {
 /// Larger messages are refused on our side; etcd's own limit for a write is 1.5 MiB.
 const MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
+/// An etcd that answers at all answers by then. Beyond it clients are better served by an error that they retry than by waiting.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Waits for an answer, but not for ever: without a connection the channel would wait for one.
+async fn answer<T>(request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StorageError> {
+    match tokio::time::timeout(ANSWER_TIME_MAX, request).await {
+        Ok(answer) => answer.map_err(unavailable),
+        Err(_) => Err(StorageError::Unavailable(format!("no answer in {} seconds", ANSWER_TIME_MAX.as_secs()))),
+    }
+}
+
 impl Etcd {
     pub async fn connect(options: EtcdOptions) -> Result<Etcd, StorageError> {
         let mut connect = ConnectOptions::new()
@@ -73,12 +84,12 @@ impl Etcd {
     pub async fn current_revision(&self) -> Result<Revision, StorageError> {
         let options = GetOptions::new().with_count_only();
         let key = format!("{}/", self.prefix);
-        let answer = self.kv.clone().get(key, Some(options)).await.map_err(unavailable)?;
+        let answer = answer(self.kv.clone().get(key, Some(options))).await?;
         Ok(answer.header().map_or(0, |h| h.revision() as Revision))
     }
 
     pub async fn get(&self, key: &str) -> Result<Option<Stored>, StorageError> {
-        let mut answer = self.kv.clone().get(key, None).await.map_err(unavailable)?;
+        let mut answer = answer(self.kv.clone().get(key, None)).await?;
         Ok(answer.take_kvs().pop().map(stored))
     }
 
@@ -89,7 +100,7 @@ impl Etcd {
             *last += 1;
         }
         let options = GetOptions::new().with_range(end).with_limit(limit).with_revision(revision as i64);
-        let mut answer = self.kv.clone().get(start, Some(options)).await.map_err(unavailable)?;
+        let mut answer = answer(self.kv.clone().get(start, Some(options))).await?;
         Ok(Page {
             revision: answer.header().map_or(0, |h| h.revision() as Revision),
             more: answer.more(),
@@ -123,7 +134,7 @@ impl Etcd {
             .when(vec![Compare::mod_revision(key, CompareOp::Equal, expected as i64)])
             .and_then(vec![op])
             .or_else(vec![TxnOp::get(key, None)]);
-        let answer = self.kv.clone().txn(txn).await.map_err(unavailable)?;
+        let answer = answer(self.kv.clone().txn(txn)).await?;
         if answer.succeeded() {
             return Ok(Outcome::Done(answer.header().map_or(0, |h| h.revision() as Revision)));
         }
@@ -136,23 +147,23 @@ impl Etcd {
 
     /// A lease that ends after `seconds`.
     pub async fn grant(&self, seconds: i64) -> Result<i64, StorageError> {
-        Ok(self.lease.clone().grant(seconds, None).await.map_err(unavailable)?.id())
+        Ok(answer(self.lease.clone().grant(seconds, None)).await?.id())
     }
 
     /// Every change of any key after `revision`.
     pub async fn watch(&self, revision: Revision) -> Result<WatchStream, StorageError> {
         let options = WatchOptions::new().with_all_keys().with_start_revision(revision as i64 + 1);
         let mut client = self.client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
-        client.watch(Vec::new(), Some(options)).await.map_err(unavailable)
+        answer(client.watch(Vec::new(), Some(options))).await
     }
 
     pub async fn compact(&self, revision: Revision) -> Result<(), StorageError> {
-        self.kv.clone().compact(revision as i64, None).await.map(|_| ()).map_err(unavailable)
+        answer(self.kv.clone().compact(revision as i64, None)).await.map(|_| ())
     }
 
     /// Whether etcd answers at all.
     pub async fn healthy(&self) -> Result<(), StorageError> {
-        self.kv.clone().get("health", None).await.map(|_| ()).map_err(unavailable)
+        answer(self.kv.clone().get("health", None)).await.map(|_| ())
     }
 }
 

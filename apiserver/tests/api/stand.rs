@@ -1,0 +1,177 @@
+//! An etcd and a server of one's own.
+
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a slow machine is given to get ready.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The token of a member of `system:masters`.
+pub const TOKEN: &str = "the-token-of-an-administrator";
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running server and its etcd.
+pub struct Stand {
+    // Dropped in this order: the server before its etcd, the folder last.
+    server: Option<Process>,
+    etcd: Option<Process>,
+    pub port: u16,
+    etcd_ports: [u16; 2],
+    folder: tempfile::TempDir,
+}
+
+impl Stand {
+    pub async fn start() -> Stand {
+        let folder = tempfile::tempdir().unwrap();
+        certificates(folder.path());
+        std::fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
+        let [port, a, b] = free_ports();
+        let mut stand = Stand { server: None, etcd: None, port, etcd_ports: [a, b], folder };
+        stand.start_etcd();
+        stand.start_server().await;
+        stand
+    }
+
+    pub fn start_etcd(&mut self) {
+        let [clients, peers] = self.etcd_ports.map(|port| format!("http://127.0.0.1:{port}"));
+        let mut command = Command::new("etcd");
+        command.arg("--data-dir").arg(self.path("etcd"));
+        command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
+        command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+        command.args(["--initial-cluster", &format!("default={peers}"), "--log-level", "error"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.etcd = Some(Process(command.spawn().expect("etcd is installed (Debian: etcd-server)")));
+    }
+
+    /// Ends etcd as a power cut would.
+    pub fn kill_etcd(&mut self) {
+        self.etcd = None;
+    }
+
+    pub fn kill_server(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts the server and returns when it says that it is ready.
+    pub async fn start_server(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-apiserver"));
+        command.arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_ports[0]));
+        command.arg(format!("--secure-port={}", self.port)).arg("--bind-address=127.0.0.1");
+        command.args(["--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.96.0.0/16"]);
+        command.args(["--service-account-issuer=https://kubernetes.default.svc.cluster.local"]);
+        command.arg("--disable-admission-plugins=ServiceAccount");
+        for (flag, file) in [
+            ("token-auth-file", "tokens.csv"),
+            ("tls-cert-file", "server.crt"),
+            ("tls-private-key-file", "server.key"),
+            ("client-ca-file", "ca.crt"),
+            ("service-account-key-file", "sa.key"),
+            ("service-account-signing-key-file", "sa.key"),
+        ] {
+            command.arg(format!("--{flag}={}", self.path(file).display()));
+        }
+        command.stdout(Stdio::null()).stderr(std::fs::File::create(self.path("server.log")).unwrap());
+        self.server = Some(Process(command.spawn().unwrap()));
+        self.until_ready().await;
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub async fn until_ready(&self) {
+        let client = self.admin().await;
+        let started = Instant::now();
+        loop {
+            let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
+            match client.request_text(request).await {
+                Ok(_) => return,
+                Err(e) if started.elapsed() > PATIENCE => {
+                    let log = std::fs::read_to_string(self.path("server.log")).unwrap_or_default();
+                    panic!("the server is not ready: {e}; its log:\n{log}");
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// A client that may do anything.
+    pub async fn admin(&self) -> Client {
+        self.client(&format!("token: {TOKEN}")).await
+    }
+
+    /// A client with the certificate of a user whom no binding names.
+    pub async fn alice(&self) -> Client {
+        let [cert, key] = ["alice.crt", "alice.key"].map(|file| self.path(file));
+        self.client(&format!("client-certificate: {}\n    client-key: {}", cert.display(), key.display())).await
+    }
+
+    async fn client(&self, user: &str) -> Client {
+        let text = format!(
+            "apiVersion: v1
+kind: Config
+current-context: c
+clusters:
+- name: c
+  cluster: {{server: 'https://127.0.0.1:{}', certificate-authority: '{}'}}
+users:
+- name: u
+  user:
+    {user}
+contexts:
+- name: c
+  context: {{cluster: c, user: u}}
+",
+            self.port,
+            self.path("ca.crt").display()
+        );
+        let config = Kubeconfig::from_yaml(&text).unwrap();
+        let mut config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+        // The tests want to see what goes wrong.
+        config.default_retry = false;
+        Client::try_from(config).unwrap()
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+}
+
+/// Ports nobody listens on now; held together so that they differ.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A CA, the server's certificate, alice's certificate and a key that signs tokens.
+fn certificates(folder: &Path) {
+    let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "test-ca");
+    let ca_key = KeyPair::generate().unwrap();
+    write("ca.crt", ca.self_signed(&ca_key).unwrap().pem());
+    let issuer = Issuer::new(ca, ca_key);
+    for (file, name, usage) in [
+        ("server", "kube-apiserver", ExtendedKeyUsagePurpose::ServerAuth),
+        ("alice", "alice", ExtendedKeyUsagePurpose::ClientAuth),
+    ] {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        write(&format!("{file}.crt"), params.signed_by(&key, &issuer).unwrap().pem());
+        write(&format!("{file}.key"), key.serialize_pem());
+    }
+    write("sa.key", KeyPair::generate().unwrap().serialize_pem());
+}
