@@ -1,6 +1,7 @@
 //! The served API as one value: every resource with its cache, and how to reach storage.
 
 use crate::admission::Chain;
+use crate::authz::Authorizers;
 use crate::handlers::write::allocator::Allocator;
 use crate::registry::table::{Form, Resource, StorageRow};
 use crate::status::{Result, Status};
@@ -12,7 +13,7 @@ use crate::storage::freshness::{Freshness, Progress};
 use crate::storage::leases::EventLeases;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A resource in one version, and the cache it shares with its other versions.
 pub struct Endpoint {
@@ -82,6 +83,8 @@ pub struct Api {
     /// Leases that let events end after their time.
     pub event_leases: EventLeases,
     pub allocators: Vec<Box<dyn Allocator>>,
+    /// For admission that asks what a user may; set once, before the first request.
+    pub authz: OnceLock<Arc<Authorizers>>,
 }
 
 impl Api {
@@ -122,6 +125,7 @@ impl Api {
             served: ArcSwap::from_pointee(served),
             admission: settings.admission,
             allocators: settings.allocators,
+            authz: OnceLock::new(),
         }
     }
 

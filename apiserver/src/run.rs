@@ -42,7 +42,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         media,
         rows,
         Settings {
-            admission: Chain::new(&options.disable_admission_plugins),
+            admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins),
             allocators: vec![Box::new(allocator)],
             event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
         },
@@ -167,9 +167,11 @@ fn assemble(options: &Options, api: Api, advertised: IpAddr, shutdown: Cancellat
             (other, _) => anyhow::bail!("--authorization-mode {other} is not supported yet; use Node and RBAC"),
         });
     }
+    let authz = Arc::new(Authorizers { chain });
+    let _ = api.authz.set(authz.clone()); // it is set nowhere else
     Ok(Server {
         authn: authenticators(options)?,
-        authz: Authorizers { chain },
+        authz,
         rbac,
         kubelet: KubeletClient::new(&options.kubelet)?,
         any_tls: Arc::new(client_config(None, None)?),

@@ -24,7 +24,7 @@ impl Plugin for DefaultStorageClass {
             let Some(claim) = attributes.object.as_mut().filter(|_| applies) else { return Ok(()) };
             let named = !claim["spec"]["storageClassName"].is_null()
                 || !claim["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"].is_null();
-            if !named && let Some(class) = default_class(api)? {
+            if !named && let Some(class) = default_class(api, "storage.k8s.io", "storageclasses", &MARKS)? {
                 claim["spec"]["storageClassName"] = class;
             }
             Ok(())
@@ -32,10 +32,11 @@ impl Plugin for DefaultStorageClass {
     }
 }
 
-fn default_class(api: &Api) -> Result<Option<Value>> {
-    let classes = api.builtin("storage.k8s.io", "v1", "storageclasses")?;
+/// The name of the class that one of the annotations `marks` says is the default.
+pub(super) fn default_class(api: &Api, group: &str, plural: &str, marks: &[&str]) -> Result<Option<Value>> {
+    let classes = api.builtin(group, "v1", plural)?;
     let snapshot = classes.cache()?.snapshot();
-    let is_default = |c: &Value| MARKS.iter().any(|m| c["metadata"]["annotations"][*m] == "true");
+    let is_default = |c: &Value| marks.iter().any(|m| c["metadata"]["annotations"][*m] == "true");
     let created = |c: &Value| c["metadata"]["creationTimestamp"].as_str().unwrap_or("").to_owned();
     let mut defaults: Vec<Value> = snapshot.objects.iter().map(|e| e.0.tree()).filter(is_default).collect();
     // Newest first, then by name.

@@ -1,17 +1,27 @@
 //! Admission: what happens to a write between authorization and storage. Plugins that change the object run first, then those
 //! that judge it. One plugin, one file; the order is upstream's, in [`Chain::new`].
 
+pub mod always_pull_images;
+pub mod certificates;
+pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
+pub mod extended_resource_toleration;
+pub mod limit_ranger;
 pub mod namespace_lifecycle;
+pub mod node_restriction;
+pub mod persistent_volume_claim_resize;
+pub mod pod_security;
 pub mod priority;
+pub mod resource_quota;
+pub mod runtime_class;
 pub mod service_account;
 pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
 
 use crate::api::{Api, Endpoint};
 use crate::authn::User;
-use crate::status::Result;
+use crate::status::{About, Result, Status};
 use apimachinery::Value;
 use futures::future::BoxFuture;
 
@@ -20,7 +30,6 @@ pub enum Operation {
     Create,
     Update,
     Delete,
-    Connect,
 }
 
 impl Operation {
@@ -29,7 +38,6 @@ impl Operation {
             Operation::Create => "CREATE",
             Operation::Update => "UPDATE",
             Operation::Delete => "DELETE",
-            Operation::Connect => "CONNECT",
         }
     }
 }
@@ -59,6 +67,17 @@ impl Attributes<'_> {
     pub fn is_resource(&self, group: &str, plural: &str) -> bool {
         self.endpoint.row.kind.group == group && self.endpoint.row.plural == plural
     }
+
+    /// `operation` on an object of that resource itself, not on a subresource of it.
+    pub fn is(&self, operation: Operation, group: &str, plural: &str) -> bool {
+        self.operation == operation && self.subresource.is_empty() && self.is_resource(group, plural)
+    }
+
+    /// The refusal of this request.
+    pub fn forbidden(&self, why: &str) -> Status {
+        let row = &self.endpoint.row;
+        Status::forbidden(About { group: &row.kind.group, resource: &row.plural, name: self.name }, why)
+    }
 }
 
 /// One admission plugin. The defaults let everything pass.
@@ -77,24 +96,43 @@ pub trait Plugin: Send + Sync {
     }
 }
 
+/// Plugins that only `--enable-admission-plugins` switches on.
+const OFF_BY_DEFAULT: [&str; 3] = ["AlwaysPullImages", "ExtendedResourceToleration", "NodeRestriction"];
+
 /// The plugins that are on.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
 }
 
 impl Chain {
-    /// All plugins in upstream's order, less those in `disabled`.
-    pub fn new(disabled: &[String]) -> Chain {
+    /// The plugins in upstream's order: those that are on by default or in `enabled`, less those in `disabled`.
+    pub fn new(enabled: &[String], disabled: &[String]) -> Chain {
         let mut plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
             Box::new(taint_nodes_by_condition::TaintNodesByCondition),
+            Box::new(always_pull_images::AlwaysPullImages),
+            Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+            Box::new(extended_resource_toleration::ExtendedResourceToleration),
             Box::new(default_storage_class::DefaultStorageClass),
             Box::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+            Box::new(persistent_volume_claim_resize::PersistentVolumeClaimResize),
+            Box::new(runtime_class::RuntimeClass),
+            Box::new(certificates::CertificateApproval),
+            Box::new(certificates::CertificateSigning),
+            Box::new(certificates::CertificateSubjectRestriction),
+            Box::new(default_ingress_class::DefaultIngressClass),
+            Box::new(resource_quota::ResourceQuota),
         ];
-        plugins.retain(|p| !disabled.iter().any(|d| d == p.name()));
+        let named = |list: &[String], name: &str| list.iter().any(|n| n == name);
+        plugins.retain(|p| {
+            let on = !OFF_BY_DEFAULT.contains(&p.name()) || named(enabled, p.name());
+            on && !named(disabled, p.name())
+        });
         Chain { plugins }
     }
 

@@ -26,7 +26,7 @@ pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub struct Server {
     pub api: Api,
     pub authn: Authenticators,
-    pub authz: Authorizers,
+    pub authz: Arc<Authorizers>,
     pub rbac: Option<Arc<Rbac>>,
     pub kubelet: KubeletClient,
     /// For proxying to pods and services by TLS: whatever certificate they have.

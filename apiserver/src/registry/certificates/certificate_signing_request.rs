@@ -165,6 +165,18 @@ fn validate(request: &Cursor<'_>) {
         .at_least(SECONDS_MIN, "may not specify a duration less than 600 seconds (10 minutes)");
 }
 
+/// Whom a request asks a certificate for; none if it cannot be read.
+pub fn subject(request: &Value) -> Option<component_base::tls::Subject> {
+    let bytes = STANDARD.decode(text(request, "spec.request")).ok()?;
+    let (_, pem) = parse_x509_pem(&bytes).ok()?;
+    let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
+    let name = &parsed.certification_request_info.subject;
+    let texts = |values: Vec<&str>| values.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let common = texts(name.iter_common_name().filter_map(|n| n.as_str().ok()).collect());
+    let organizations = texts(name.iter_organization().filter_map(|n| n.as_str().ok()).collect());
+    Some(component_base::tls::Subject { common_name: common.into_iter().next().unwrap_or_default(), organizations })
+}
+
 /// Why a text is no request, if it is none.
 fn problem_of(base64: &str) -> Option<String> {
     const NOT_A_REQUEST: &str = "PEM block type must be CERTIFICATE REQUEST";
