@@ -42,18 +42,16 @@ pub fn cluster() -> anyhow::Result<Vec<Image>> {
 pub fn samples() -> Vec<Image> {
     let mut images = Vec::new();
     let has = |path: &str| Path::new(path).exists();
-    if has("/bin/busybox") || has("/usr/bin/busybox") {
-        let busybox = if has("/bin/busybox") { "/bin/busybox" } else { "/usr/bin/busybox" };
+    if let Some(busybox) = busybox() {
         for tag in ["1.36", "latest"] {
-            let mut image = Image::new(&format!("busybox:{tag}"), &[]).file(busybox, "/bin/busybox");
+            let mut image = with_busybox(Image::new(&format!("busybox:{tag}"), &[]), &busybox);
             image.command = vec!["sh".into()];
-            image.links = applets(busybox).into_iter().map(|a| (format!("/bin/{a}"), "busybox".to_owned())).collect();
             images.push(image);
         }
     }
     if has("/usr/sbin/nginx") {
         for tag in ["1.23.3", "1.24", "latest"] {
-            images.push(nginx(&format!("nginx:{tag}"), tag, busybox_links));
+            images.push(nginx(&format!("nginx:{tag}"), tag));
         }
     }
     if has("/usr/bin/memcached") {
@@ -73,25 +71,25 @@ pub fn samples() -> Vec<Image> {
     images
 }
 
-/// The shell and its tools, for images that people look into with `kubectl exec`.
-fn busybox_links(mut image: Image) -> Image {
-    for path in ["/bin/busybox", "/usr/bin/busybox"] {
-        if Path::new(path).exists() {
-            image = image.file(path, "/bin/busybox");
-            image.links.extend(applets(path).into_iter().map(|a| (format!("/bin/{a}"), "busybox".to_owned())));
-            break;
-        }
-    }
-    image
+/// A busybox: the one that `deploy/up` unpacked beside the build, else the system's.
+fn busybox() -> Option<PathBuf> {
+    let unpacked = programs().ok().and_then(|p| Some(p.parent()?.join("samples/bin/busybox")));
+    unpacked.into_iter().chain(["/bin/busybox".into(), "/usr/bin/busybox".into()]).find(|p| p.exists())
 }
 
-fn applets(busybox: &str) -> Vec<String> {
+/// The shell and its tools, for images that people look into with `kubectl exec`.
+fn with_busybox(mut image: Image, busybox: &Path) -> Image {
+    image.links.extend(applets(busybox).into_iter().map(|a| (format!("/bin/{a}"), "busybox".to_owned())));
+    image.file(busybox, "/bin/busybox")
+}
+
+fn applets(busybox: &Path) -> Vec<String> {
     let output = std::process::Command::new(busybox).arg("--list").output();
     let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     text.lines().filter(|a| *a != "busybox").map(str::to_owned).collect()
 }
 
-fn nginx(name: &str, tag: &str, with_shell: fn(Image) -> Image) -> Image {
+fn nginx(name: &str, tag: &str) -> Image {
     let config = "worker_processes 1;\nerror_log stderr notice;\npid /run/nginx.pid;\ndaemon off;\n\
         events { worker_connections 512; }\n\
         http {\n  include /etc/nginx/mime.types;\n  default_type application/octet-stream;\n  access_log /dev/stdout;\n  server {\n    listen 80;\n    \
@@ -111,7 +109,10 @@ fn nginx(name: &str, tag: &str, with_shell: fn(Image) -> Image) -> Image {
         }
     }
     image.command = ["-g", "user root;"].map(String::from).into();
-    with_shell(image)
+    match busybox() {
+        Some(busybox) => with_busybox(image, &busybox),
+        None => image,
+    }
 }
 
 /// A file name for an image's archive.

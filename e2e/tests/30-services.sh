@@ -25,18 +25,21 @@ test_a_rollout_loses_no_request_and_can_be_undone() {
     ip=$(k get service web -o jsonpath='{.spec.clusterIP}')
     eventually 20 curl -sf -m 2 -o /dev/null "http://$ip/"
     failed=$(mktemp)
-    (while [ -e "$failed" ]; do curl -sf -m 5 -o /dev/null "http://$ip/" || echo x >>"$failed"; done) &
+    # However the test ends, the load must.
+    # shellcheck disable=SC2064
+    trap "rm -f '$failed'" EXIT
+    (while [ -e "$failed" ]; do curl -sf -m 5 -o /dev/null "http://$ip/" || echo x >>"$failed"; done) >/dev/null 2>&1 &
     local load=$!
     k set image deployment/web nginx=nginx:1.24 >/dev/null
     k rollout status deployment/web --timeout=120s >/dev/null
-    contains "$(curl -s "http://$ip/")" 1.24
+    eventually 15 sh -c "curl -s http://$ip/ | grep -q 1.24"
     k rollout undo deployment/web >/dev/null
     k rollout status deployment/web --timeout=120s >/dev/null
-    contains "$(curl -s "http://$ip/")" 1.23.3
+    eventually 15 sh -c "curl -s http://$ip/ | grep -q 1.23.3"
     contains "$(k rollout history deployment/web)" REVISION
     local lost
     lost=$(wc -l <"$failed")
-    rm "$failed"
+    rm -f "$failed"
     wait "$load" 2>/dev/null || true
     same 0 "$lost"
 }
