@@ -95,13 +95,16 @@ impl Api {
             if !self.progress.wait(from, CATCH_UP_MAX).await {
                 return Err(Status::too_new(from, self.progress.seen()));
             }
-            let (events, subscription) = cache.watch_from(from, scope).map_err(|e| match e {
-                NotKept::Expired | NotKept::Future => {
-                    Status::expired(format!("too old resource version: {from} ({})", self.progress.seen()))
+            match cache.watch_from(from, scope) {
+                Ok((events, subscription)) => {
+                    missed = events;
+                    (live, revision) = (subscription, from);
                 }
-            })?;
-            missed = events;
-            (live, revision) = (subscription, from);
+                Err(NotKept::Expired | NotKept::Future) => {
+                    let status = Status::expired(format!("too old resource version: {from} ({})", self.progress.seen()));
+                    return failed(&renderer, &status);
+                }
+            }
         }
         let mut bookmarks = options.allow_watch_bookmarks.then(|| tokio::time::interval(BOOKMARK_EVERY));
         if let Some(interval) = &mut bookmarks {
@@ -111,10 +114,7 @@ impl Api {
             .timeout_seconds
             .filter(|s| *s > 0)
             .unwrap_or_else(|| WATCH_SECONDS_MIN + rand::random_range(0..WATCH_SECONDS_MIN));
-        let stream_type = match renderer.accepted.encoding {
-            Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
-            _ => "application/json",
-        };
+        let stream_type = stream_type(&renderer);
         let watch = Watch {
             prefix: Object::prefix(&endpoint.row.kind),
             initial_end: (with_state && options.send_initial_events == Some(true) && options.allow_watch_bookmarks)
@@ -136,6 +136,21 @@ impl Api {
             Some((Ok::<Bytes, Infallible>(piece), watch))
         });
         Ok(respond(http::StatusCode::OK, stream_type, serving::stream(pieces)))
+    }
+}
+
+/// A watch that ends as it begins: clients look for this error in the stream, not in the answer's code.
+fn failed(renderer: &Renderer, status: &Status) -> Result<Response> {
+    let kind = GroupVersionKind::new("", "v1", "Status");
+    let mut out = BytesMut::new();
+    put_value(&mut out, renderer, "ERROR", &kind, status.body());
+    Ok(respond(http::StatusCode::OK, stream_type(renderer), serving::full(out.freeze())))
+}
+
+fn stream_type(renderer: &Renderer) -> &'static str {
+    match renderer.accepted.encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
     }
 }
 
@@ -221,7 +236,7 @@ impl Watch {
             View::Metadata | View::MetadataList => (meta("PartialObjectMetadata"), item),
             View::Whole => (self.renderer.endpoint.row.kind.clone(), item),
         };
-        self.put_value(out, kind.as_str(), &gvk, value);
+        put_value(out, &self.renderer, kind.as_str(), &gvk, value);
     }
 
     fn put_bookmark(&mut self, out: &mut BytesMut, revision: u64, initial_end: bool) {
@@ -245,25 +260,26 @@ impl Watch {
                 (gvk, object)
             }
         };
-        self.put_value(out, "BOOKMARK", &gvk, object);
+        put_value(out, &self.renderer, "BOOKMARK", &gvk, object);
     }
+}
 
-    fn put_value(&self, out: &mut BytesMut, kind: &str, gvk: &GroupVersionKind, value: Value) {
-        match self.renderer.accepted.encoding {
-            Encoding::Protobuf => {
-                // A frame: four bytes of length, then a bare WatchEvent with the object in its envelope inside.
-                let Ok(object) = encode(self.renderer.accepted, gvk, None, value) else { return };
-                let mut event = Vec::with_capacity(object.len() + 32);
-                put_bytes(&mut event, 1, kind.as_bytes());
-                put_message(&mut event, 2, |out| put_bytes(out, 1, &object));
-                out.put_u32(event.len() as u32);
-                out.put(&event[..]);
-            }
-            _ => {
-                let line = json!({"type": kind, "object": value});
-                out.put(line.to_string().as_bytes());
-                out.put_u8(b'\n');
-            }
+/// Appends one event of any kind.
+fn put_value(out: &mut BytesMut, renderer: &Renderer, kind: &str, gvk: &GroupVersionKind, value: Value) {
+    match renderer.accepted.encoding {
+        Encoding::Protobuf => {
+            // A frame: four bytes of length, then a bare WatchEvent with the object in its envelope inside.
+            let Ok(object) = encode(renderer.accepted, gvk, None, value) else { return };
+            let mut event = Vec::with_capacity(object.len() + 32);
+            put_bytes(&mut event, 1, kind.as_bytes());
+            put_message(&mut event, 2, |out| put_bytes(out, 1, &object));
+            out.put_u32(event.len() as u32);
+            out.put(&event[..]);
+        }
+        _ => {
+            let line = json!({"type": kind, "object": value});
+            out.put(line.to_string().as_bytes());
+            out.put_u8(b'\n');
         }
     }
 }
