@@ -286,6 +286,5 @@ pub fn kubelet_arguments(cluster_node: &str, address: IpAddr) -> Vec<String> {
         format!("--root-dir={KUBELET_ROOT}"),
         format!("--cert-dir={KUBELET_ROOT}/pki"),
         format!("--pod-infra-container-image={}", name("pause")),
-        "--node-labels=node-role.kubernetes.io/control-plane=".into(),
     ]
 }

@@ -8,6 +8,7 @@ use crate::{addons, image, images, kubeconfig, runtime};
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use std::fs;
@@ -224,8 +225,11 @@ async fn api_ready() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The node's role is written by us: a kubelet may not give itself one (NodeRestriction).
 async fn pod_range(client: &Client, node: &str) -> anyhow::Result<String> {
-    let node = Api::<Node>::all(client.clone()).get(node).await?;
+    let nodes = Api::<Node>::all(client.clone());
+    let role = serde_json::json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
+    let node = nodes.patch(node, &PatchParams::default(), &Patch::Merge(role)).await?;
     node.spec.and_then(|s| s.pod_cidr).context("the node has no pod range yet")
 }
 
