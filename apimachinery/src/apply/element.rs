@@ -31,7 +31,7 @@ impl PathElement {
             Granularity::Keyed(keys) => {
                 let value =
                     |key: &str| item.get(key).cloned().or_else(|| node.item().key_default(key)).unwrap_or_default();
-                let mut keys: Vec<_> = keys.iter().map(|&key| (Box::from(key), value(key))).collect();
+                let mut keys: Vec<_> = keys.iter().map(|key| (Box::from(&**key), value(key))).collect();
                 keys.sort_by(|a: &(Box<str>, _), b| a.0.cmp(&b.0));
                 PathElement::Key(keys.into())
             }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{FieldSet, PathElement};
-use crate::schema::{Granularity, Node, Shape};
+use crate::schema::{Granularity, Node};
 
 /// The fields that a configuration sets: what its applier owns.
 pub fn fields(value: &Value, node: Node<'_>) -> FieldSet {
@@ -111,14 +111,14 @@ pub(super) fn kind(node: &Node<'_>, value: &Value) -> Kind {
 
 /// Whether `name` is a member that the schema names, not an entry of a map.
 fn is_named(node: &Node<'_>, name: &str) -> bool {
-    matches!(node, Node::Builtin { shape: Shape::Struct(_), .. }) && node.member(name).is_some()
+    node.names(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fieldsv1;
     use super::*;
-    use crate::schema::Schema;
+    use crate::schema::{Schema, Shape};
     use serde_json::json;
 
     fn with_pod<T>(test: impl Fn(Node<'_>) -> T) -> T {

@@ -22,8 +22,13 @@ impl Report {
     pub const MAX: usize = 100;
 
     fn unknown(&mut self, path: &Path) {
+        self.note(path.text());
+    }
+
+    /// Adds the path of a member that the type does not have.
+    pub fn note(&mut self, path: String) {
         if self.unknown.len() < Self::MAX {
-            self.unknown.push(path.text());
+            self.unknown.push(path);
         }
     }
 }
@@ -189,11 +194,17 @@ impl<'a> Walk<'a> {
         match (shape, &mut *value) {
             (Shape::String, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => Ok(()),
             (Shape::Int32, Value::Number(n)) => match integer(n) {
-                Some(i) if i32::try_from(i).is_ok() => Ok(*value = i.into()),
+                Some(i) if i32::try_from(i).is_ok() => {
+                    let _: () = *value = i.into();
+                    Ok(())
+                }
                 _ => Err(self.mismatch(shape, value)),
             },
             (Shape::Int64, Value::Number(n)) => match integer(n) {
-                Some(i) => Ok(*value = i.into()),
+                Some(i) => {
+                    let _: () = *value = i.into();
+                    Ok(())
+                }
                 None => Err(self.mismatch(shape, value)),
             },
             (Shape::Double, Value::Number(_)) => Ok(()),
@@ -219,16 +230,25 @@ impl<'a> Walk<'a> {
                 Ok(())
             }
             (Shape::Time, Value::String(text)) => match canonical_time(text) {
-                Some(canonical) => Ok(*text = canonical),
+                Some(canonical) => {
+                    let _: () = *text = canonical;
+                    Ok(())
+                }
                 None => Err(TypeMismatch::Time { text: text.clone() }),
             },
             (Shape::MicroTime, Value::String(text)) => match canonical_micro_time(text) {
-                Some(canonical) => Ok(*text = canonical),
+                Some(canonical) => {
+                    let _: () = *text = canonical;
+                    Ok(())
+                }
                 None => Err(TypeMismatch::Time { text: text.clone() }),
             },
             (Shape::IntOrString, Value::String(_)) => Ok(()),
             (Shape::IntOrString, Value::Number(n)) => match integer(n) {
-                Some(i) if i32::try_from(i).is_ok() => Ok(*value = i.into()),
+                Some(i) if i32::try_from(i).is_ok() => {
+                    let _: () = *value = i.into();
+                    Ok(())
+                }
                 _ => Err(self.mismatch(&Shape::Int32, value)),
             },
             (Shape::RawExtension | Shape::FieldsV1, Value::Object(_)) => Ok(()),

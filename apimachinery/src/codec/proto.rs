@@ -189,10 +189,8 @@ fn either(schema: &Schema, shape: &Shape, id: TypeId, bytes: &[u8], depth: usize
     let mut reader = Reader(bytes);
     while let Some((n, raw)) = reader.field()? {
         match (shape, n) {
-            (Shape::SchemaOrBool(_), 1) => {
-                if !value.is_object() {
-                    value = Value::Bool(raw.varint(1)? != 0);
-                }
+            (Shape::SchemaOrBool(_), 1) if !value.is_object() => {
+                value = Value::Bool(raw.varint(1)? != 0);
             }
             (Shape::SchemaOrBool(_), 2) | (_, 1) => {
                 let mut members = Map::new();

@@ -5,11 +5,14 @@
 
 mod node;
 mod packages;
+pub mod structural;
 mod table;
 
 pub use node::{Granularity, Node};
+pub use structural::Structural;
 pub use table::TableError;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -58,7 +61,7 @@ pub enum ListType {
     #[default]
     Atomic,
     Set,
-    Map(Vec<&'static str>),
+    Map(Vec<Cow<'static, str>>),
 }
 
 /// The tags that steer strategic merge patch.
@@ -257,7 +260,7 @@ mod tests {
         let schema = Schema::builtin();
         let spec = schema.by_name("k8s.io.api.core.v1.ServiceSpec").unwrap();
         let ports = schema.member(spec, "ports").unwrap();
-        assert_eq!(ports.list_type, ListType::Map(vec!["port", "protocol"]));
+        assert_eq!(ports.list_type, ListType::Map(vec!["port".into(), "protocol".into()]));
         assert_eq!(ports.patch, PatchTag { merge: true, retain_keys: false, key: Some("port") });
     }
 

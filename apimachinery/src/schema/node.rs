@@ -1,6 +1,8 @@
 //! A place in an object's schema, whatever the schema came from.
 
+use super::structural::{Additional, Kind, Structural, metadata_shape};
 use super::{Field, ListType, PatchTag, Schema, Shape};
+use std::borrow::Cow;
 
 /// Where a walk over an object stands: what the value there is, and how it merges.
 ///
@@ -11,6 +13,12 @@ pub enum Node<'a> {
         schema: &'a Schema,
         shape: &'a Shape,
         field: Option<&'a Field>,
+    },
+    /// A place in a custom resource.
+    Structural {
+        schema: &'a Structural,
+        /// An object with a `metadata` of its own: the whole, or an embedded one.
+        whole: bool,
     },
     /// Nothing is known of what lies here: objects and lists are taken as they come.
     Untyped,
@@ -26,7 +34,7 @@ pub enum Granularity<'a> {
     /// A list without duplicates; each value is owned by itself.
     Set,
     /// A list of objects told apart by these members.
-    Keyed(&'a [&'static str]),
+    Keyed(&'a [Cow<'static, str>]),
     /// No schema: objects are granular, lists are atomic.
     Untyped,
 }
@@ -35,6 +43,26 @@ impl<'a> Node<'a> {
     /// The root of a built-in kind.
     pub fn root(schema: &'a Schema, shape: &'a Shape) -> Self {
         Node::Builtin { schema, shape, field: None }
+    }
+
+    /// The root of a custom resource.
+    pub fn custom(schema: &'a Structural) -> Self {
+        Node::Structural { schema, whole: true }
+    }
+
+    fn structural(schema: &'a Structural) -> Self {
+        Node::Structural { schema, whole: schema.embedded }
+    }
+
+    /// Whether `name` is a member that the schema names, not an entry of a map.
+    pub fn names(&self, name: &str) -> bool {
+        match self {
+            Node::Builtin { shape: Shape::Struct(_), .. } => self.member(name).is_some(),
+            Node::Structural { schema, whole } => {
+                schema.properties.contains_key(name) || *whole && matches!(name, "apiVersion" | "kind" | "metadata")
+            }
+            _ => false,
+        }
     }
 
     /// The member `name` of the object here; `None` where the schema has no such member.
@@ -63,6 +91,17 @@ impl<'a> Node<'a> {
                 Some(Node::Builtin { schema, shape: &field.shape, field: Some(field) })
             }
             Node::Builtin { .. } => None,
+            Node::Structural { whole: true, .. } if name == "metadata" => {
+                Some(Node::Builtin { schema: Schema::builtin(), shape: metadata_shape(), field: None })
+            }
+            Node::Structural { whole: true, .. } if matches!(name, "apiVersion" | "kind") => {
+                Some(Node::Builtin { schema: Schema::builtin(), shape: &Shape::String, field: None })
+            }
+            Node::Structural { schema, .. } => match schema.member(name) {
+                Some(member) => Some(Node::structural(member)),
+                None if schema.preserve || matches!(schema.additional, Additional::Any) => Some(Node::Untyped),
+                None => None,
+            },
             Node::Untyped => Some(Node::Untyped),
         }
     }
@@ -73,6 +112,7 @@ impl<'a> Node<'a> {
             Node::Builtin { schema, shape: Shape::List(items), .. } => {
                 Node::Builtin { schema, shape: items, field: None }
             }
+            Node::Structural { schema, .. } => schema.items.as_deref().map_or(Node::Untyped, Node::structural),
             _ => Node::Untyped,
         }
     }
@@ -81,6 +121,18 @@ impl<'a> Node<'a> {
     pub fn granularity(&self) -> Granularity<'a> {
         match *self {
             Node::Untyped => Granularity::Untyped,
+            Node::Structural { schema, .. } => match schema.kind {
+                Kind::Object if schema.atomic => Granularity::Leaf,
+                Kind::Object if schema.properties.is_empty() && schema.preserve => Granularity::Untyped,
+                Kind::Object => Granularity::Object,
+                Kind::Array => match &schema.list_type {
+                    ListType::Set => Granularity::Set,
+                    ListType::Map(keys) => Granularity::Keyed(keys),
+                    ListType::Atomic => Granularity::Leaf,
+                },
+                Kind::Any if !schema.int_or_string => Granularity::Untyped,
+                _ => Granularity::Leaf,
+            },
             Node::Builtin { schema, shape, field } => match shape {
                 Shape::Struct(id) if schema.get(*id).atomic => Granularity::Leaf,
                 Shape::Struct(_) | Shape::Map(_) if field.is_some_and(|f| f.atomic) => Granularity::Leaf,
@@ -107,6 +159,9 @@ impl<'a> Node<'a> {
     /// The default of a list key that an item may leave out (`protocol: TCP` of ports): upstream's schema declares it, and
     /// apply needs it to tell items apart.
     pub fn key_default(&self, key: &str) -> Option<serde_json::Value> {
+        if let Node::Structural { schema, .. } = self {
+            return schema.properties.get(key)?.default.clone();
+        }
         match (self, key) {
             (Node::Builtin { schema, shape: Shape::Struct(id), .. }, "protocol") => {
                 let name = schema.get(*id).short;

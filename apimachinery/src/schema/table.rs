@@ -6,6 +6,7 @@
 
 use super::packages::Package;
 use super::{Field, ListType, PatchTag, Schema, Shape, Type, TypeId};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A mistake in a table: file, line and what is wrong.
@@ -98,7 +99,7 @@ fn member(
             ("list", "atomic") => field.list_type = ListType::Atomic,
             ("list", "set") => field.list_type = ListType::Set,
             ("list", keys) if keys.starts_with("map:") => {
-                field.list_type = ListType::Map(keys[4..].split(',').collect())
+                field.list_type = ListType::Map(keys[4..].split(',').map(Cow::Borrowed).collect())
             }
             ("map", "atomic") => field.atomic = true,
             ("map", "granular") => field.atomic = false,

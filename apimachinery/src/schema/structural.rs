@@ -1,0 +1,448 @@
+//! Structural schemas: what a CustomResourceDefinition says of its objects (`openAPIV3Schema`), read once and walked for
+//! pruning, defaulting, validation and apply.
+
+use super::{ListType, Schema, Shape};
+use crate::codec::{Report, TypeMismatch, normalize};
+use crate::validation::{Cursor, FieldError};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+/// Type of `metadata` of every object, embedded ones too.
+const OBJECT_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    Object,
+    Array,
+    String,
+    Integer,
+    Number,
+    Boolean,
+    /// Not said: anything, or an integer or string.
+    #[default]
+    Any,
+}
+
+/// What members an object may have besides its properties.
+#[derive(Clone, Debug, Default)]
+pub enum Additional {
+    #[default]
+    None,
+    Any,
+    Values(Box<Structural>),
+}
+
+/// The schema of one place in an object.
+#[derive(Clone, Debug, Default)]
+pub struct Structural {
+    pub kind: Kind,
+    pub properties: BTreeMap<String, Structural>,
+    pub additional: Additional,
+    pub items: Option<Box<Structural>>,
+    pub default: Option<Value>,
+    pub nullable: bool,
+    /// `x-kubernetes-preserve-unknown-fields`
+    pub preserve: bool,
+    /// `x-kubernetes-embedded-resource`
+    pub embedded: bool,
+    pub int_or_string: bool,
+    pub list_type: ListType,
+    /// `x-kubernetes-map-type: atomic`
+    pub atomic: bool,
+    rules: Rules,
+}
+
+/// What a value must fulfil beyond its type.
+#[derive(Clone, Debug, Default)]
+struct Rules {
+    required: Vec<String>,
+    one_of: Vec<Value>,
+    pattern: Option<regex::Regex>,
+    minimum: Option<(f64, bool)>,
+    maximum: Option<(f64, bool)>,
+    min_length: Option<usize>,
+    max_length: Option<usize>,
+    min_items: Option<usize>,
+    max_items: Option<usize>,
+    min_properties: Option<usize>,
+    max_properties: Option<usize>,
+}
+
+/// The shape of `metadata`.
+pub(super) fn metadata_shape() -> &'static Shape {
+    static SHAPE: OnceLock<Shape> = OnceLock::new();
+    SHAPE.get_or_init(|| {
+        let ty = Schema::builtin().by_name(OBJECT_META).unwrap_or_else(|| panic!("the table has no {OBJECT_META}"));
+        Shape::Struct(ty.id)
+    })
+}
+
+impl Structural {
+    /// Reads an `openAPIV3Schema`. What is no schema is taken as one that says nothing.
+    pub fn read(schema: &Value) -> Structural {
+        let flag = |name: &str| schema[name] == true;
+        let of_items = |value: &Value| value.is_object().then(|| Box::new(Structural::read(value)));
+        let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
+        Structural {
+            kind: match schema["type"].as_str() {
+                Some("object") => Kind::Object,
+                Some("array") => Kind::Array,
+                Some("string") => Kind::String,
+                Some("integer") => Kind::Integer,
+                Some("number") => Kind::Number,
+                Some("boolean") => Kind::Boolean,
+                _ => Kind::Any,
+            },
+            properties: schema["properties"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, schema)| (name.clone(), Structural::read(schema)))
+                .collect(),
+            additional: match &schema["additionalProperties"] {
+                Value::Bool(true) => Additional::Any,
+                value @ Value::Object(_) => Additional::Values(Box::new(Structural::read(value))),
+                _ => Additional::None,
+            },
+            items: of_items(&schema["items"]),
+            default: schema.get("default").cloned(),
+            nullable: flag("nullable"),
+            preserve: flag("x-kubernetes-preserve-unknown-fields"),
+            embedded: flag("x-kubernetes-embedded-resource"),
+            int_or_string: flag("x-kubernetes-int-or-string"),
+            list_type: match schema["x-kubernetes-list-type"].as_str() {
+                Some("set") => ListType::Set,
+                Some("map") => {
+                    ListType::Map(keys.filter_map(Value::as_str).map(|key| Cow::Owned(key.to_owned())).collect())
+                }
+                _ => ListType::Atomic,
+            },
+            atomic: schema["x-kubernetes-map-type"] == "atomic",
+            rules: Rules::read(schema),
+        }
+    }
+
+    /// The schema of a member, if the schema names it.
+    pub fn member(&self, name: &str) -> Option<&Structural> {
+        match (self.properties.get(name), &self.additional) {
+            (Some(property), _) => Some(property),
+            (None, Additional::Values(values)) => Some(values),
+            _ => None,
+        }
+    }
+
+    fn keeps_unknown(&self) -> bool {
+        self.preserve
+            || matches!(self.additional, Additional::Any)
+            || self.kind == Kind::Any && self.properties.is_empty()
+    }
+
+    /// Brings a whole object into normal form: its metadata as all objects have it, and nothing the schema does not know.
+    pub fn normalize(&self, object: &mut Value, report: &mut Report) -> Result<(), TypeMismatch> {
+        let Value::Object(members) = object else {
+            return Err(TypeMismatch::Root { got: "value".into(), want: "map[string]interface {}".into() });
+        };
+        let mut metadata = members.remove("metadata").filter(|m| !m.is_null()).unwrap_or_else(|| Map::new().into());
+        if let Shape::Struct(id) = metadata_shape() {
+            let mut of_metadata = Report::default();
+            let schema = Schema::builtin();
+            normalize(schema, schema.get(*id), &mut metadata, &mut of_metadata)?;
+            of_metadata.unknown.iter().for_each(|path| report.note(format!("metadata.{path}")));
+        }
+        self.prune_members(members, "", &["apiVersion", "kind"], report);
+        members.insert("metadata".into(), metadata);
+        Ok(())
+    }
+
+    fn prune(&self, value: &mut Value, path: &str, report: &mut Report) {
+        match value {
+            Value::Object(members) => {
+                let own: &[&str] = if self.embedded { &["apiVersion", "kind", "metadata"] } else { &[] };
+                self.prune_members(members, path, own, report);
+            }
+            Value::Array(items) => {
+                if let Some(schema) = &self.items {
+                    let each = items.iter_mut().enumerate();
+                    each.for_each(|(i, item)| schema.prune(item, &format!("{path}[{i}]"), report));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn prune_members(&self, members: &mut Map<String, Value>, path: &str, own: &[&str], report: &mut Report) {
+        members.retain(|name, value| {
+            let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            match self.member(name) {
+                Some(schema) => schema.prune(value, &at, report),
+                None if self.keeps_unknown() || own.contains(&name.as_str()) => {}
+                None => {
+                    report.note(at);
+                    return false;
+                }
+            }
+            true
+        });
+    }
+
+    /// Fills in defaults, from the outside in, so that what is filled in gets its own defaults.
+    pub fn fill_in(&self, value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                for (name, schema) in &self.properties {
+                    let absent = members.get(name).is_none_or(|v| v.is_null() && !schema.nullable);
+                    if let Some(default) = schema.default.as_ref().filter(|_| absent) {
+                        members.insert(name.clone(), default.clone());
+                    }
+                }
+                for (name, value) in members.iter_mut() {
+                    if let Some(schema) = self.member(name) {
+                        schema.fill_in(value);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                if let Some(schema) = &self.items {
+                    items.iter_mut().for_each(|item| schema.fill_in(item));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Judges a whole object; its metadata is judged by those who know all objects.
+    pub fn validate(&self, object: &Cursor<'_>) {
+        self.judge_object(object, &["apiVersion", "kind", "metadata"]);
+    }
+
+    fn judge(&self, at: &Cursor<'_>) {
+        // A member that is null counts as absent: cursors never stand on null.
+        let Some(value) = at.value() else { return };
+        if !self.fits(value) {
+            let (path, got, want) = (at.path(), type_name(value), self.type_name());
+            at.push(FieldError::invalid(path, got, format!("{path} in body must be of type {want}: \"{got}\"")));
+            return;
+        }
+        self.rules.judge(at, value);
+        match value {
+            Value::Object(_) if self.embedded => self.judge_object(at, &["apiVersion", "kind", "metadata"]),
+            Value::Object(_) => self.judge_object(at, &[]),
+            Value::Array(_) => {
+                if let Some(schema) = &self.items {
+                    at.items().for_each(|item| schema.judge(&item));
+                }
+                self.judge_list(at);
+            }
+            _ => {}
+        }
+    }
+
+    fn judge_object(&self, at: &Cursor<'_>, own: &[&str]) {
+        for name in &self.rules.required {
+            let there = at.value().and_then(|v| v.get(name)).is_some_and(|v| !v.is_null());
+            if !there && !own.contains(&name.as_str()) {
+                at.push(FieldError::required(&at.path().child(name), ""));
+            }
+        }
+        for (name, schema) in self.properties.iter().filter(|(name, _)| !own.contains(&name.as_str())) {
+            schema.judge(&at.field(name));
+        }
+        if let Additional::Values(schema) = &self.additional {
+            let unnamed = at.members().filter(|(name, _)| !self.properties.contains_key(*name));
+            unnamed.for_each(|(_, value)| schema.judge(&value));
+        }
+    }
+
+    /// Items of sets and maps differ.
+    fn judge_list(&self, at: &Cursor<'_>) {
+        let key = |item: &Cursor<'_>| match &self.list_type {
+            ListType::Atomic => None,
+            ListType::Set => item.value().cloned(),
+            ListType::Map(keys) => {
+                Some(keys.iter().map(|key| item.field(key).value().cloned().unwrap_or_default()).collect())
+            }
+        };
+        let mut seen: Vec<Value> = Vec::new();
+        for item in at.items() {
+            match key(&item) {
+                Some(key) if seen.contains(&key) => item.duplicate(),
+                Some(key) => seen.push(key),
+                None => {}
+            }
+        }
+    }
+
+    fn fits(&self, value: &Value) -> bool {
+        if self.int_or_string {
+            return value.is_string() || value.is_i64() || value.is_u64();
+        }
+        match self.kind {
+            Kind::Object => value.is_object(),
+            Kind::Array => value.is_array(),
+            Kind::String => value.is_string(),
+            Kind::Integer => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0),
+            Kind::Number => value.is_number(),
+            Kind::Boolean => value.is_boolean(),
+            Kind::Any => true,
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        match self.kind {
+            _ if self.int_or_string => "integer,string",
+            Kind::Object => "object",
+            Kind::Array => "array",
+            Kind::String => "string",
+            Kind::Integer => "integer",
+            Kind::Number => "number",
+            Kind::Boolean => "boolean",
+            Kind::Any => "",
+        }
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+impl Rules {
+    fn read(schema: &Value) -> Rules {
+        let size = |name: &str| schema[name].as_u64().map(|n| n as usize);
+        let bound = |name: &str, exclusive: &str| schema[name].as_f64().map(|n| (n, schema[exclusive] == true));
+        let strings = |list: &Value| -> Vec<String> {
+            list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        Rules {
+            required: strings(&schema["required"]),
+            one_of: schema["enum"].as_array().cloned().unwrap_or_default(),
+            // Go and this crate share RE2's syntax; a pattern that does not compile was refused with its definition.
+            pattern: schema["pattern"].as_str().and_then(|pattern| regex::Regex::new(pattern).ok()),
+            minimum: bound("minimum", "exclusiveMinimum"),
+            maximum: bound("maximum", "exclusiveMaximum"),
+            min_length: size("minLength"),
+            max_length: size("maxLength"),
+            min_items: size("minItems"),
+            max_items: size("maxItems"),
+            min_properties: size("minProperties"),
+            max_properties: size("maxProperties"),
+        }
+    }
+
+    fn judge(&self, at: &Cursor<'_>, value: &Value) {
+        let path = at.path();
+        if !self.one_of.is_empty() && !self.one_of.contains(value) {
+            let supported: Vec<&str> = self.one_of.iter().filter_map(Value::as_str).collect();
+            at.push(FieldError::not_supported(path, value.clone(), &supported));
+        }
+        if let Some(number) = value.as_f64() {
+            let wrong = |bound: &Option<(f64, bool)>, sign: f64| {
+                bound.filter(|(b, exclusive)| sign * (number - b) < 0.0 || *exclusive && number == *b)
+            };
+            for (bound, sign, word) in [(&self.minimum, 1.0, "greater"), (&self.maximum, -1.0, "less")] {
+                if let Some((bound, exclusive)) = wrong(bound, sign) {
+                    let equal = if exclusive { "" } else { " or equal to" };
+                    at.invalid(format!("{path} in body should be {word} than{equal} {bound}"));
+                }
+            }
+        }
+        if let Some(text) = value.as_str() {
+            let length = text.chars().count();
+            if self.max_length.is_some_and(|max| length > max) {
+                at.push(FieldError::too_long(path, self.max_length.unwrap_or_default()));
+            }
+            if let Some(min) = self.min_length.filter(|min| length < *min) {
+                at.invalid(format!("{path} in body should be at least {min} chars long"));
+            }
+            if let Some(pattern) = self.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
+                at.invalid(format!("{path} in body should match '{}'", pattern.as_str()));
+            }
+        }
+        let (count, min, max, things) = match value {
+            Value::Array(items) => (items.len(), self.min_items, self.max_items, "items"),
+            Value::Object(members) => (members.len(), self.min_properties, self.max_properties, "properties"),
+            _ => return,
+        };
+        if let Some(max) = max.filter(|max| count > *max) {
+            at.push(FieldError::too_many(path, count, max));
+        }
+        if let Some(min) = min.filter(|min| count < *min) {
+            at.invalid(format!("{path} in body should have at least {min} {things}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validation::Errors;
+    use serde_json::json;
+
+    fn widget() -> Structural {
+        Structural::read(
+            &json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["size"], "properties": {
+                "size": {"type": "integer", "minimum": 1, "maximum": 10},
+                "color": {"type": "string", "enum": ["red", "blue"], "default": "red"},
+                "items": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": {
+                    "type": "object", "properties": {"name": {"type": "string"}, "v": {"x-kubernetes-int-or-string": true}}}},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                "labels": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 3}},
+            }}}}),
+        )
+    }
+
+    fn problems(spec: Value) -> Vec<String> {
+        let (object, errors) = (json!({"spec": spec}), Errors::new());
+        widget().validate(&Cursor::root(&object, &errors));
+        errors.into_vec().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_the_schema_does_not_know_is_dropped_and_told() {
+        let mut object = json!({"metadata": {"name": "a", "labels": {}}, "spec": {"size": 1, "bogus": 1, "free": {"x": 1},
+            "items": [{"name": "a", "y": 1}], "labels": {"any": "x"}}});
+        let mut report = Report::default();
+        widget().normalize(&mut object, &mut report).unwrap();
+        assert_eq!(report.unknown, ["spec.bogus", "spec.items[0].y"]);
+        assert_eq!(object["metadata"], json!({"name": "a"}));
+        assert_eq!(
+            object["spec"],
+            json!({"size": 1, "free": {"x": 1}, "items": [{"name": "a"}], "labels": {"any": "x"}})
+        );
+    }
+
+    #[test]
+    fn defaults_are_filled_in_where_their_parent_is() {
+        let mut object = json!({"spec": {"size": 1, "color": null}});
+        widget().fill_in(&mut object);
+        assert_eq!(object, json!({"spec": {"size": 1, "color": "red"}}));
+        let mut bare = json!({});
+        widget().fill_in(&mut bare);
+        assert_eq!(bare, json!({}));
+    }
+
+    #[test]
+    fn values_keep_their_rules() {
+        assert_eq!(problems(json!({"size": 3, "items": [{"name": "a", "v": "1"}, {"name": "b", "v": 1}]})), [""; 0]);
+        for (spec, start) in [
+            (json!({}), "spec.size: Required value"),
+            (json!({"size": "x"}), "spec.size: Invalid value: \"string\": spec.size in body must be of type integer"),
+            (json!({"size": 11}), "spec.size: Invalid value: 11: spec.size in body should be less than or equal to 10"),
+            (json!({"size": 1, "color": "green"}), "spec.color: Unsupported value: \"green\""),
+            (json!({"size": 1, "items": [{"name": "a"}, {"name": "a"}]}), "spec.items[1]: Duplicate value"),
+            (json!({"size": 1, "labels": {"a": "long"}}), "spec.labels.a: Too long"),
+        ] {
+            let told = problems(spec.clone());
+            assert!(told.len() == 1 && told[0].starts_with(start), "{spec}: {told:?}");
+        }
+    }
+}
