@@ -3,7 +3,7 @@
 use crate::admission::Chain;
 use crate::authz::Authorizers;
 use crate::handlers::write::allocator::Allocator;
-use crate::registry::table::{Form, Resource, StorageRow};
+use crate::registry::table::{Resource, StorageRow};
 use crate::status::{Result, Status};
 use crate::storage::cache::Cache;
 use crate::storage::codec::MediaType;
@@ -51,6 +51,20 @@ impl Served {
         self.versions.iter().find(|((g, v), _)| g == group && v == version).map(|(_, table)| table)
     }
 
+    fn remove(&mut self, group: &str, plural: &str) {
+        for ((_, _), table) in self.versions.iter_mut().filter(|((g, _), _)| g == group) {
+            table.remove(plural);
+        }
+        self.versions.retain(|((g, _), table)| g != group || !table.is_empty());
+    }
+
+    /// Puts the versions of a group into the order in which clients prefer them.
+    fn sort_versions(&mut self, group: &str) {
+        let mut of_group: Vec<_> = self.versions.extract_if(.., |((g, _), _)| g == group).collect();
+        of_group.sort_by_key(|((_, version), _)| std::cmp::Reverse(version_rank(version)));
+        self.versions.extend(of_group);
+    }
+
     /// Groups in order, each with its versions in order.
     pub fn groups(&self) -> Vec<(&str, Vec<(&str, &VersionTable)>)> {
         let mut groups: Vec<(&str, Vec<(&str, &VersionTable)>)> = Vec::new();
@@ -61,6 +75,22 @@ impl Served {
             }
         }
         groups
+    }
+}
+
+/// How much a version is preferred: stable over beta over alpha, then by number. (Upstream's order of custom versions.)
+fn version_rank(version: &str) -> (u8, u32, u32) {
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let major = digits(rest);
+    let Ok(number) = major.parse() else { return (0, 0, 0) };
+    let stage = &rest[major.len()..];
+    let minor = |name: &str| stage.strip_prefix(name).and_then(|minor| minor.parse().ok());
+    match (stage, minor("beta"), minor("alpha")) {
+        ("", ..) => (3, number, 0),
+        (_, Some(minor), _) => (2, number, minor),
+        (_, _, Some(minor)) => (1, number, minor),
+        _ => (0, 0, 0),
     }
 }
 
@@ -133,6 +163,46 @@ impl Api {
         self.served.load().find(group, version, plural).cloned()
     }
 
+    /// Puts the versions of a custom resource into service, in place of those it had.
+    pub async fn serve_custom(&self, group: &str, plural: &str, rows: Vec<Resource>) -> Result<()> {
+        let Some(storage) = rows.first().and_then(|row| row.storage.clone()) else {
+            self.retire_custom(group, plural);
+            return Ok(());
+        };
+        let there = self.served.load().versions.iter().find_map(|((g, _), table)| {
+            (g == group).then(|| table.get(plural)).flatten().and_then(|endpoint| endpoint.cache.clone())
+        });
+        let cache = match there {
+            Some(cache) => cache,
+            None => {
+                let cache = Arc::new(new_cache(&self.etcd, &rows[0], &storage, &self.progress));
+                self.dispatcher.add_and_load(&storage.prefix, cache.clone()).await?;
+                cache
+            }
+        };
+        let mut served = Served::clone(&self.served.load());
+        served.remove(group, plural);
+        for row in rows {
+            let key = (row.kind.group.clone(), row.kind.version.clone());
+            let endpoint = Arc::new(Endpoint { row: Arc::new(row), cache: Some(cache.clone()) });
+            match served.versions.iter_mut().find(|(k, _)| *k == key) {
+                Some((_, table)) => drop(table.insert(plural.to_owned(), endpoint)),
+                None => served.versions.push((key, VersionTable::from([(plural.to_owned(), endpoint)]))),
+            }
+        }
+        served.sort_versions(group);
+        self.served.store(Arc::new(served));
+        Ok(())
+    }
+
+    /// Takes a custom resource out of service and ends its watches.
+    pub fn retire_custom(&self, group: &str, plural: &str) {
+        let mut served = Served::clone(&self.served.load());
+        served.remove(group, plural);
+        self.served.store(Arc::new(served));
+        self.dispatcher.remove(&format!("{group}/{plural}"));
+    }
+
     /// The endpoint of a built-in resource that the server itself needs.
     ///
     /// # Errors
@@ -144,7 +214,6 @@ impl Api {
 }
 
 fn new_cache(etcd: &Etcd, row: &Resource, storage: &StorageRow, progress: &Arc<Progress>) -> Cache {
-    let Form::Builtin(_) = row.form;
     let fields = row.strategy.fields.iter().map(|f| f.value).collect();
     let indexed = row.strategy.fields.iter().position(|f| f.name == "spec.nodeName");
     Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone())

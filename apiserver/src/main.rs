@@ -9,6 +9,7 @@ mod api;
 mod authn;
 mod authz;
 mod bootstrap;
+mod custom;
 mod discovery;
 mod handlers;
 mod openapi;

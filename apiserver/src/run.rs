@@ -60,6 +60,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         options.serving.advertise_address.unwrap_or_else(|| reachable_address(options.serving.bind_address));
     let server = Arc::new(assemble(&options, api, advertised, shutdown.clone())?);
     let cluster = cluster(&options)?;
+    tokio::spawn(crate::custom::run(server.clone(), background.clone()));
     tokio::spawn(put_in_place(server.clone(), cluster, background.clone()));
 
     let listener = serving::bind(SocketAddr::new(options.serving.bind_address, options.serving.secure_port)).await?;

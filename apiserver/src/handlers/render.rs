@@ -117,7 +117,7 @@ pub fn encode(accepted: Accepted, kind: &GroupVersionKind, form: Option<&Form>, 
             let schema = Schema::builtin();
             let ty = match form {
                 Some(Form::Builtin(Shape::Struct(id))) => Some(schema.get(*id)),
-                Some(Form::Builtin(_)) => None,
+                Some(Form::Builtin(_) | Form::Custom(_)) => None,
                 None => schema.kind(&kind.group, &kind.version, &kind.kind),
             };
             let ty = ty.ok_or_else(|| Status::not_acceptable("application/json, application/yaml"))?;

@@ -45,6 +45,10 @@ fn table_of(row: &Resource) -> &'static Table {
 }
 
 pub fn columns(row: &Resource) -> Value {
+    if let Some(columns) = &row.columns {
+        let name = json!({"name": "Name", "type": "string", "format": "name", "priority": 0, "description": "The object's name."});
+        return std::iter::once(name).chain(columns.iter().map(|c| c.definition())).collect();
+    }
     table_of(row)
         .columns
         .iter()
@@ -54,7 +58,13 @@ pub fn columns(row: &Resource) -> Value {
 
 /// One row, given the object in the resource's version (with `kind` and `apiVersion`).
 pub fn table_row(row: &Resource, object: Value, include: IncludeObject, now: i64) -> Value {
-    let cells = (table_of(row).cells)(&object, now);
+    let cells: Vec<Value> = match &row.columns {
+        Some(columns) => {
+            let name = object["metadata"]["name"].clone();
+            std::iter::once(name).chain(columns.iter().map(|c| c.cell(&object, now))).collect()
+        }
+        None => (table_of(row).cells)(&object, now),
+    };
     let shown = match include {
         IncludeObject::None => return json!({"cells": cells, "object": null}),
         IncludeObject::Metadata => partial(object),

@@ -101,7 +101,8 @@ impl Api {
                     (live, revision) = (subscription, from);
                 }
                 Err(NotKept::Expired | NotKept::Future) => {
-                    let status = Status::expired(format!("too old resource version: {from} ({})", self.progress.seen()));
+                    let status =
+                        Status::expired(format!("too old resource version: {from} ({})", self.progress.seen()));
                     return failed(&renderer, &status);
                 }
             }

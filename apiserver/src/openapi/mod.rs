@@ -1,6 +1,7 @@
 //! OpenAPI of everything that is served, version 2 in one document and version 3 in one per group and version. Made from the
 //! type table when first asked for, kept while the set of resources stays the same.
 
+mod custom;
 mod schemas;
 mod v2;
 mod v3;

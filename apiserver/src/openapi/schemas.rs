@@ -21,6 +21,8 @@ pub struct Schemas {
     pub v3: bool,
     /// Types referred to so far.
     pub wanted: BTreeSet<u32>,
+    /// Finished schemas of custom resources, by name.
+    pub custom: Map<String, Value>,
 }
 
 impl Schemas {

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use std::collections::BTreeMap;
 
 pub fn document(served: &Served) -> Vec<u8> {
-    let mut schemas = Schemas { base: "#/definitions/", v3: false, wanted: Default::default() };
+    let mut schemas = Schemas { base: "#/definitions/", v3: false, wanted: Default::default(), custom: Map::new() };
     let mut kinds: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
     let mut paths = Map::new();
     for ((group, version), table) in &served.versions {

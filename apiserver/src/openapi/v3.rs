@@ -32,12 +32,13 @@ fn group_version_path(group: &str, version: &str) -> String {
 
 /// One document; an empty one for paths that serve no resources.
 pub fn document(served: &Served, path: &str) -> Vec<u8> {
-    let mut schemas = Schemas { base: "#/components/schemas/", v3: true, wanted: Default::default() };
+    let mut schemas =
+        Schemas { base: "#/components/schemas/", v3: true, wanted: Default::default(), custom: Map::new() };
     let mut paths = Map::new();
     let mut kinds: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
     let table = served.versions.iter().find(|((g, v), _)| group_version_path(g, v) == path).map(|(_, t)| t);
     if let Some(table) = table {
-        describe(table, path, &mut schemas, &mut paths, &mut kinds);
+        describe(served, table, path, &mut schemas, &mut paths, &mut kinds);
     }
     let mut done = Map::new();
     let schema = Schema::builtin();
@@ -47,6 +48,7 @@ pub fn document(served: &Served, path: &str) -> Vec<u8> {
         let definition = schemas.definition(ty, kinds.get(&id).map_or(&[], Vec::as_slice));
         done.insert(name(ty), definition);
     }
+    done.append(&mut schemas.custom);
     let security = json!({"BearerToken": {"type": "apiKey", "in": "header", "name": "authorization", "description": "Bearer Token authentication"}});
     let document = json!({
         "openapi": "3.0.0",
@@ -73,6 +75,7 @@ pub fn want(schemas: &mut Schemas, kinds: &mut BTreeMap<u32, Vec<Value>>, kind: 
 }
 
 fn describe(
+    served: &Served,
     table: &VersionTable,
     path: &str,
     schemas: &mut Schemas,
@@ -81,18 +84,26 @@ fn describe(
 ) {
     for endpoint in table.values() {
         let row = &endpoint.row;
-        let Form::Builtin(Shape::Struct(id)) = &row.form else { continue };
-        let own = {
-            kinds.entry(id.0).or_default().push(gvk_value(&row.kind));
-            schemas.reference(*id)
+        let (own, list) = match &row.form {
+            Form::Builtin(Shape::Struct(id)) => {
+                kinds.entry(id.0).or_default().push(gvk_value(&row.kind));
+                let own = schemas.reference(*id);
+                let list_kind = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
+                (own, if row.storage.is_some() { want(schemas, kinds, &list_kind) } else { None })
+            }
+            Form::Builtin(_) => continue,
+            Form::Custom(_) => {
+                let (own, list) = super::custom::define(served, row, schemas);
+                (own, Some(list))
+            }
         };
-        let list_kind = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
-        let list = if row.storage.is_some() { want(schemas, kinds, &list_kind) } else { None };
         for (suffix, item) in operations(row, path, &own, list.as_ref()) {
             paths.insert(suffix, item);
         }
         for sub in &row.subresources {
-            let Some(reference) = want(schemas, kinds, &sub.kind) else { continue };
+            let is_own = row.is_custom() && sub.kind == row.kind;
+            let wanted = if is_own { Some(own.clone()) } else { want(schemas, kinds, &sub.kind) };
+            let Some(reference) = wanted else { continue };
             let base = base_path(row, path);
             let mut item = Map::new();
             for verb in &sub.verbs {

@@ -2,9 +2,11 @@
 
 use super::kinds;
 use super::strategy::Strategy;
+use crate::custom::columns::PrinterColumn;
 use apimachinery::Value;
 use apimachinery::codec::{Report, TypeMismatch, normalize};
-use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape};
+use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape, Structural};
+use apimachinery::validation::Cursor;
 use std::sync::Arc;
 
 /// What a client may do with a resource, in the order that discovery lists it.
@@ -32,6 +34,8 @@ pub struct StorageRow {
 pub enum Form {
     /// A struct of the type table.
     Builtin(Shape),
+    /// What a CustomResourceDefinition says.
+    Custom(Arc<Structural>),
 }
 
 impl Form {
@@ -43,6 +47,7 @@ impl Form {
                 normalize(schema, schema.get(*id), value, report)
             }
             Form::Builtin(_) => Ok(()),
+            Form::Custom(schema) => schema.normalize(value, report),
         }
     }
 
@@ -50,11 +55,26 @@ impl Form {
     pub fn node(&self) -> Node<'_> {
         match self {
             Form::Builtin(shape) => Node::root(Schema::builtin(), shape),
+            Form::Custom(schema) => Node::custom(schema),
+        }
+    }
+
+    /// Fills in the defaults that the schema itself states.
+    pub fn fill_in(&self, object: &mut Value) {
+        if let Form::Custom(schema) = self {
+            schema.fill_in(object);
+        }
+    }
+
+    /// Judges by the rules that the schema itself states.
+    pub fn validate(&self, object: &Cursor<'_>) {
+        if let Form::Custom(schema) = self {
+            schema.validate(object);
         }
     }
 
     /// The object in which nothing is set.
-    fn zero(&self) -> Value {
+    pub fn zero(&self) -> Value {
         let mut zero = Value::Object(Default::default());
         let _ = self.normalize(&mut zero, &mut Report::default()); // an empty object fits every type
         zero
@@ -78,6 +98,8 @@ pub struct Resource {
     /// An object in which nothing is set, in normal form.
     pub zero: Value,
     pub strategy: &'static Strategy,
+    /// Columns that a definition gives its objects, besides the name; none for built-in kinds.
+    pub columns: Option<Vec<PrinterColumn>>,
     /// Served without `--runtime-config`.
     pub on: bool,
 }
@@ -85,6 +107,10 @@ pub struct Resource {
 impl Resource {
     pub fn subresource(&self, name: &str) -> Option<&SubresourceRow> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    pub fn is_custom(&self) -> bool {
+        matches!(self.form, Form::Custom(_))
     }
 
     pub fn has_status(&self) -> bool {
@@ -163,6 +189,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     zero: Form::Builtin(Shape::Struct(ty.id)).zero(),
                     form: Form::Builtin(Shape::Struct(ty.id)),
                     strategy: kinds::strategy(group, version, plural),
+                    columns: None,
                     on: !flags.contains(&"off"),
                     verbs,
                     kind: gvk,

@@ -136,7 +136,7 @@ async fn write(
         }
         "patch" => {
             let options = WriteOptions::parse(&parts.uri, "PatchOptions")?;
-            let kind = patch_type(headers, false)?;
+            let kind = patch_type(headers, row.is_custom())?;
             let bytes = read_body(body).await?;
             let mut write = writer(server, endpoint, info, user, options, headers);
             let written = write.patch(kind, &bytes).await?;

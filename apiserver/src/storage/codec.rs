@@ -23,7 +23,14 @@ pub fn encode(media: MediaType, kind: &GroupVersionKind, object: &mut Value) -> 
         (MediaType::Protobuf, Some(ty)) => {
             envelope::seal(&kind.api_version(), &kind.kind, |out| proto::encode(schema, ty.id, object, out))
         }
-        _ => serde_json::to_vec(object).unwrap_or_default(),
+        _ => {
+            // Nothing but the object itself says what it is.
+            if let Some(members) = object.as_object_mut() {
+                members.insert("kind".into(), kind.kind.as_str().into());
+                members.insert("apiVersion".into(), kind.api_version().into());
+            }
+            serde_json::to_vec(object).unwrap_or_default()
+        }
     }
 }
 

@@ -87,7 +87,7 @@ async fn same_kind(
     let validation = options.field_validation;
     let mut write = writer(server, endpoint, info, user, options, &parts.headers);
     let written = if patch {
-        let kind = super::write::patch::patch_type(&parts.headers, false)?;
+        let kind = super::write::patch::patch_type(&parts.headers, row.is_custom())?;
         write.patch(kind, &read_body(body).await?).await?
     } else {
         let kind = body_type(&parts.headers)?;

@@ -2,6 +2,7 @@
 
 use super::{Write, Written, meta_text, metadata};
 use crate::admission::Operation;
+use crate::registry::edit::copy;
 use crate::status::{Result, Status};
 use crate::storage::etcd::Outcome;
 use apimachinery::Value;
@@ -46,13 +47,14 @@ impl Write<'_> {
         meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
         meta.insert("creationTimestamp".into(), self.now.as_str().into());
         (strategy.default)(&mut object);
+        row.form.fill_in(&mut object);
         if !self.applies {
             self.with_manager(|m| m.update(&row.zero, &mut object));
         }
 
         let mut object = self.admit(Operation::Create, object, None, &mut warnings).await?;
         if row.has_status() && !strategy.status_on_create {
-            object["status"] = row.zero["status"].clone();
+            copy(&mut object, &row.zero, "status");
         }
         if strategy.generation {
             metadata(&mut object).insert("generation".into(), 1.into());

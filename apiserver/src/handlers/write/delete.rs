@@ -5,6 +5,7 @@
 
 use super::{Write, meta_text, metadata};
 use crate::admission::Operation;
+use crate::custom::FINALIZER;
 use crate::registry::table::Resource;
 use crate::request::options::{DeleteOptions, ListOptions, Propagation};
 use crate::status::{Result, Status};
@@ -97,6 +98,7 @@ impl Write<'_> {
         let row = &self.endpoint.row;
         let mut object = old.clone();
         let finalizers_changed = set_gc_finalizers(&mut object, row, options);
+        hold_definition(&mut object, row);
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
             || is_held_namespace(row, &object);
         let marked = !meta_text(old, "deletionTimestamp").is_empty();
@@ -175,6 +177,19 @@ impl Write<'_> {
 fn bump_generation(object: &mut Value) {
     if let Some(generation) = object["metadata"]["generation"].as_i64().filter(|g| *g > 0) {
         metadata(object).insert("generation".into(), (generation + 1).into());
+    }
+}
+
+/// A definition stays until the objects it defines are gone, which is for the server to see to.
+fn hold_definition(object: &mut Value, row: &Resource) {
+    let is_new = meta_text(object, "deletionTimestamp").is_empty();
+    if !is_new || row.kind.kind != "CustomResourceDefinition" {
+        return;
+    }
+    let mut finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !finalizers.iter().any(|f| f == FINALIZER) {
+        finalizers.push(FINALIZER.into());
+        metadata(object).insert("finalizers".into(), finalizers.into());
     }
 }
 

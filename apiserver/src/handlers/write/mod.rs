@@ -204,6 +204,7 @@ impl<'a> Write<'a> {
         let root = Cursor::root(object, &errors);
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
         (row.strategy.validate)(&root);
+        row.form.validate(&root);
         self.judge(object, errors)
     }
 
@@ -214,6 +215,7 @@ impl<'a> Write<'a> {
         let (root, was) = (Cursor::root(object, &errors), Cursor::root(old, &errors));
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
         object_meta::object_meta_update(&root.field("metadata"), &was.field("metadata"));
+        row.form.validate(&root);
         match (row.strategy.subresource(&self.subresource), self.subresource.as_str()) {
             (Some(subresource), _) => (subresource.validate)(&root, &was),
             (None, "" | "scale") => (row.strategy.validate_update)(&root, &was),

@@ -2,6 +2,7 @@
 
 use super::{Write, Written, meta_text, metadata};
 use crate::admission::Operation;
+use crate::registry::edit::copy;
 use crate::status::{Result, Status};
 use crate::storage::etcd::Outcome;
 use apimachinery::Value;
@@ -176,6 +177,7 @@ impl Write<'_> {
         }
         self.keep_system_metadata(&mut object, old);
         (strategy.default)(&mut object);
+        row.form.fill_in(&mut object);
         if !self.applies {
             self.with_manager(|m| m.update(old, &mut object));
         }
@@ -186,7 +188,7 @@ impl Write<'_> {
             (None, "status") => keep_all_but_status(&mut object, old),
             (None, _) => {
                 if row.has_status() {
-                    object["status"] = old["status"].clone();
+                    copy(&mut object, old, "status");
                 }
                 (strategy.prepare_for_update)(&mut object, old, &self.context());
             }
@@ -263,8 +265,8 @@ fn strategy_allows_removal(row: &crate::registry::table::Resource) -> bool {
 
 /// A write of the status changes the status and metadata that writers of a status may set.
 fn keep_all_but_status(object: &mut Value, old: &Value) {
-    let status = object["status"].take();
-    let mut meta = object["metadata"].take();
+    let written = object.take();
+    let mut meta = written["metadata"].clone();
     *object = old.clone();
     for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences"] {
         match old["metadata"].get(name) {
@@ -275,7 +277,7 @@ fn keep_all_but_status(object: &mut Value, old: &Value) {
         }
     }
     object["metadata"] = meta;
-    object["status"] = status;
+    copy(object, &written, "status");
 }
 
 /// Something other than metadata and status differs.

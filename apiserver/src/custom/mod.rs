@@ -1,0 +1,160 @@
+//! Custom resources: from a CustomResourceDefinition to rows that are served like any other, and back when it goes away.
+//!
+//! [`rows`] reads a definition; [`columns`] prints its objects. Here is the controller that keeps what is served in step with
+//! the definitions there are. Requests never come here: to the generic verbs a custom resource is one more row.
+
+pub mod columns;
+mod names;
+mod rows;
+
+use crate::authn::User;
+use crate::handlers::write::Write;
+use crate::handlers::write::update::Preconditions;
+use crate::request::options::{DeleteOptions, ListOptions};
+use crate::server::Server;
+use crate::status::Result;
+use crate::storage::watchers::Scope;
+use apimachinery::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const GROUP: &str = "apiextensions.k8s.io";
+const PLURAL: &str = "customresourcedefinitions";
+/// Holds a definition until its objects are gone.
+pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+/// How long until what failed, or waits for finalizers of objects, is looked at again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The definition that is served under a name: its uid and generation.
+type Known = HashMap<String, (String, i64)>;
+
+/// Keeps what is served in step with the definitions, until `shutdown`.
+pub async fn run(server: Arc<Server>, shutdown: CancellationToken) {
+    let mut known = Known::new();
+    while !shutdown.is_cancelled() {
+        let Ok(definitions) = server.api.builtin(GROUP, "v1", PLURAL) else { return };
+        let Ok(cache) = definitions.cache() else { return };
+        let (mut snapshot, mut changes) = cache.watch_with_state(Scope::All);
+        loop {
+            let list: Vec<Value> = snapshot.objects.iter().map(|e| e.0.tree()).collect();
+            let again = step(&server, &list, &mut known).await;
+            let retry = async { if again { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
+            tokio::select! {
+                change = changes.next() => if change.is_none() { break },
+                () = retry => {}
+                () = shutdown.cancelled() => return,
+            }
+            while changes.try_next().is_some() {}
+            snapshot = cache.snapshot();
+        }
+    }
+}
+
+/// One look at all definitions. True if something must be looked at again without a change.
+async fn step(server: &Server, list: &[Value], known: &mut Known) -> bool {
+    let mut again = false;
+    for definition in list {
+        let name = definition["metadata"]["name"].as_str().unwrap_or("");
+        let result = if definition["metadata"]["deletionTimestamp"].is_null() {
+            establish(server, definition, list, known).await.map(|()| true)
+        } else {
+            finalize(server, definition, known).await
+        };
+        match result {
+            Ok(done) => again |= !done,
+            Err(status) => {
+                tracing::warn!(definition = name, error = status.message, "custom resource not in step; trying again");
+                again = true;
+            }
+        }
+    }
+    // Definitions that went without the finalizer.
+    let gone: Vec<String> =
+        known.keys().filter(|name| !list.iter().any(|d| d["metadata"]["name"] == name.as_str())).cloned().collect();
+    for name in gone {
+        known.remove(&name);
+        if let Some((plural, group)) = name.split_once('.') {
+            server.api.retire_custom(group, plural);
+        }
+    }
+    again
+}
+
+/// Accepts the names of a definition and serves its versions.
+async fn establish(server: &Server, definition: &Value, all: &[Value], known: &mut Known) -> Result<()> {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let meta = &definition["metadata"];
+    let status = names::status(definition, all, &crate::handlers::write::now_text());
+    let now = (text(&meta["uid"]), meta["generation"].as_i64().unwrap_or(0));
+    let name = text(&meta["name"]);
+    // Served first and said so after: who waits for `Established` finds the kind there.
+    if names::is_established(&status) && known.get(&name) != Some(&now) {
+        let spec = &definition["spec"];
+        let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
+        server.api.serve_custom(&group, &plural, rows::of(definition)).await?;
+        known.insert(name, now);
+    }
+    if status != definition["status"] {
+        let mut set = |current: &Value| {
+            let mut new = current.clone();
+            new["status"] = status.clone();
+            Ok(new)
+        };
+        change(server, definition, "status", &mut set).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the objects of a definition that is to go, then lets it. True when that is done.
+async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Result<bool> {
+    let held = definition["metadata"]["finalizers"].as_array().is_some_and(|f| f.iter().any(|f| f == FINALIZER));
+    if !held {
+        return Ok(true);
+    }
+    let spec = &definition["spec"];
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
+    let user = User::apiserver();
+    let endpoint = server
+        .api
+        .served
+        .load()
+        .versions
+        .iter()
+        .find_map(|((g, _), table)| (*g == group).then(|| table.get(&plural).cloned()).flatten());
+    if let Some(endpoint) = endpoint {
+        let mut write = Write::internal(&server.api, &endpoint, &user, "", "");
+        let (list, options) = (ListOptions::default(), DeleteOptions::default());
+        write.delete_collection(&list, &options, &mut Vec::new()).await?;
+        if !server.api.page(&endpoint, "", &list).await?.objects.is_empty() {
+            return Ok(false);
+        }
+    }
+    let mut release = |current: &Value| {
+        let mut new = current.clone();
+        if let Some(finalizers) = new["metadata"]["finalizers"].as_array_mut() {
+            finalizers.retain(|f| f != FINALIZER);
+        }
+        Ok(new)
+    };
+    change(server, definition, "", &mut release).await?;
+    server.api.retire_custom(&group, &plural);
+    known.remove(definition["metadata"]["name"].as_str().unwrap_or(""));
+    Ok(true)
+}
+
+async fn change(
+    server: &Server,
+    definition: &Value,
+    subresource: &str,
+    set: &mut crate::handlers::write::update::Change<'_>,
+) -> Result<()> {
+    let definitions = server.api.builtin(GROUP, "v1", PLURAL)?;
+    let user = User::apiserver();
+    let name = definition["metadata"]["name"].as_str().unwrap_or("");
+    let mut write = Write::internal(&server.api, &definitions, &user, "", name);
+    write.subresource = subresource.into();
+    write.update(&Preconditions::default(), &mut Vec::new(), set).await.map(|_| ())
+}
