@@ -36,6 +36,11 @@ client_pod() {
 
 from_client() { k exec client -- "$@"; }
 
+# Whether a web server answers the client pod: answers_client HOST [PORT]. (The wget of Debian's busybox crashes.)
+answers_client() {
+    from_client sh -c "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 $1 ${2:-80}" | grep -q '200 OK'
+}
+
 apply() { k apply -f - >/dev/null; }
 
 # A Deployment of nginx: deployment NAME REPLICAS [IMAGE]

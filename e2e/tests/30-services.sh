@@ -1,5 +1,7 @@
 # Deployments behind Services.
 
+refuses_client() { ! answers_client "$1"; }
+
 test_a_service_is_reached_by_cluster_ip_by_name_and_by_node_port() {
     deployment web 2
     k expose deployment web --port=80 --type=NodePort >/dev/null
@@ -8,13 +10,13 @@ test_a_service_is_reached_by_cluster_ip_by_name_and_by_node_port() {
     ip=$(k get service web -o jsonpath='{.spec.clusterIP}')
     node_port=$(k get service web -o jsonpath='{.spec.ports[0].nodePort}')
     node_ip=$(kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
-    eventually 20 from_client wget -q -T 2 -O /dev/null "http://$ip/"
-    eventually 20 from_client wget -q -T 2 -O /dev/null http://web/
-    eventually 20 from_client wget -q -T 2 -O /dev/null "http://web.$NS.svc.cluster.local/"
+    eventually 20 answers_client "$ip"
+    eventually 20 answers_client web
+    eventually 20 answers_client "web.$NS.svc.cluster.local"
     eventually 20 curl -sf -m 2 -o /dev/null "http://$node_ip:$node_port/"
     contains "$(from_client sh -c 'cat /etc/resolv.conf')" "$NS.svc.cluster.local"
     k scale deployment web --replicas=0 >/dev/null
-    eventually 30 sh -c "! kubectl -n $NS exec client -- wget -q -T 2 -O /dev/null http://$ip/"
+    eventually 30 refuses_client "$ip"
     k delete service web >/dev/null
 }
 
