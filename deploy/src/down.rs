@@ -11,6 +11,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Something to remove, and how.
+type Step = (&'static str, fn() -> anyhow::Result<()>);
+
 pub fn run() -> anyhow::Result<()> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
@@ -18,7 +21,7 @@ pub fn run() -> anyhow::Result<()> {
     );
     let mut failed = Vec::new();
     // The kubelet first, or it would start again what is stopped.
-    let steps: [(&str, fn() -> anyhow::Result<()>); 8] = [
+    let steps: [Step; 8] = [
         ("Kubelet and containerd", runtime::stop),
         ("Containers", end_containers),
         ("Mounts", unmount),

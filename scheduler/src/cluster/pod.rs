@@ -111,8 +111,9 @@ impl PodInfo {
     }
 
     pub fn has_affinity(&self) -> bool {
-        !(self.required_affinity.is_empty() && self.preferred_affinity.is_empty())
-            || !(self.required_anti_affinity.is_empty() && self.preferred_anti_affinity.is_empty())
+        let required = [&self.required_affinity, &self.required_anti_affinity];
+        let preferred = [&self.preferred_affinity, &self.preferred_anti_affinity];
+        required.iter().any(|terms| !terms.is_empty()) || preferred.iter().any(|terms| !terms.is_empty())
     }
 
     pub fn is_terminating(&self) -> bool {

@@ -27,12 +27,8 @@ pub struct States(Vec<Option<State>>);
 
 impl Clone for States {
     fn clone(&self) -> Self {
-        States(
-            self.0
-                .iter()
-                .map(|s| s.as_ref().map(|s| s.as_ref().map(|d: &Box<dyn CycleData>| (**d).clone_box())))
-                .collect(),
-        )
+        let copy = |state: &State| state.as_deref().map(CycleData::clone_box);
+        States(self.0.iter().map(|state| state.as_ref().map(copy)).collect())
     }
 }
 

@@ -41,7 +41,7 @@ impl Handler {
             Answer::Found(records) => ours(ResponseCode::NoError, of_type(records, kind)),
             Answer::Unknown => ours(ResponseCode::NXDomain, vec![]),
             Answer::Alias(record, target) => {
-                let mut answers = vec![record];
+                let mut answers = vec![*record];
                 if kind != RecordType::CNAME {
                     // The alias stands whether or not anybody knows the target.
                     let more = match self.zone.lookup(&target, kind) {

@@ -21,7 +21,7 @@ pub enum Answer {
     /// The name is ours and does not exist.
     Unknown,
     /// The name leads to one that others know; the record says which.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
     /// Not ours: others may know.
     Foreign,
 }
@@ -125,7 +125,9 @@ impl Zone {
                 .as_deref()
                 .and_then(|n| Name::from_str(&format!("{}.", n.trim_end_matches('.'))).ok());
             return match (rest, target) {
-                ([], Some(target)) => Answer::Alias(self.record(name, RData::CNAME(CNAME(target.clone()))), target),
+                ([], Some(target)) => {
+                    Answer::Alias(Box::new(self.record(name, RData::CNAME(CNAME(target.clone())))), target)
+                }
                 _ => Answer::Unknown,
             };
         }
@@ -332,9 +334,12 @@ mod tests {
         }
     }
 
+    /// A name, a type, and the records or what is said instead.
+    type Case<'a> = (&'a str, RecordType, Result<&'a [&'a str], &'a str>);
+
     #[test]
     fn names_resolve_as_the_specification_says() {
-        let cases: &[(&str, RecordType, Result<&[&str], &str>)] = &[
+        let cases: &[Case] = &[
             ("web.a.svc.cluster.local.", RecordType::A, Ok(&["10.96.0.5"])),
             ("WEB.A.svc.cluster.local.", RecordType::A, Ok(&["10.96.0.5"])),
             ("web.a.svc.cluster.local.", RecordType::AAAA, Ok(&[])),
