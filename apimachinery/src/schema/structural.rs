@@ -51,7 +51,8 @@ pub struct Structural {
     pub list_type: ListType,
     /// `x-kubernetes-map-type: atomic`
     pub atomic: bool,
-    rules: Rules,
+    /// Boxed: most places have none, and a large definition has tens of thousands of places.
+    rules: Option<Box<Rules>>,
 }
 
 /// What a value must fulfil beyond its type.
@@ -120,7 +121,7 @@ impl Structural {
                 _ => ListType::Atomic,
             },
             atomic: schema["x-kubernetes-map-type"] == "atomic",
-            rules: Rules::read(schema),
+            rules: Rules::read(schema).map(Box::new),
         }
     }
 
@@ -225,7 +226,9 @@ impl Structural {
             at.push(FieldError::invalid(path, got, format!("{path} in body must be of type {want}: \"{got}\"")));
             return;
         }
-        self.rules.judge(at, value);
+        if let Some(rules) = &self.rules {
+            rules.judge(at, value);
+        }
         match value {
             Value::Object(_) if self.embedded => self.judge_object(at, &["apiVersion", "kind", "metadata"]),
             Value::Object(_) => self.judge_object(at, &[]),
@@ -240,7 +243,7 @@ impl Structural {
     }
 
     fn judge_object(&self, at: &Cursor<'_>, own: &[&str]) {
-        for name in &self.rules.required {
+        for name in self.rules.iter().flat_map(|rules| &rules.required) {
             let there = at.value().and_then(|v| v.get(name)).is_some_and(|v| !v.is_null());
             if !there && !own.contains(&name.as_str()) {
                 at.push(FieldError::required(&at.path().child(name), ""));
@@ -316,13 +319,30 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 impl Rules {
-    fn read(schema: &Value) -> Rules {
+    /// The rules in a schema; none if it states none.
+    fn read(schema: &Value) -> Option<Rules> {
+        const NAMES: [&str; 11] = [
+            "required",
+            "enum",
+            "pattern",
+            "minimum",
+            "maximum",
+            "minLength",
+            "maxLength",
+            "minItems",
+            "maxItems",
+            "minProperties",
+            "maxProperties",
+        ];
+        if NAMES.iter().all(|name| schema.get(name).is_none()) {
+            return None;
+        }
         let size = |name: &str| schema[name].as_u64().map(|n| n as usize);
         let bound = |name: &str, exclusive: &str| schema[name].as_f64().map(|n| (n, schema[exclusive] == true));
         let strings = |list: &Value| -> Vec<String> {
             list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        Rules {
+        Some(Rules {
             required: strings(&schema["required"]),
             one_of: schema["enum"].as_array().cloned().unwrap_or_default(),
             // Go and this crate share RE2's syntax; a pattern that does not compile was refused with its definition.
@@ -335,7 +355,7 @@ impl Rules {
             max_items: size("maxItems"),
             min_properties: size("minProperties"),
             max_properties: size("maxProperties"),
-        }
+        })
     }
 
     fn judge(&self, at: &Cursor<'_>, value: &Value) {

@@ -119,11 +119,21 @@ fn value_of(c: &Cursor<'_>) -> Value {
 
 fn finalizers(list: &Cursor<'_>) {
     for finalizer in list.items().map(|f| f.str()) {
-        finalizer_name(finalizer).into_iter().for_each(|p| list.invalid_value(finalizer, p));
+        names::qualified_name(finalizer).into_iter().for_each(|p| list.invalid_value(finalizer, p));
     }
     let has = |name: &str| list.array().iter().any(|f| f == name);
     if has("orphan") && has("foregroundDeletion") {
         list.invalid("finalizer orphan and foregroundDeletion cannot be both set");
+    }
+}
+
+/// The finalizers of built-in kinds without a domain must be Kubernetes' own; those of custom resources may be anybody's.
+pub fn builtin_finalizers(meta: &Cursor<'_>) {
+    let list = meta.field("finalizers");
+    for finalizer in list.items().map(|f| f.str()) {
+        if names::qualified_name(finalizer).is_empty() {
+            finalizer_name(finalizer).into_iter().for_each(|p| list.invalid_value(finalizer, p));
+        }
     }
 }
 
@@ -168,6 +178,7 @@ mod tests {
     fn create(meta: Value, namespaced: bool) -> Vec<(String, &'static str)> {
         let (errors, object) = (Errors::new(), json!({"metadata": meta}));
         object_meta(&Cursor::root(&object, &errors).field("metadata"), namespaced, names::dns1123_subdomain);
+        builtin_finalizers(&Cursor::root(&object, &errors).field("metadata"));
         errors.into_vec().into_iter().map(|e| (e.field.to_string(), e.kind.reason())).collect()
     }
 

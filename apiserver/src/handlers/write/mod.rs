@@ -131,8 +131,7 @@ impl<'a> Write<'a> {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<Value> {
-        let options = self.options_object(operation);
-        let mut attributes = self.attributes(operation, Some(object), old, &options);
+        let mut attributes = self.attributes(operation, Some(object), old);
         self.api.admission.admit(self.api, &mut attributes).await?;
         warnings.append(&mut attributes.warnings);
         Ok(attributes.object.unwrap_or_default())
@@ -145,20 +144,13 @@ impl<'a> Write<'a> {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>> {
-        let options = self.options_object(operation);
-        let mut attributes = self.attributes(operation, object, old, &options);
+        let mut attributes = self.attributes(operation, object, old);
         self.api.admission.validate(self.api, &mut attributes).await?;
         warnings.append(&mut attributes.warnings);
         Ok(attributes.object)
     }
 
-    fn attributes<'b>(
-        &'b self,
-        operation: Operation,
-        object: Option<Value>,
-        old: Option<&'b Value>,
-        options: &'b Value,
-    ) -> Attributes<'b> {
+    fn attributes<'b>(&'b self, operation: Operation, object: Option<Value>, old: Option<&'b Value>) -> Attributes<'b> {
         Attributes {
             endpoint: self.endpoint,
             operation,
@@ -168,27 +160,9 @@ impl<'a> Write<'a> {
             user: self.user,
             object,
             old,
-            options,
             dry_run: self.options.dry_run,
             warnings: Vec::new(),
         }
-    }
-
-    /// The request's options as admission webhooks get them.
-    fn options_object(&self, operation: Operation) -> Value {
-        let kind = match operation {
-            Operation::Create => "CreateOptions",
-            Operation::Update => "UpdateOptions",
-            Operation::Delete => "DeleteOptions",
-        };
-        let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
-        if !self.options.field_manager.is_empty() {
-            options["fieldManager"] = self.options.field_manager.as_str().into();
-        }
-        if self.options.dry_run {
-            options["dryRun"] = json!(["All"]);
-        }
-        options
     }
 
     /// Puts a changed object into normal form again.
@@ -203,6 +177,9 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         let root = Cursor::root(object, &errors);
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
+        if !row.is_custom() {
+            object_meta::builtin_finalizers(&root.field("metadata"));
+        }
         (row.strategy.validate)(&root);
         row.form.validate(&root);
         self.judge(object, errors)
@@ -214,6 +191,9 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         let (root, was) = (Cursor::root(object, &errors), Cursor::root(old, &errors));
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
+        if !row.is_custom() {
+            object_meta::builtin_finalizers(&root.field("metadata"));
+        }
         object_meta::object_meta_update(&root.field("metadata"), &was.field("metadata"));
         row.form.validate(&root);
         match (row.strategy.subresource(&self.subresource), self.subresource.as_str()) {
