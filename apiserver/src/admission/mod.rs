@@ -32,16 +32,6 @@ pub enum Operation {
     Delete,
 }
 
-impl Operation {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-        }
-    }
-}
-
 /// A write as admission sees it.
 pub struct Attributes<'a> {
     pub endpoint: &'a Endpoint,
@@ -55,8 +45,6 @@ pub struct Attributes<'a> {
     pub object: Option<Value>,
     /// What is there now; none on create.
     pub old: Option<&'a Value>,
-    /// The options of the request, as an object.
-    pub options: &'a Value,
     pub dry_run: bool,
     /// Texts for the client's `Warning` header.
     pub warnings: Vec<String>,

@@ -12,6 +12,7 @@
 pub mod bootstrap_token;
 pub mod front_proxy;
 pub mod service_account;
+pub mod token_cache;
 pub mod token_file;
 pub mod x509;
 
@@ -53,11 +54,6 @@ impl User {
 
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)
-    }
-
-    /// Namespace and name of a service account.
-    pub fn service_account(&self) -> Option<(&str, &str)> {
-        self.name.strip_prefix("system:serviceaccount:")?.split_once(':')
     }
 }
 

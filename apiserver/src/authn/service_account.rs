@@ -2,6 +2,7 @@
 //! until they expire. (KEP-1205; RFC 7519.)
 
 use super::User;
+use super::token_cache::TokenCache;
 use crate::api::Api;
 use crate::status::{Result, Status};
 use anyhow::Context;
@@ -29,6 +30,7 @@ pub struct Issuer {
     signer: Option<(EncodingKey, Algorithm, String)>,
     verifiers: Vec<Verifier>,
     pub max_expiration_seconds: Option<i64>,
+    verified: TokenCache,
 }
 
 /// What a token is bound to besides its account.
@@ -86,7 +88,14 @@ impl Issuer {
             }
         }
         let audiences = if audiences.is_empty() { issuers.iter().take(1).cloned().collect() } else { audiences };
-        Ok(Issuer { issuers, audiences, signer, verifiers, max_expiration_seconds: None })
+        Ok(Issuer {
+            issuers,
+            audiences,
+            signer,
+            verifiers,
+            max_expiration_seconds: None,
+            verified: TokenCache::default(),
+        })
     }
 
     pub fn issuer(&self) -> &str {
@@ -137,7 +146,7 @@ impl Issuer {
 
     /// The account of a token and its audiences; none if it is none of ours. What the token is bound to must still be there.
     pub async fn authenticate(&self, api: &Api, token: &str) -> Result<Option<(User, Vec<String>)>> {
-        let Some(claims) = self.verify(token) else { return Ok(None) };
+        let Some(claims) = self.verified.claims(token, || self.verify(token)) else { return Ok(None) };
         let audiences: Vec<String> = match &claims["aud"] {
             Value::String(one) => vec![one.clone()],
             Value::Array(many) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -151,7 +160,7 @@ impl Issuer {
     }
 
     /// Claims of a token that we signed and that is in its time; audiences are the caller's matter.
-    pub fn verify(&self, token: &str) -> Option<Value> {
+    fn verify(&self, token: &str) -> Option<Value> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let mut verifiers: Vec<&Verifier> = self.verifiers.iter().collect();
         if let Some(id) = &header.kid {
