@@ -32,5 +32,8 @@ test_kubectl_explains_diffs_and_prints_tables() {
     local changed
     changed=$(k create configmap c --from-literal=a=2 --dry-run=client -o yaml | k diff -f - || true)
     contains "$changed" '+  a: "2"'
+    k create configmap e --from-literal=a=1 >/dev/null
+    KUBE_EDITOR="sed -i 's/^  a: .*/  a: \"3\"/'" k edit configmap e >/dev/null
+    same 3 "$(k get configmap e -o jsonpath='{.data.a}')"
     contains "$(k top pods 2>&1 || true)" "etrics"
 }
