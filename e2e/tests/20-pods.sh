@@ -129,16 +129,29 @@ X
     eventually 60 sh -c "[ \"\$(kubectl -n $NS get pod p -o jsonpath='{.status.containerStatuses[0].restartCount}')\" -ge 1 ]"
 }
 
-# The users' own objects, where they are at hand.
-test_the_users_manifests_apply_as_they_are() {
-    local folder=../shared/manifests
+# The users' own objects, where they are at hand, with images of this machine under the names that they use.
+test_the_users_manifests_run_as_they_are() {
+    local folder=../shared/manifests namespace=bli-deployment
     [ -e "$folder/nginx.yaml" ] || return 0
     k apply -f "$folder/nginx.yaml" >/dev/null
     k wait --for=condition=Ready pod/nginx --timeout=60s >/dev/null
-    # The others name their namespace and images that only a registry has: the server takes them, nothing is stored.
-    kubectl apply -f "$folder/10-namespace.yaml" --dry-run=server >/dev/null
-    sed '/^ *namespace:/d' "$folder/20-secrets.yaml" "$folder/50-ingress.yaml" | sed 's/^apiVersion: networking/---\n&/' | k apply --dry-run=server -f - >/dev/null
-    for file in 30-memcache.yaml 40-backend.yaml; do
-        sed '/^ *namespace:/d' "$folder/$file" | k apply --dry-run=server -f - >/dev/null
+    local ctr="ctr -a /run/ferrokube/containerd/containerd.sock -n k8s.io"
+    for pair in 30-memcache.yaml=memcached:1.6 40-backend.yaml=nginx:1.23.3; do
+        local name
+        name=$(sed -nE 's/^ *image: *//p' "$folder/${pair%%=*}")
+        $ctr images tag --force "docker.io/library/${pair#*=}" "$name" >/dev/null
     done
+    # shellcheck disable=SC2064
+    trap "kubectl delete namespace $namespace --wait=false >/dev/null 2>&1" EXIT
+    for file in 10-namespace 20-secrets 30-memcache 50-ingress; do
+        kubectl apply -f "$folder/$file.yaml" >/dev/null
+    done
+    kubectl -n $namespace rollout status deployment/memcache-deployment --timeout=90s >/dev/null
+    # Two replicas of everything ask for more than a small machine has.
+    kubectl -n $namespace scale deployment/memcache-deployment --replicas=1 >/dev/null
+    sed 's/replicas: 2/replicas: 1/' "$folder/40-backend.yaml" | kubectl apply -f - >/dev/null
+    kubectl -n $namespace rollout status deployment/backend-deployment --timeout=90s >/dev/null
+    same backend "$(kubectl -n $namespace exec deploy/backend-deployment -- sh -c 'echo $DB_USER')"
+    contains "$(kubectl -n $namespace get ingress nginx-https)" ss.bli.cn
+    contains "$(kubectl -n $namespace get endpointslices -l kubernetes.io/service-name=memcache-service -o jsonpath='{.items[0].ports[0].port}')" 8911
 }
