@@ -10,9 +10,7 @@ use std::sync::atomic::Ordering;
 /// Names of the checks, and whether liveness depends on them.
 const CHECKS: &[(&str, bool)] = &[
     ("ping", true),
-    ("log", true),
     ("etcd", true),
-    ("poststarthook/start-apiextensions-controllers", true),
     ("poststarthook/rbac/bootstrap-roles", true),
     ("informer-sync", false),
     ("shutdown", false),
