@@ -203,6 +203,13 @@ fn descriptor(media: MediaType, bytes: &[u8]) -> anyhow::Result<Descriptor> {
     Ok(DescriptorBuilder::default().media_type(media).digest(digest).size(bytes.len() as u64).build()?)
 }
 
+/// JSON whose keys are in order: `oci-spec` keeps annotations in hash maps, which would give every run its own digest.
+fn ordered_json(document: impl serde::Serialize) -> anyhow::Result<Vec<u8>> {
+    let mut value = serde_json::to_value(document)?;
+    value.sort_all_objects();
+    Ok(serde_json::to_vec(&value)?)
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -270,14 +277,14 @@ pub fn write_archive(image: &Image, path: &Path) -> anyhow::Result<()> {
         .rootfs(RootFsBuilder::default().typ("layers").diff_ids(digests).build()?)
         .history(history)
         .build()?;
-    let configuration = serde_json::to_vec(&configuration)?;
+    let configuration = ordered_json(configuration)?;
     let manifest = ImageManifestBuilder::default()
         .schema_version(SCHEMA_VERSION)
         .media_type(MediaType::ImageManifest)
         .config(descriptor(MediaType::ImageConfig, &configuration)?)
         .layers(layers.iter().map(|l| descriptor(MediaType::ImageLayer, l)).collect::<anyhow::Result<Vec<_>>>()?)
         .build()?;
-    let manifest = serde_json::to_vec(&manifest)?;
+    let manifest = ordered_json(manifest)?;
     let name = canonical_name(&image.name);
     let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag).to_owned();
     let mut listed = descriptor(MediaType::ImageManifest, &manifest)?;
@@ -301,7 +308,7 @@ pub fn write_archive(image: &Image, path: &Path) -> anyhow::Result<()> {
         tar.append_data(&mut header, path, bytes)
     };
     add("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    add("index.json".into(), &serde_json::to_vec(&index)?)?;
+    add("index.json".into(), &ordered_json(index)?)?;
     let mut written = BTreeSet::new();
     for blob in layers.iter().chain([&configuration, &manifest]) {
         let digest = hex(&Sha256::digest(blob));
