@@ -28,6 +28,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Connections at once: a watch or two of every node of a large cluster. Idle ones cost about 20 kB each.
+const CONNECTIONS_MAX: usize = 65_536;
+
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     options.check()?;
     let etcd = connect(&options.etcd).await?;
@@ -90,7 +93,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             draining.cancel();
         }
     });
-    serving::serve_https(listener, tls, handler, draining).await;
+    let limits = serving::Limits { connections_max: CONNECTIONS_MAX, drain: options.request_timeout.0 };
+    serving::serve_https_within(limits, listener, tls, handler, draining).await;
     if let Some(endpoints) = endpoints {
         let _ = tokio::time::timeout(Duration::from_secs(2), endpoints).await;
     }
