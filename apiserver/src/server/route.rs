@@ -12,7 +12,7 @@ use crate::handlers::render::{json_response, respond, typed};
 use crate::handlers::subresource;
 use crate::handlers::write::delete::{Deleted, success};
 use crate::handlers::write::patch::patch_type;
-use crate::handlers::write::{Write, Written, default_manager, now_text};
+use crate::handlers::write::{Stored, Write, Written, default_manager, now_text};
 use crate::request::RequestInfo;
 use crate::request::options::{DeleteOptions, ListOptions, WriteOptions};
 use crate::status::{Result, Status};
@@ -195,8 +195,10 @@ async fn delete_options(parts: &http::request::Parts, body: Incoming) -> Result<
 /// The answer to a write.
 pub fn finish(renderer: &crate::handlers::render::Renderer, written: Written) -> Result<Response> {
     let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let object = typed(written.object, &renderer.endpoint.row.kind);
-    let bytes = renderer.value(object, &json!({}))?;
+    let bytes = match written.object {
+        Stored::Object(object) => renderer.object(&object)?,
+        Stored::Tree(tree) => renderer.value(typed(tree, &renderer.endpoint.row.kind), &json!({}))?,
+    };
     Ok(warn(renderer.respond(code, bytes), &written.warnings))
 }
 

@@ -7,6 +7,7 @@
 use super::Revision;
 use super::freshness::Progress;
 use super::object::{Entry, Event, EventType, FieldValues, Object};
+use super::own::OwnWrites;
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
 use imbl::OrdSet;
@@ -70,6 +71,8 @@ pub struct Cache {
     /// Held while a watcher joins and while events go out, so that it neither misses one nor hears it twice.
     joining: Mutex<()>,
     pub watchers: Watchers,
+    /// Changes on their way from this server to itself.
+    pub own: OwnWrites,
     /// What the dispatcher has seen of all resources.
     progress: Arc<Progress>,
 }
@@ -93,6 +96,7 @@ impl Cache {
             }),
             joining: Mutex::new(()),
             watchers: Watchers::default(),
+            own: OwnWrites::default(),
             progress,
         }
     }
@@ -117,13 +121,14 @@ impl Cache {
     /// Puts in place everything that etcd held at `revision`. Watches that ran are ended: what they missed is not known.
     pub fn load(&self, objects: impl Iterator<Item = Arc<Object>>, revision: Revision) {
         let _joining = self.joining.lock();
+        self.own.clear(); // what comes after a gap is not waited for
         let snapshot = Snapshot { objects: objects.map(Entry).collect(), revision };
         *self.state.write() = State { snapshot, history: VecDeque::new(), history_start: revision, loaded: true };
         self.watchers.close();
     }
 
-    /// Takes in a change: the object's new tree, or `None` when it is gone.
-    pub fn apply(&self, key: &str, revision: Revision, tree: Option<Value>) {
+    /// Takes in a change: the new object, or `None` when it is gone.
+    pub fn apply(&self, key: &str, revision: Revision, object: Option<Arc<Object>>) {
         let previous = {
             let state = self.state.read();
             if !state.loaded || revision <= state.history_start {
@@ -131,10 +136,10 @@ impl Cache {
             }
             state.snapshot.get(key).cloned()
         };
-        let event = match (tree, &previous) {
-            (Some(tree), _) => {
+        let event = match (object, &previous) {
+            (Some(object), _) => {
                 let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
-                Arc::new(Event::new(kind, revision, self.object(key, revision, tree), previous))
+                Arc::new(Event::new(kind, revision, object, previous))
             }
             (None, Some(gone)) => {
                 let last = self.object(key, revision, gone.tree());
@@ -215,6 +220,12 @@ mod tests {
         Some(json!({"metadata": {"name": name, "namespace": "a"}, "n": n}))
     }
 
+    impl Cache {
+        fn put(&self, key: &str, revision: Revision, tree: Option<Value>) {
+            self.apply(key, revision, tree.map(|tree| self.object(key, revision, tree)));
+        }
+    }
+
     fn cache() -> Cache {
         let cache = Cache::new("/registry/pods/".into(), vec![], None, Arc::default());
         cache.load(std::iter::empty(), 10);
@@ -224,9 +235,9 @@ mod tests {
     #[test]
     fn a_snapshot_does_not_see_later_changes() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
+        cache.put("a/x", 11, pod("x", 1));
         let before = cache.snapshot();
-        cache.apply("a/x", 12, pod("x", 2));
+        cache.put("a/x", 12, pod("x", 2));
         assert_eq!(before.get("a/x").unwrap().revision, 11);
         assert_eq!(cache.get("a/x").unwrap().revision, 12);
     }
@@ -234,9 +245,9 @@ mod tests {
     #[test]
     fn an_older_version_is_found_by_undoing_changes() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
-        cache.apply("a/y", 12, pod("y", 1));
-        cache.apply("a/x", 13, None);
+        cache.put("a/x", 11, pod("x", 1));
+        cache.put("a/y", 12, pod("y", 1));
+        cache.put("a/x", 13, None);
         let keys = |at| cache.at(at).map(|s| s.objects.iter().map(|e| e.0.key.to_string()).collect::<Vec<_>>());
         assert_eq!(keys(10), Ok(vec![]));
         assert_eq!(keys(12), Ok(vec!["a/x".to_string(), "a/y".into()]));
@@ -248,11 +259,11 @@ mod tests {
     #[test]
     fn a_watch_resumes_without_a_gap() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
-        cache.apply("a/x", 12, pod("x", 2));
+        cache.put("a/x", 11, pod("x", 1));
+        cache.put("a/x", 12, pod("x", 2));
         let (missed, mut live) = cache.watch_from(11, Scope::All).unwrap();
         assert_eq!(missed.iter().map(|e| e.revision).collect::<Vec<_>>(), [12]);
-        cache.apply("a/x", 13, None);
+        cache.put("a/x", 13, None);
         let last = live.try_next().unwrap();
         assert_eq!((last.kind, last.revision), (EventType::Deleted, 13));
         assert!(cache.watch_from(9, Scope::All).is_err());
@@ -263,7 +274,7 @@ mod tests {
         let cache = cache();
         let (_, mut other) = cache.watch_from(10, Scope::Namespace("b".into())).unwrap();
         let (_, mut same) = cache.watch_from(10, Scope::Namespace("a".into())).unwrap();
-        cache.apply("a/x", 11, pod("x", 1));
+        cache.put("a/x", 11, pod("x", 1));
         assert!(other.try_next().is_none());
         assert!(same.try_next().is_some());
     }
@@ -272,7 +283,7 @@ mod tests {
     fn a_range_starts_after_a_key_and_stays_in_its_namespace() {
         let cache = cache();
         for (i, key) in ["a/x", "a/y", "ab/z"].iter().enumerate() {
-            cache.apply(key, 11 + i as u64, Some(json!({"metadata": {}})));
+            cache.put(key, 11 + i as u64, Some(json!({"metadata": {}})));
         }
         let snapshot = cache.snapshot();
         let keys = |prefix, after| snapshot.range(prefix, after).map(|o| o.key.to_string()).collect::<Vec<_>>();

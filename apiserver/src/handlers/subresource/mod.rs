@@ -96,7 +96,7 @@ async fn same_kind(
         write.put(decoded.object, decoded.warnings).await?
     };
     if row.plural == "namespaces" && info.subresource == "finalize" {
-        finalize_namespace(&write, &written.object).await?;
+        finalize_namespace(&write, &write.tree(written.object.clone())?).await?;
     }
     finish(&renderer, written)
 }

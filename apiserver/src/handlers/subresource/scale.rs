@@ -135,5 +135,5 @@ async fn change(
         Ok(object)
     };
     let written = write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await?;
-    Ok(scale_of(&written.object))
+    Ok(scale_of(&write.tree(written.object)?))
 }

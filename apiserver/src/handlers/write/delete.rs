@@ -49,7 +49,7 @@ impl Write<'_> {
                 Step::Mark(object) if self.options.dry_run => return Ok(Deleted::Marked(object)),
                 Step::Remove(object) => (Deleted::Gone(object), self.api.etcd.delete_if(&key, current.1).await?),
                 Step::Mark(object) => {
-                    let bytes = self.encode(&object)?;
+                    let (bytes, _) = self.encode(object.clone())?;
                     (Deleted::Marked(object), self.api.etcd.put_if(&key, current.1, bytes, 0).await?)
                 }
             };

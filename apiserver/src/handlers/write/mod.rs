@@ -17,6 +17,8 @@ use crate::registry::conversion::convert;
 use crate::registry::strategy::{Context, NameRule};
 use crate::request::options::WriteOptions;
 use crate::status::{About, Result, Status};
+use crate::storage::object::Object;
+use crate::storage::own::OwnWrite;
 use apimachinery::apply::{FieldManager, FieldSet};
 use apimachinery::validation::{Cursor, Errors, names, object_meta};
 use apimachinery::{Map, Value};
@@ -44,10 +46,20 @@ pub struct Write<'a> {
     pub raw: bool,
 }
 
-/// A written object: in the version of the request, with its resourceVersion, without `kind` and `apiVersion`.
+/// What a write came to.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// As the cache will have it.
+    Object(Arc<Object>),
+    /// Not stored: a dry run, a change that changed nothing, the last state of what is gone. In the version of the request, with
+    /// its resourceVersion, without `kind` and `apiVersion`.
+    Tree(Value),
+}
+
+/// A written object.
 #[derive(Debug)]
 pub struct Written {
-    pub object: Value,
+    pub object: Stored,
     pub created: bool,
     pub warnings: Vec<String>,
 }
@@ -213,12 +225,31 @@ impl<'a> Write<'a> {
         Err(Status::invalid(&kind.group, &kind.kind, name, &errors.into_vec()))
     }
 
-    /// The bytes to store of an object in the version of the request.
-    fn encode(&self, object: &Value) -> Result<Vec<u8>> {
+    /// The bytes to store of an object in the version of the request, and the tree they stand for.
+    fn encode(&self, mut object: Value) -> Result<(Vec<u8>, Value)> {
         let storage = self.endpoint.storage()?;
-        let mut stored = object.clone();
-        convert(&self.endpoint.row.kind, &storage.kind, &mut stored);
-        Ok(crate::storage::codec::encode(self.api.media, &storage.kind, &mut stored))
+        convert(&self.endpoint.row.kind, &storage.kind, &mut object);
+        let bytes = crate::storage::codec::encode(self.api.media, &storage.kind, &mut object);
+        Ok((bytes, object))
+    }
+
+    /// Tells the cache what is about to be written under `key`, the object's below the resource's prefix.
+    fn begin(&self, name: &str, bytes: &[u8], tree: Value) -> Result<Arc<OwnWrite>> {
+        Ok(self.endpoint.cache()?.own.begin(&self.endpoint.row.key(&self.namespace, name), bytes, tree))
+    }
+
+    /// What was written, as a tree in the version of the request.
+    pub fn tree(&self, stored: Stored) -> Result<Value> {
+        match stored {
+            Stored::Object(object) => self.decode(object.tree()),
+            Stored::Tree(tree) => Ok(tree),
+        }
+    }
+
+    /// The object of a write that etcd has taken, as of its revision.
+    fn written(&self, write: &OwnWrite, revision: u64) -> Result<Stored> {
+        let object = write.object(revision, &self.endpoint.cache()?.fields);
+        object.map(Stored::Object).ok_or_else(|| Status::internal("a write has two revisions"))
     }
 
     /// An object read from storage, in the version of the request, defaults filled in as they are today.
