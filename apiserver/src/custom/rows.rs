@@ -40,12 +40,20 @@ pub fn of(definition: &Value) -> Vec<Resource> {
                 kind: GroupVersionKind::new(&group, &stored, &kind),
             }),
             strategy: &CUSTOM,
+            deprecation: deprecation(version, &gvk),
             columns: Some(PrinterColumn::read(&version["additionalPrinterColumns"])),
             on: true,
             kind: gvk,
         }
     };
     versions().filter(|v| v["served"] == true).map(row).collect()
+}
+
+/// What clients of a deprecated version are warned of.
+fn deprecation(version: &Value, kind: &GroupVersionKind) -> Option<String> {
+    let own = version["deprecationWarning"].as_str().map(str::to_owned);
+    (version["deprecated"] == true)
+        .then(|| own.unwrap_or_else(|| format!("{} {} is deprecated", kind.api_version(), kind.kind)))
 }
 
 fn subresources(given: &Value, own: &GroupVersionKind) -> Vec<SubresourceRow> {

@@ -1,5 +1,6 @@
 //! The generic verbs. Each works on any resource; what differs between resources is in their rows and strategies.
 
+pub mod components;
 pub mod decode;
 pub mod escalation;
 pub mod negotiate;

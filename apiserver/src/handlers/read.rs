@@ -172,8 +172,8 @@ impl Page {
     /// The list, sent piece by piece where it is made of cached bytes.
     pub fn respond(self, renderer: Renderer) -> Response {
         let row = renderer.endpoint.row.clone();
-        let list = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
         if renderer.is_plain() {
+            let list = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
             let head = format!(
                 "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
                 list.kind,
@@ -182,30 +182,36 @@ impl Page {
             );
             return respond(StatusCode::OK, "application/json", serving::stream(pieces(head, self.objects)));
         }
-        let metadata = self.metadata();
-        let mut items: Vec<Value> = self.objects.iter().map(|o| renderer.item(o)).collect();
-        let (kind, value) = match renderer.accepted.view {
-            View::Table => (meta("Table"), renderer.table(items, &metadata, true)),
-            View::Metadata | View::MetadataList => {
-                let kind = meta("PartialObjectMetadataList");
-                let value =
-                    json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items});
-                (kind, value)
-            }
-            View::Whole => {
-                for item in items.iter_mut().filter_map(Value::as_object_mut) {
-                    item.remove("kind");
-                    item.remove("apiVersion");
-                }
-                let value =
-                    json!({"kind": list.kind, "apiVersion": list.api_version(), "metadata": metadata, "items": items});
-                (list, value)
-            }
-        };
-        match encode(renderer.accepted, &kind, None, value) {
-            Ok(bytes) => renderer.respond(StatusCode::OK, bytes),
-            Err(status) => super::render::status_response(&status, Some(renderer.accepted)),
+        let items = self.objects.iter().map(|o| renderer.item(o)).collect();
+        respond_items(&renderer, items, &self.metadata())
+    }
+}
+
+/// A list of items that are in the view asked for already.
+pub fn respond_items(renderer: &Renderer, mut items: Vec<Value>, metadata: &Value) -> Response {
+    let row = &renderer.endpoint.row;
+    let (kind, value) = match renderer.accepted.view {
+        View::Table => (meta("Table"), renderer.table(items, metadata, true)),
+        View::Metadata | View::MetadataList => {
+            let kind = meta("PartialObjectMetadataList");
+            let value =
+                json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items});
+            (kind, value)
         }
+        View::Whole => {
+            for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                item.remove("kind");
+                item.remove("apiVersion");
+            }
+            let list = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
+            let value =
+                json!({"kind": list.kind, "apiVersion": list.api_version(), "metadata": metadata, "items": items});
+            (list, value)
+        }
+    };
+    match encode(renderer.accepted, &kind, None, value) {
+        Ok(bytes) => renderer.respond(StatusCode::OK, bytes),
+        Err(status) => super::render::status_response(&status, Some(renderer.accepted)),
     }
 }
 

@@ -89,7 +89,11 @@ impl Renderer {
 
     /// One item of a list or event of a watch, in the view asked for.
     pub fn item(&self, object: &Object) -> Value {
-        let tree = self.tree(object);
+        self.view(self.tree(object))
+    }
+
+    /// A tree with `kind` and `apiVersion`, in the view asked for.
+    pub fn view(&self, tree: Value) -> Value {
         match self.accepted.view {
             View::Whole => tree,
             View::Metadata | View::MetadataList => table::partial(tree),

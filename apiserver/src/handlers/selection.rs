@@ -77,6 +77,12 @@ impl Selection {
             && object.key.starts_with(&self.prefix)
     }
 
+    /// The same for something that has a name and nothing else.
+    pub fn matches_named(&self, name: &str) -> bool {
+        self.fields.iter().all(|t| (matches!(t.of, Part::Name) && name == t.value) != t.negated)
+            && self.labels.matches(|_| None)
+    }
+
     /// The one key that can match, when name and namespace are both told.
     pub fn key(&self, row: &Resource) -> Option<String> {
         let name = self.name.as_ref()?;

@@ -100,6 +100,8 @@ pub struct Resource {
     pub strategy: &'static Strategy,
     /// Columns that a definition gives its objects, besides the name; none for built-in kinds.
     pub columns: Option<Vec<PrinterColumn>>,
+    /// What every client of it is warned of.
+    pub deprecation: Option<String>,
     /// Served without `--runtime-config`.
     pub on: bool,
 }
@@ -190,6 +192,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     form: Form::Builtin(Shape::Struct(ty.id)),
                     strategy: kinds::strategy(group, version, plural),
                     columns: None,
+                    deprecation: deprecation(group, version, kind, flags),
                     on: !flags.contains(&"off"),
                     verbs,
                     kind: gvk,
@@ -211,6 +214,21 @@ pub fn builtin() -> Vec<Arc<Resource>> {
 
 fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::to_owned).collect()
+}
+
+/// The warning of a row marked `deprecated=since[,gone]`, and `use=version` where another version of the group takes over.
+fn deprecation(group: &str, version: &str, kind: &str, flags: &[&str]) -> Option<String> {
+    let flag = |name: &str| flags.iter().find_map(|f| f.strip_prefix(name));
+    let (since, gone) = flag("deprecated=").map(|v| v.split_once(',').unwrap_or((v, "")))?;
+    let name = |version: &str| GroupVersionKind::new(group, version, kind).api_version();
+    let mut text = format!("{} {kind} is deprecated in v{since}+", name(version));
+    if !gone.is_empty() {
+        text += &format!(", unavailable in v{gone}+");
+    }
+    if let Some(other) = flag("use=") {
+        text += &format!("; use {} {kind}", name(other));
+    }
+    Some(text)
 }
 
 fn storage(gvk: &GroupVersionKind, plural: &str) -> StorageRow {

@@ -4,7 +4,7 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 
 use super::device_class::selectors;
-use crate::registry::edit::{copy, default, each, get, items, object, text};
+use crate::registry::edit::{copy, default_number, default_text, each, get, items, object, text};
 use crate::registry::printing::{AGE, NAME, column, created, name};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
@@ -45,16 +45,21 @@ pub const TEMPLATE: Strategy = Strategy {
 fn spec_defaults(spec: &mut Value) {
     let Some(devices) = spec.get_mut("devices") else { return };
     each(devices, "requests", |request| {
+        each(request, "firstAvailable", request_defaults);
         // Newer versions nest what is exact; older ones hold it in the request itself.
-        let exact = if request.get("exactly").is_some() { object(request, "exactly") } else { request };
-        if exact.get("deviceClassName").is_none() {
-            return;
-        }
-        default(exact, "allocationMode", "ExactCount");
-        if text(exact, "allocationMode") == "ExactCount" {
-            default(exact, "count", 1);
-        }
+        request_defaults(if request.get("exactly").is_some() { object(request, "exactly") } else { request });
     });
+}
+
+fn request_defaults(request: &mut Value) {
+    if text(request, "deviceClassName").is_empty() {
+        return;
+    }
+    default_text(request, "allocationMode", "ExactCount");
+    if text(request, "allocationMode") == "ExactCount" {
+        default_number(request, "count", 1);
+    }
+    each(request, "tolerations", |toleration| default_text(toleration, "operator", "Equal"));
 }
 
 fn spec(spec: &Cursor<'_>) {
