@@ -4,6 +4,7 @@
 mod custom;
 mod facts;
 mod golden;
+mod kinds;
 mod restarts;
 mod stand;
 mod verbs;

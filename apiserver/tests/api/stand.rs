@@ -34,6 +34,8 @@ pub struct Stand {
     folder: tempfile::TempDir,
     /// Flags of this server besides those that all have.
     flags: Vec<String>,
+    /// For [`Stand::send`]: one connection for all its requests.
+    client: tokio::sync::OnceCell<Client>,
 }
 
 impl Stand {
@@ -46,7 +48,15 @@ impl Stand {
         certificates(folder.path());
         std::fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
         let [port, a, b] = free_ports();
-        let mut stand = Stand { server: None, etcd: None, port, etcd_ports: [a, b], folder, flags: Vec::new() };
+        let mut stand = Stand {
+            server: None,
+            etcd: None,
+            port,
+            etcd_ports: [a, b],
+            folder,
+            flags: Vec::new(),
+            client: Default::default(),
+        };
         stand.flags = flags.iter().map(|f| (*f).to_owned()).collect();
         stand.start_etcd();
         stand.start_server().await;
@@ -152,10 +162,28 @@ contexts:
 
     /// A request of the administrator, as bytes on the wire; what comes back, whatever its code.
     pub async fn send(&self, request: http::Request<Vec<u8>>) -> http::Response<Vec<u8>> {
-        let response = self.admin().await.send(request.map(kube::client::Body::from)).await.unwrap();
-        let (parts, body) = response.into_parts();
+        let (parts, body) = self.open(request).await.into_parts();
         let bytes = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
         http::Response::from_parts(parts, bytes.into())
+    }
+
+    /// The same, its body not read yet.
+    pub async fn open(&self, request: http::Request<Vec<u8>>) -> http::Response<kube::client::Body> {
+        let client = self.client.get_or_init(|| self.admin()).await.clone();
+        client.send(request.map(kube::client::Body::from)).await.unwrap()
+    }
+
+    /// The first event of a watch.
+    pub async fn first_event(&self, path: &str) -> Value {
+        let mut body = self.open(http::Request::get(path).body(Vec::new()).unwrap()).await.into_body();
+        let mut seen = Vec::new();
+        while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+            seen.extend_from_slice(frame.unwrap().data_ref().unwrap());
+            if let Some(end) = seen.iter().position(|b| *b == b'\n') {
+                return serde_json::from_slice(&seen[..end]).unwrap();
+            }
+        }
+        Value::Null
     }
 
     /// The same in JSON: code and body. `accept` and `content` may be empty.

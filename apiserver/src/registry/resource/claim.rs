@@ -9,6 +9,7 @@ use crate::registry::printing::{AGE, NAME, column, created, name};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
 const REQUESTS_MAX: usize = 32;
+const ALTERNATIVES_MAX: usize = 8;
 
 pub const CLAIM: Strategy = Strategy {
     default: |claim| spec_defaults(object(claim, "spec")),
@@ -75,13 +76,25 @@ fn spec(spec: &Cursor<'_>) {
             }
             seen.push(name.str());
         }
-        for exact in
-            [request.field("exactly"), request.clone()].into_iter().filter(|r| r.field("deviceClassName").exists())
-        {
-            exact.field("deviceClassName").shape(names::dns1123_subdomain);
-            selectors(&exact.field("selectors"));
-            exact.field("allocationMode").one_of(&["All", "ExactCount"]);
-            exact.field("count").positive();
+        let alternatives = request.field("firstAvailable");
+        // Newer versions nest what is exact; older ones hold it in the request itself.
+        let nested = request.field("exactly");
+        let flat = !request.field("deviceClassName").is_empty();
+        match (flat || nested.exists(), !alternatives.is_empty()) {
+            (true, true) => {
+                request.invalid("exactly one of `exactly` or `firstAvailable` is required, but both are set")
+            }
+            (false, false) => request.missing("exactly one of `exactly` or `firstAvailable` is required"),
+            _ => {}
+        }
+        if flat || nested.exists() {
+            exact(if flat { &request } else { &nested });
+        }
+        alternatives.items_max(ALTERNATIVES_MAX);
+        alternatives.unique(|a| a.field("name"));
+        for alternative in alternatives.items() {
+            alternative.field("name").required_shape(names::dns1123_label);
+            exact(&alternative);
         }
     }
     for list in ["constraints", "config"] {
@@ -93,6 +106,20 @@ fn spec(spec: &Cursor<'_>) {
                 }
             }
         }
+    }
+}
+
+/// What is asked of one class of devices.
+fn exact(request: &Cursor<'_>) {
+    request.field("deviceClassName").required_shape(names::dns1123_subdomain);
+    selectors(&request.field("selectors"));
+    request.field("allocationMode").one_of(&["All", "ExactCount"]);
+    match (request.field("allocationMode").str(), request.field("count")) {
+        ("ExactCount", count) => drop(count.positive()),
+        (_, count) if count.i64().unwrap_or(0) != 0 => {
+            count.invalid("must not be specified when allocationMode is not 'ExactCount'");
+        }
+        _ => {}
     }
 }
 
