@@ -2,7 +2,8 @@
 //! is kept. (Deprecated since v1.19, still what `kubectl get componentstatuses` shows.)
 
 use super::Response;
-use super::read::{renderer, respond_items};
+use super::list::respond_items;
+use super::read::renderer;
 use super::render::typed;
 use super::selection::Selection;
 use crate::api::Endpoint;

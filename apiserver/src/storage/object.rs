@@ -2,7 +2,8 @@
 
 use super::Revision;
 use apimachinery::Value;
-use apimachinery::schema::GroupVersionKind;
+use apimachinery::codec::proto;
+use apimachinery::schema::{GroupVersionKind, Schema};
 use bytes::Bytes;
 use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,8 @@ pub struct Object {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the resource's selectable fields, in the order of its strategy.
     pub fields: Box<[Box<str>]>,
+    /// The protobuf form, once somebody asked for it.
+    proto: OnceLock<Bytes>,
 }
 
 /// The value of each of a resource's selectable fields.
@@ -42,6 +45,7 @@ impl Object {
             revision,
             labels: labels.unwrap_or_default(),
             fields: fields.iter().map(|value| value(&tree).into()).collect(),
+            proto: OnceLock::new(),
             json: serde_json::to_vec(&tree).unwrap_or_default().into(),
         }
     }
@@ -63,6 +67,19 @@ impl Object {
     /// The object as a tree without `kind` and `apiVersion`, for those who change it or print it otherwise.
     pub fn tree(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+
+    /// The object's protobuf message, without an envelope. Made once and kept, since who reads protobuf reads it again. `kind` is
+    /// that of the storage version, of a built-in type.
+    pub fn proto(&self, kind: &GroupVersionKind) -> &Bytes {
+        self.proto.get_or_init(|| {
+            let schema = Schema::builtin();
+            let mut out = Vec::new();
+            if let Some(ty) = schema.kind(&kind.group, &kind.version, &kind.kind) {
+                proto::encode(schema, ty.id, &self.tree(), &mut out);
+            }
+            out.into()
+        })
     }
 
     /// What stands before [`Object::json`]'s members when the object is sent by itself: `{"kind":"Pod","apiVersion":"v1",`.
