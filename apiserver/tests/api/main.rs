@@ -5,6 +5,7 @@ mod custom;
 mod facts;
 mod golden;
 mod kinds;
+mod openapi;
 mod restarts;
 mod stand;
 mod verbs;
