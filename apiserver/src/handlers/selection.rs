@@ -44,7 +44,7 @@ impl Selection {
             let of = match requirement.field.as_str() {
                 "metadata.name" => Part::Name,
                 "metadata.namespace" if row.namespaced => Part::Namespace,
-                other => match row.strategy.fields.iter().position(|f| f.name == other) {
+                other => match row.field(other) {
                     Some(at) => Part::Field(at),
                     None => return Err(Status::bad_request(format!("field label not supported: {other}"))),
                 },

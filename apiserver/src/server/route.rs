@@ -65,6 +65,10 @@ async fn by_verb(
         return subresource::handle(server, endpoint, info, user, request).await;
     }
     let verb = if info.verb == "head" { "get" } else { &info.verb };
+    if row.terminating && verb == "create" {
+        let message = "create not allowed while custom resource definition is terminating";
+        return Err(Status { message: message.into(), ..Status::method_not_allowed() });
+    }
     if !row.verbs.iter().any(|v| v == verb) {
         return Err(Status::method_not_allowed());
     }

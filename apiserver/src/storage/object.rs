@@ -24,12 +24,30 @@ pub struct Object {
     proto: OnceLock<Bytes>,
 }
 
-/// The value of each of a resource's selectable fields.
-pub type FieldValues = fn(&Value) -> String;
+/// How to read one of a resource's selectable fields.
+#[derive(Clone, Debug)]
+pub enum FieldValue {
+    Of(fn(&Value) -> String),
+    /// What lies at a path: a text, a number or a boolean.
+    At(Vec<String>),
+}
+
+impl FieldValue {
+    pub fn read(&self, tree: &Value) -> String {
+        match self {
+            FieldValue::Of(value) => value(tree),
+            FieldValue::At(path) => match path.iter().try_fold(tree, |value, name| value.get(name)) {
+                Some(Value::String(text)) => text.clone(),
+                Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
+                _ => String::new(),
+            },
+        }
+    }
+}
 
 impl Object {
     /// Takes the tree as decoded from storage (normal form of the storage version) and sets its resourceVersion.
-    pub fn new(key: &str, revision: Revision, mut tree: Value, fields: &[FieldValues]) -> Object {
+    pub fn new(key: &str, revision: Revision, mut tree: Value, fields: &[FieldValue]) -> Object {
         if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), revision.to_string().into());
         }
@@ -44,7 +62,7 @@ impl Object {
             key: key.into(),
             revision,
             labels: labels.unwrap_or_default(),
-            fields: fields.iter().map(|value| value(&tree).into()).collect(),
+            fields: fields.iter().map(|field| field.read(&tree).into()).collect(),
             proto: OnceLock::new(),
             json: serde_json::to_vec(&tree).unwrap_or_default().into(),
         }
