@@ -3,14 +3,16 @@
 use crate::admission::Chain;
 use crate::authz::Authorizers;
 use crate::handlers::write::allocator::Allocator;
-use crate::registry::table::{Resource, StorageRow};
+use crate::registry::table::{Form, Resource, StorageRow};
+use crate::registry::{conversion, kinds};
 use crate::status::{Result, Status};
-use crate::storage::cache::Cache;
+use crate::storage::cache::{Cache, Completion};
 use crate::storage::codec::MediaType;
 use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::Etcd;
 use crate::storage::freshness::{Freshness, Progress};
 use crate::storage::leases::EventLeases;
+use apimachinery::schema::GroupVersionKind;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -170,11 +172,17 @@ impl Api {
             return Ok(());
         };
         let there = self.served.load().versions.iter().find_map(|((g, _), table)| {
-            (g == group).then(|| table.get(plural)).flatten().and_then(|endpoint| endpoint.cache.clone())
+            let endpoint = (g == group).then(|| table.get(plural)).flatten()?;
+            let same = endpoint.row.stored_as == rows[0].stored_as;
+            endpoint.cache.clone().map(|cache| (cache, same))
         });
         let cache = match there {
-            Some(cache) => cache,
-            None => {
+            Some((cache, true)) => cache,
+            // Read again as the new schema completes it. Watches end, and clients start over.
+            outdated => {
+                if let Some((outdated, _)) = outdated {
+                    outdated.watchers.close();
+                }
                 let cache = Arc::new(new_cache(&self.etcd, &rows[0], &storage, &self.progress));
                 self.dispatcher.add_and_load(&storage.prefix, cache.clone()).await?;
                 cache
@@ -214,7 +222,34 @@ impl Api {
 }
 
 fn new_cache(etcd: &Etcd, row: &Resource, storage: &StorageRow, progress: &Arc<Progress>) -> Cache {
-    let fields = row.strategy.fields.iter().map(|f| f.value).collect();
+    let fields = row.field_values();
     let indexed = row.strategy.fields.iter().position(|f| f.name == "spec.nodeName");
     Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone())
+        .with_completion(completion(row, storage))
+}
+
+/// How objects of a resource are brought to what they would be if they were written today.
+fn completion(row: &Resource, storage: &StorageRow) -> Completion {
+    let stored = storage.kind.clone();
+    match &row.form {
+        Form::Builtin(_) => {
+            let default = kinds::strategy(&stored.group, &stored.version, &row.plural).default;
+            Arc::new(move |tree| {
+                let (group, version) = GroupVersionKind::split_api_version(tree["apiVersion"].as_str().unwrap_or(""));
+                // Another server may have written it in another version.
+                if !version.is_empty() && (group != stored.group || version != stored.version) {
+                    let from = GroupVersionKind::new(group, version, &stored.kind);
+                    conversion::convert(&from, &stored, tree);
+                }
+                default(tree);
+            })
+        }
+        Form::Custom(_) => {
+            let Some(schema) = row.stored_schema.clone() else { return Arc::new(|_| {}) };
+            Arc::new(move |tree| {
+                let _ = schema.normalize(tree, &mut Default::default()); // what does not fit stays as it was written
+                schema.fill_in(tree);
+            })
+        }
+    }
 }

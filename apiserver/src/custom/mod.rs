@@ -125,6 +125,17 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
         .iter()
         .find_map(|((g, _), table)| (*g == group).then(|| table.get(&plural).cloned()).flatten());
     if let Some(endpoint) = endpoint {
+        if !endpoint.row.terminating {
+            // No new objects from here on, and whoever looks is told why.
+            server.api.serve_custom(&group, &plural, rows::of(definition)).await?;
+            let status = names::terminating(&definition["status"], &crate::handlers::write::now_text());
+            let mut set = |current: &Value| {
+                let mut new = current.clone();
+                new["status"] = status.clone();
+                Ok(new)
+            };
+            change(server, definition, "status", &mut set).await?;
+        }
         let mut write = Write::internal(&server.api, &endpoint, &user, "", "");
         let (list, options) = (ListOptions::default(), DeleteOptions::default());
         write.delete_collection(&list, &options, &mut Vec::new()).await?;

@@ -6,7 +6,7 @@
 
 use super::Revision;
 use super::freshness::Progress;
-use super::object::{Entry, Event, EventType, FieldValues, Object};
+use super::object::{Entry, Event, EventType, FieldValue, Object};
 use super::own::OwnWrites;
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
@@ -59,14 +59,20 @@ struct State {
     loaded: bool,
 }
 
+/// Brings an object as it was written once to what it would be if it were written today: defaults of fields that came later,
+/// and no members that the schema has given up. Readers then find every object complete, at no cost to them.
+pub type Completion = Arc<dyn Fn(&mut Value) + Send + Sync>;
+
 /// The cache of one resource.
 pub struct Cache {
     /// etcd prefix with a slash at the end: `/registry/pods/`.
     pub prefix: String,
     /// How to read each selectable field.
-    pub fields: Vec<FieldValues>,
+    pub fields: Vec<FieldValue>,
     /// Which of them watchers are indexed by.
     pub indexed_field: Option<usize>,
+    /// What is done to everything that comes from etcd before it is an object here.
+    completion: Completion,
     state: RwLock<State>,
     /// Held while a watcher joins and while events go out, so that it neither misses one nor hears it twice.
     joining: Mutex<()>,
@@ -80,7 +86,7 @@ pub struct Cache {
 impl Cache {
     pub fn new(
         prefix: String,
-        fields: Vec<FieldValues>,
+        fields: Vec<FieldValue>,
         indexed_field: Option<usize>,
         progress: Arc<Progress>,
     ) -> Cache {
@@ -88,6 +94,7 @@ impl Cache {
             prefix,
             fields,
             indexed_field,
+            completion: Arc::new(|_| {}),
             state: RwLock::new(State {
                 snapshot: Snapshot::default(),
                 history: VecDeque::new(),
@@ -99,6 +106,15 @@ impl Cache {
             own: OwnWrites::default(),
             progress,
         }
+    }
+
+    pub fn with_completion(self, completion: Completion) -> Cache {
+        Cache { completion, ..self }
+    }
+
+    /// An object that was read past this cache, as it would be in it.
+    pub fn complete(&self, tree: &mut Value) {
+        (self.completion)(tree);
     }
 
     /// The objects now. Its revision is the last one that any resource reached, since this one did not change in between.
@@ -114,7 +130,8 @@ impl Cache {
     }
 
     /// Makes an object of a stored tree.
-    pub fn object(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
+    pub fn object(&self, key: &str, revision: Revision, mut tree: Value) -> Arc<Object> {
+        self.complete(&mut tree);
         Arc::new(Object::new(key, revision, tree, &self.fields))
     }
 
@@ -142,7 +159,7 @@ impl Cache {
                 Arc::new(Event::new(kind, revision, object, previous))
             }
             (None, Some(gone)) => {
-                let last = self.object(key, revision, gone.tree());
+                let last = Arc::new(Object::new(key, revision, gone.tree(), &self.fields));
                 Arc::new(Event::new(EventType::Deleted, revision, last, previous))
             }
             (None, None) => return,

@@ -5,7 +5,7 @@
 //! first, nor which server wrote.
 
 use super::Revision;
-use super::object::{FieldValues, Object};
+use super::object::{FieldValue, Object};
 use apimachinery::Value;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ enum Making {
 
 impl OwnWrite {
     /// The object as of the revision that etcd gave it; `None` when another revision has the same bytes.
-    pub fn object(&self, revision: Revision, fields: &[FieldValues]) -> Option<Arc<Object>> {
+    pub fn object(&self, revision: Revision, fields: &[FieldValue]) -> Option<Arc<Object>> {
         let mut making = self.making.lock();
         if let Making::Tree(tree) = &mut *making {
             let object = Arc::new(Object::new(&self.key, revision, std::mem::take(tree), fields));

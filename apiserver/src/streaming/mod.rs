@@ -5,7 +5,7 @@ mod backend;
 mod targets;
 mod tunnel;
 
-pub use backend::{KubeletClient, client_config};
+pub use backend::{KubeletClient, client_config, connect};
 
 use crate::api::Endpoint;
 use crate::authn::User;

@@ -2,7 +2,10 @@
 //! etcd and server on free ports in a temporary folder and stops them again.
 
 mod custom;
+mod facts;
 mod golden;
+mod kinds;
+mod openapi;
 mod restarts;
 mod stand;
 mod verbs;

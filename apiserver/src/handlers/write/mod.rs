@@ -20,6 +20,7 @@ use crate::status::{About, Result, Status};
 use crate::storage::object::Object;
 use crate::storage::own::OwnWrite;
 use apimachinery::apply::{FieldManager, FieldSet};
+use apimachinery::schema::{GroupVersionKind, Node, Schema};
 use apimachinery::validation::{Cursor, Errors, names, object_meta};
 use apimachinery::{Map, Value};
 use http::HeaderMap;
@@ -131,7 +132,7 @@ impl<'a> Write<'a> {
             subresource: &self.subresource,
             now: &self.now,
             reset: &self.reset_fields(),
-            convert: &|_, _| None,
+            convert: &|object, version| in_version(&row.kind, object, version),
         })
     }
 
@@ -274,6 +275,15 @@ impl<'a> Write<'a> {
         let is_event = self.endpoint.storage()?.prefix == "events";
         Ok(if is_event { self.api.event_leases.lease().await? } else { 0 })
     }
+}
+
+/// An object of a built-in kind in another of its versions, for the managed fields of those who wrote it in that.
+fn in_version(kind: &GroupVersionKind, object: &Value, version: &str) -> Option<(Value, Node<'static>)> {
+    let (group, version) = GroupVersionKind::split_api_version(version);
+    let ty = Schema::builtin().kind(group, version, &kind.kind)?;
+    let mut object = object.clone();
+    convert(kind, &GroupVersionKind::new(group, version, &kind.kind), &mut object);
+    Some((object, Node::of_type(ty.id)))
 }
 
 pub fn name_rule(rule: NameRule) -> fn(&str) -> names::Problems {

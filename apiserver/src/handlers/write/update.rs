@@ -120,7 +120,8 @@ impl Write<'_> {
             match there {
                 None => return Err(Status::not_found(self.about())),
                 Some(stored) => {
-                    let tree = crate::storage::codec::decode(&key, &stored.value)?;
+                    let mut tree = crate::storage::codec::decode(&key, &stored.value)?;
+                    self.endpoint.cache()?.complete(&mut tree);
                     let mut object = self.decode(tree)?;
                     metadata(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
                     current = Current { object, revision: stored.revision, fresh: true };
