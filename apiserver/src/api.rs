@@ -3,6 +3,7 @@
 use crate::admission::Chain;
 use crate::authz::Authorizers;
 use crate::handlers::write::allocator::Allocator;
+use crate::registry::conversion::convert;
 use crate::registry::table::{Resource, StorageRow};
 use crate::status::{Result, Status};
 use crate::storage::cache::Cache;
@@ -11,7 +12,13 @@ use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::Etcd;
 use crate::storage::freshness::{Freshness, Progress};
 use crate::storage::leases::EventLeases;
+use crate::webhook::Callout;
+use crate::webhook::client::Identity;
+use crate::webhook::resolver::Resolver;
+use apimachinery::Value;
+use apimachinery::schema::GroupVersionKind;
 use arc_swap::ArcSwap;
+use component_base::tls::Watched;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -99,6 +106,12 @@ pub struct Settings {
     pub admission: Chain,
     pub allocators: Vec<Box<dyn Allocator>>,
     pub event_ttl_seconds: i64,
+    /// `--enable-aggregator-routing`
+    pub aggregator_routing: bool,
+    /// `--proxy-client-cert-file` and its key.
+    pub front_proxy_identity: Option<Watched<Identity>>,
+    /// The port this server listens at.
+    pub port: u16,
 }
 
 /// The API and its storage.
@@ -113,6 +126,8 @@ pub struct Api {
     /// Leases that let events end after their time.
     pub event_leases: EventLeases,
     pub allocators: Vec<Box<dyn Allocator>>,
+    /// Webhooks and aggregated API servers.
+    pub callout: Callout,
     /// For admission that asks what a user may; set once, before the first request.
     pub authz: OnceLock<Arc<Authorizers>>,
 }
@@ -144,6 +159,7 @@ impl Api {
         for (prefix, cache) in caches {
             dispatcher.add(&prefix, cache);
         }
+        let resolver = Resolver::new(&served, settings.aggregator_routing, settings.port);
         let freshness = Freshness::new(etcd.clone(), progress.clone());
         Api {
             event_leases: EventLeases::new(etcd.clone(), settings.event_ttl_seconds),
@@ -155,6 +171,7 @@ impl Api {
             served: ArcSwap::from_pointee(served),
             admission: settings.admission,
             allocators: settings.allocators,
+            callout: Callout::new(resolver, settings.front_proxy_identity),
             authz: OnceLock::new(),
         }
     }
@@ -201,6 +218,31 @@ impl Api {
         served.remove(group, plural);
         self.served.store(Arc::new(served));
         self.dispatcher.remove(&format!("{group}/{plural}"));
+    }
+
+    /// The other versions of a resource: they share its objects.
+    pub fn equivalents(&self, endpoint: &Arc<Endpoint>) -> Vec<Arc<Endpoint>> {
+        let Some(cache) = &endpoint.cache else { return Vec::new() };
+        let same = |e: &&Arc<Endpoint>| {
+            e.row.kind != endpoint.row.kind && e.cache.as_ref().is_some_and(|c| Arc::ptr_eq(c, cache))
+        };
+        let served = self.served.load();
+        served.versions.iter().filter_map(|(_, table)| table.get(&endpoint.row.plural)).filter(same).cloned().collect()
+    }
+
+    /// Objects of a resource in another of its versions, in normal form. `row` is of either version.
+    ///
+    /// # Errors
+    /// Only where a webhook converts.
+    pub async fn convert(
+        &self,
+        _row: &Resource,
+        from: &GroupVersionKind,
+        to: &GroupVersionKind,
+        mut objects: Vec<Value>,
+    ) -> Result<Vec<Value>> {
+        objects.iter_mut().for_each(|object| convert(from, to, object));
+        Ok(objects)
     }
 
     /// The endpoint of a built-in resource that the server itself needs.

@@ -21,6 +21,7 @@ mod server;
 mod status;
 mod storage;
 mod streaming;
+mod webhook;
 
 use component_base::{cli, logs, runtime};
 use std::process::ExitCode;

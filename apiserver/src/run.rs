@@ -18,10 +18,11 @@ use crate::server::{Server, pipeline};
 use crate::storage::codec::MediaType;
 use crate::storage::compactor;
 use crate::storage::etcd::{Etcd, EtcdOptions};
-use crate::streaming::{KubeletClient, client_config};
+use crate::streaming::{KubeletClient, client_config, read_identity};
+use crate::webhook::client::Identity;
 use anyhow::Context;
 use component_base::serving;
-use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls};
+use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls, Watched};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +46,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins),
             allocators: vec![Box::new(allocator)],
             event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
+            aggregator_routing: options.enable_aggregator_routing,
+            front_proxy_identity: front_proxy_identity(&options)?,
+            port: options.serving.secure_port,
         },
     );
     // Work of the server itself goes on while requests are drained.
@@ -95,6 +99,19 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         let _ = tokio::time::timeout(Duration::from_secs(2), endpoints).await;
     }
     Ok(())
+}
+
+/// The certificate that aggregated API servers know this server by.
+fn front_proxy_identity(options: &Options) -> anyhow::Result<Option<Watched<Identity>>> {
+    let (Some(cert), Some(key)) = (&options.proxy_client_cert_file, &options.proxy_client_key_file) else {
+        return Ok(None);
+    };
+    let (cert, key) = (cert.clone(), key.clone());
+    let read = {
+        let (cert, key) = (cert.clone(), key.clone());
+        move || read_identity(&cert, &key).map_err(|e| tls::Error::Key { path: key.clone(), reason: format!("{e:#}") })
+    };
+    Ok(Some(Watched::new(vec![cert, key], read)?))
 }
 
 /// Connects to etcd, waiting for it: a kubelet starts both at once.

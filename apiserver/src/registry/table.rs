@@ -109,6 +109,21 @@ impl Resource {
         self.subresources.iter().find(|s| s.name == name)
     }
 
+    /// The kind of the objects that requests to a subresource are about (the resource's own where it has none of its own).
+    pub fn kind_of(&self, subresource: &str) -> &GroupVersionKind {
+        self.subresource(subresource).map_or(&self.kind, |s| &s.kind)
+    }
+
+    /// What those objects look like; none if nobody knows.
+    pub fn form_of(&self, subresource: &str) -> Option<Form> {
+        let kind = self.kind_of(subresource);
+        if *kind == self.kind {
+            return Some(self.form.clone());
+        }
+        let ty = Schema::builtin().kind(&kind.group, &kind.version, &kind.kind)?;
+        Some(Form::Builtin(Shape::Struct(ty.id)))
+    }
+
     pub fn is_custom(&self) -> bool {
         matches!(self.form, Form::Custom(_))
     }

@@ -93,6 +93,7 @@ pub fn writer<'a>(
         now: now_text(),
         applies: false,
         raw: false,
+        view: None,
     }
 }
 
@@ -116,7 +117,9 @@ async fn write(
             let kind = body_type(headers)?;
             let bytes = read_body(body).await?;
             if row.storage.is_none() {
-                return crate::handlers::review::create(server, endpoint, info, user, kind, &bytes, &renderer).await;
+                let review =
+                    crate::handlers::review::create(server, endpoint, info, user, &options, kind, &bytes, &renderer);
+                return review.await;
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
             let mut write = writer(server, endpoint, info, user, options, headers);

@@ -105,6 +105,11 @@ impl Cache {
         snapshot
     }
 
+    /// The revision of the last change of this resource itself: the same number, the same objects.
+    pub fn last_change(&self) -> Revision {
+        self.state.read().snapshot.revision
+    }
+
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
         self.state.read().snapshot.get(key).cloned()
     }

@@ -30,16 +30,29 @@ pub struct Stand {
     etcd: Option<Process>,
     pub port: u16,
     etcd_ports: [u16; 2],
+    /// Flags besides those that every test's server has.
+    flags: Vec<String>,
     folder: tempfile::TempDir,
 }
 
 impl Stand {
     pub async fn start() -> Stand {
+        Stand::start_with(&[]).await
+    }
+
+    pub async fn start_with(flags: &[&str]) -> Stand {
         let folder = tempfile::tempdir().unwrap();
         certificates(folder.path());
         std::fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
         let [port, a, b] = free_ports();
-        let mut stand = Stand { server: None, etcd: None, port, etcd_ports: [a, b], folder };
+        let mut stand = Stand {
+            server: None,
+            etcd: None,
+            port,
+            etcd_ports: [a, b],
+            flags: flags.iter().map(|f| f.to_string()).collect(),
+            folder,
+        };
         stand.start_etcd();
         stand.start_server().await;
         stand
@@ -83,6 +96,7 @@ impl Stand {
         ] {
             command.arg(format!("--{flag}={}", self.path(file).display()));
         }
+        command.args(&self.flags);
         command.stdout(Stdio::null()).stderr(std::fs::File::create(self.path("server.log")).unwrap());
         self.server = Some(Process(command.spawn().unwrap()));
         self.until_ready().await;

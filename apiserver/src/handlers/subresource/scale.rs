@@ -6,9 +6,9 @@ use crate::handlers::Response;
 use crate::handlers::decode::{self, body_type};
 use crate::handlers::negotiate::accept;
 use crate::handlers::render::{encode, respond, typed};
-use crate::handlers::write::meta_text;
 use crate::handlers::write::patch::{PatchType, patch_type};
 use crate::handlers::write::update::Preconditions;
+use crate::handlers::write::{View, meta_text};
 use crate::registry::table::Form;
 use crate::request::RequestInfo;
 use crate::request::options::WriteOptions;
@@ -63,6 +63,19 @@ fn scale_of(object: &Value) -> Value {
     scale
 }
 
+/// Admission sees the Scale.
+struct ScaleView;
+
+impl View for ScaleView {
+    fn of(&self, object: &Value) -> Value {
+        scale_of(object)
+    }
+
+    fn put(&self, object: &mut Value, view: &Value) {
+        object["spec"]["replicas"] = view["spec"]["replicas"].as_i64().unwrap_or(0).into();
+    }
+}
+
 pub async fn handle(
     server: &Arc<Server>,
     endpoint: &Arc<Endpoint>,
@@ -91,7 +104,8 @@ async fn change(
     let patch = info.verb == "patch";
     let options = WriteOptions::parse(&parts.uri, if patch { "PatchOptions" } else { "UpdateOptions" })?;
     let validation = options.field_validation;
-    let write = writer(server, endpoint, info, user, options, &parts.headers);
+    let mut write = writer(server, endpoint, info, user, options, &parts.headers);
+    write.view = Some(&ScaleView);
     let patch = if patch { Some(patch_type(&parts.headers, false)?) } else { None };
     let encoding = if patch.is_some() { decode::BodyType::Yaml } else { body_type(&parts.headers)? };
     let bytes = read_body(body).await?;

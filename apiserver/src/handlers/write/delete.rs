@@ -4,7 +4,7 @@
 //! period holds it; or it was marked before and nothing changes.
 
 use super::{Write, meta_text, metadata};
-use crate::admission::Operation;
+use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::custom::FINALIZER;
 use crate::registry::table::Resource;
 use crate::request::options::{DeleteOptions, ListOptions, Propagation};
@@ -40,8 +40,7 @@ impl Write<'_> {
         for _ in 0..ROUNDS_MAX {
             let old = self.decode(current.0)?;
             self.check_delete(options, &old)?;
-            self.admit(Operation::Delete, Value::Null, Some(&old), warnings).await?;
-            self.validate_admission(Operation::Delete, None, Some(&old), warnings).await?;
+            self.admit_delete(options, &old, warnings).await?;
             let key = self.etcd_key(&self.name)?;
             let (result, outcome) = match self.step(&old, options) {
                 Step::AlreadyMarked(object) => return Ok(Deleted::Marked(object)),
@@ -64,6 +63,23 @@ impl Write<'_> {
             }
         }
         Err(Status::modified(self.about()))
+    }
+
+    /// Both stages of admission; a deletion by the server itself, or of what is admitted under another name, passes none.
+    async fn admit_delete(&self, options: &DeleteOptions, old: &Value, warnings: &mut Vec<String>) -> Result<()> {
+        if self.raw {
+            return Ok(());
+        }
+        let of = (&*self.namespace, &*self.name);
+        let mut attributes = Attributes {
+            options: RequestOptions::Delete(options),
+            old: Some(old),
+            dry_run: self.options.dry_run,
+            ..Attributes::new(self.endpoint, Operation::Delete, &self.subresource, of, self.user)
+        };
+        self.api.admission.pass(self.api, &mut attributes).await?;
+        warnings.append(&mut attributes.warnings);
+        Ok(())
     }
 
     async fn done(&self, mut result: Deleted, old: &Value, revision: u64) -> Deleted {

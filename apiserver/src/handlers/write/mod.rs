@@ -10,7 +10,7 @@ pub mod delete;
 pub mod patch;
 pub mod update;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::api::{Api, Endpoint};
 use crate::authn::User;
 use crate::registry::conversion::convert;
@@ -42,6 +42,15 @@ pub struct Write<'a> {
     pub applies: bool,
     /// A change by the server that no client could make: stored as it is, without tracking, preparation and validation.
     pub raw: bool,
+    /// What admission sees of the object, if not all.
+    pub view: Option<&'static dyn View>,
+}
+
+/// What of an object a request to a subresource of another kind is about, `scale` for one: admission sees and changes that.
+pub trait View: Sync {
+    fn of(&self, object: &Value) -> Value;
+    /// Puts a changed view back.
+    fn put(&self, object: &mut Value, view: &Value);
 }
 
 /// A written object: in the version of the request, with its resourceVersion, without `kind` and `apiVersion`.
@@ -85,6 +94,7 @@ impl<'a> Write<'a> {
             now: now_text(),
             applies: false,
             raw: false,
+            view: None,
         }
     }
 
@@ -131,6 +141,14 @@ impl<'a> Write<'a> {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<Value> {
+        if let Some(view) = self.view {
+            let (mut object, old) = (object, old.map(|old| view.of(old)));
+            let mut attributes = self.attributes(operation, Some(view.of(&object)), old.as_ref());
+            self.api.admission.admit(self.api, &mut attributes).await?;
+            warnings.append(&mut attributes.warnings);
+            view.put(&mut object, &attributes.object.unwrap_or_default());
+            return Ok(object);
+        }
         let mut attributes = self.attributes(operation, Some(object), old);
         self.api.admission.admit(self.api, &mut attributes).await?;
         warnings.append(&mut attributes.warnings);
@@ -144,6 +162,13 @@ impl<'a> Write<'a> {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>> {
+        if let (Some(view), Some(whole)) = (self.view, &object) {
+            let old = old.map(|old| view.of(old));
+            let mut attributes = self.attributes(operation, Some(view.of(whole)), old.as_ref());
+            self.api.admission.validate(self.api, &mut attributes).await?;
+            warnings.append(&mut attributes.warnings);
+            return Ok(object);
+        }
         let mut attributes = self.attributes(operation, object, old);
         self.api.admission.validate(self.api, &mut attributes).await?;
         warnings.append(&mut attributes.warnings);
@@ -151,17 +176,13 @@ impl<'a> Write<'a> {
     }
 
     fn attributes<'b>(&'b self, operation: Operation, object: Option<Value>, old: Option<&'b Value>) -> Attributes<'b> {
+        let of = (&*self.namespace, &*self.name);
         Attributes {
-            endpoint: self.endpoint,
-            operation,
-            subresource: &self.subresource,
-            namespace: &self.namespace,
-            name: &self.name,
-            user: self.user,
+            options: RequestOptions::Write(&self.options),
             object,
             old,
             dry_run: self.options.dry_run,
-            warnings: Vec::new(),
+            ..Attributes::new(self.endpoint, operation, &self.subresource, of, self.user)
         }
     }
 
