@@ -2,6 +2,7 @@
 
 use crate::admission::Chain;
 use crate::authz::Authorizers;
+use crate::custom::conversion::conform;
 use crate::handlers::write::allocator::Allocator;
 use crate::registry::conversion::convert;
 use crate::registry::table::{Resource, StorageRow};
@@ -12,6 +13,7 @@ use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::Etcd;
 use crate::storage::freshness::{Freshness, Progress};
 use crate::storage::leases::EventLeases;
+use crate::storage::object::Object;
 use crate::webhook::Callout;
 use crate::webhook::client::Identity;
 use crate::webhook::resolver::Resolver;
@@ -127,7 +129,7 @@ pub struct Api {
     pub event_leases: EventLeases,
     pub allocators: Vec<Box<dyn Allocator>>,
     /// Webhooks and aggregated API servers.
-    pub callout: Callout,
+    pub callout: Arc<Callout>,
     /// For admission that asks what a user may; set once, before the first request.
     pub authz: OnceLock<Arc<Authorizers>>,
 }
@@ -171,7 +173,7 @@ impl Api {
             served: ArcSwap::from_pointee(served),
             admission: settings.admission,
             allocators: settings.allocators,
-            callout: Callout::new(resolver, settings.front_proxy_identity),
+            callout: Arc::new(Callout::new(resolver, settings.front_proxy_identity)),
             authz: OnceLock::new(),
         }
     }
@@ -236,13 +238,45 @@ impl Api {
     /// Only where a webhook converts.
     pub async fn convert(
         &self,
-        _row: &Resource,
+        row: &Resource,
         from: &GroupVersionKind,
         to: &GroupVersionKind,
         mut objects: Vec<Value>,
     ) -> Result<Vec<Value>> {
-        objects.iter_mut().for_each(|object| convert(from, to, object));
-        Ok(objects)
+        match &row.conversion {
+            Some(converter) if from != to => {
+                let given = objects.into_iter().map(|object| (from.clone(), object)).collect();
+                let mut converted = converter.convert(to, given).await?;
+                if row.kind == *to {
+                    converted.iter_mut().try_for_each(|object| conform(row, object))?;
+                }
+                Ok(converted)
+            }
+            _ => {
+                objects.iter_mut().for_each(|object| convert(from, to, object));
+                Ok(objects)
+            }
+        }
+    }
+
+    /// Cached objects as they are to be read in the version of `endpoint`. Of built-in resources they stay as they are stored:
+    /// those convert without waiting, when they are printed.
+    ///
+    /// # Errors
+    /// Only where a webhook converts.
+    pub async fn readable(&self, endpoint: &Endpoint, objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>> {
+        match &endpoint.row.conversion {
+            Some(converter) => converter.read_all(&endpoint.row, objects).await,
+            None => Ok(objects),
+        }
+    }
+
+    /// The same for one object.
+    pub async fn readable_one(&self, endpoint: &Endpoint, object: Arc<Object>) -> Result<Arc<Object>> {
+        match &endpoint.row.conversion {
+            Some(_) => Ok(self.readable(endpoint, vec![object.clone()]).await?.pop().unwrap_or(object)),
+            None => Ok(object),
+        }
     }
 
     /// The endpoint of a built-in resource that the server itself needs.
@@ -258,5 +292,6 @@ impl Api {
 fn new_cache(etcd: &Etcd, row: &Resource, storage: &StorageRow, progress: &Arc<Progress>) -> Cache {
     let fields = row.strategy.fields.iter().map(|f| f.value).collect();
     let indexed = row.strategy.fields.iter().position(|f| f.name == "spec.nodeName");
-    Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone())
+    let cache = Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone());
+    if row.is_custom() { cache.with_versions() } else { cache }
 }

@@ -75,6 +75,7 @@ impl Api {
             query(request.uri()).find(|(k, _)| k == "resourceVersion").map(|(_, v)| v.into_owned()).unwrap_or_default();
         self.ready_for(resource_version(&version)?).await?;
         let object = self.cached(endpoint, &info.namespace, &info.name)?;
+        let object = self.readable_one(endpoint, object).await?;
         Ok(renderer.respond(StatusCode::OK, renderer.object(&object)?))
     }
 
@@ -87,7 +88,8 @@ impl Api {
         let renderer = renderer(endpoint, request)?;
         let options = ListOptions::parse(request.uri())?;
         options.validate(false)?;
-        let page = self.page(endpoint, &info.namespace, &options).await?;
+        let mut page = self.page(endpoint, &info.namespace, &options).await?;
+        page.objects = self.readable(endpoint, page.objects).await?;
         Ok(page.respond(renderer))
     }
 
@@ -180,7 +182,9 @@ impl Page {
                 list.api_version(),
                 self.metadata()
             );
-            return respond(StatusCode::OK, "application/json", serving::stream(pieces(head, self.objects)));
+            // Items of custom resources say what they are, those of built-in kinds don't.
+            let prefix = if row.is_custom() { Object::prefix(&row.kind) } else { Bytes::from_static(b"{") };
+            return respond(StatusCode::OK, "application/json", serving::stream(pieces(head, prefix, self.objects)));
         }
         let metadata = self.metadata();
         let mut items: Vec<Value> = self.objects.iter().map(|o| renderer.item(o)).collect();
@@ -193,7 +197,7 @@ impl Page {
                 (kind, value)
             }
             View::Whole => {
-                for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                for item in items.iter_mut().filter_map(Value::as_object_mut).filter(|_| !row.is_custom()) {
                     item.remove("kind");
                     item.remove("apiVersion");
                 }
@@ -209,9 +213,10 @@ impl Page {
     }
 }
 
-/// The text of a JSON list in pieces of about [`PIECE`] bytes.
+/// The text of a JSON list in pieces of about [`PIECE`] bytes; `prefix` begins each item.
 fn pieces(
     head: String,
+    prefix: Bytes,
     objects: Vec<Arc<Object>>,
 ) -> impl futures::Stream<Item = std::result::Result<Bytes, std::convert::Infallible>> {
     stream::iter({
@@ -227,7 +232,8 @@ fn pieces(
                 if !std::mem::take(&mut first) {
                     buffer.extend_from_slice(b",");
                 }
-                buffer.extend_from_slice(&object.json);
+                buffer.extend_from_slice(&prefix);
+                buffer.extend_from_slice(object.json.get(1..).unwrap_or_default());
                 if buffer.len() >= PIECE {
                     return Some(Ok(buffer.split().freeze()));
                 }

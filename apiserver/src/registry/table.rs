@@ -3,6 +3,7 @@
 use super::kinds;
 use super::strategy::Strategy;
 use crate::custom::columns::PrinterColumn;
+use crate::custom::conversion::Converter;
 use apimachinery::Value;
 use apimachinery::codec::{Report, TypeMismatch, normalize};
 use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape, Structural};
@@ -100,6 +101,8 @@ pub struct Resource {
     pub strategy: &'static Strategy,
     /// Columns that a definition gives its objects, besides the name; none for built-in kinds.
     pub columns: Option<Vec<PrinterColumn>>,
+    /// How objects of a custom resource get from version to version; none if there is one version only.
+    pub conversion: Option<Arc<Converter>>,
     /// Served without `--runtime-config`.
     pub on: bool,
 }
@@ -205,6 +208,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     form: Form::Builtin(Shape::Struct(ty.id)),
                     strategy: kinds::strategy(group, version, plural),
                     columns: None,
+                    conversion: None,
                     on: !flags.contains(&"off"),
                     verbs,
                     kind: gvk,

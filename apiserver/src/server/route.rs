@@ -94,6 +94,7 @@ pub fn writer<'a>(
         applies: false,
         raw: false,
         view: None,
+        conversions: Default::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::freshness::Progress;
 use super::object::{Entry, Event, EventType, FieldValues, Object};
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
+use apimachinery::schema::GroupVersionKind;
 use imbl::OrdSet;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 
 /// Changes kept per resource.
 const HISTORY_MAX: usize = 8192;
+
+/// Names of versions that are kept once.
+const VERSIONS_MAX: usize = 64;
 
 /// The objects of a resource at one revision.
 #[derive(Clone, Default)]
@@ -72,6 +76,8 @@ pub struct Cache {
     pub watchers: Watchers,
     /// What the dispatcher has seen of all resources.
     progress: Arc<Progress>,
+    /// The versions that stored objects are in, each text kept once; none if all are in one.
+    versions: Option<Mutex<Vec<Arc<str>>>>,
 }
 
 impl Cache {
@@ -94,7 +100,28 @@ impl Cache {
             joining: Mutex::new(()),
             watchers: Watchers::default(),
             progress,
+            versions: None,
         }
+    }
+
+    /// Remembers of each object in which version it is stored.
+    pub fn with_versions(self) -> Cache {
+        Cache { versions: Some(Mutex::default()), ..self }
+    }
+
+    /// The version that a stored tree says it is in.
+    fn version_of(&self, tree: &Value) -> Option<Arc<str>> {
+        let mut versions = self.versions.as_ref()?.lock();
+        let (_, version) = GroupVersionKind::split_api_version(tree["apiVersion"].as_str()?);
+        if let Some(known) = versions.iter().find(|v| &***v == version) {
+            return Some(known.clone());
+        }
+        let new: Arc<str> = version.into();
+        // What is stored may name any version; a definition has few.
+        if versions.len() < VERSIONS_MAX {
+            versions.push(new.clone());
+        }
+        Some(new)
     }
 
     /// The objects now. Its revision is the last one that any resource reached, since this one did not change in between.
@@ -116,7 +143,8 @@ impl Cache {
 
     /// Makes an object of a stored tree.
     pub fn object(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
-        Arc::new(Object::new(key, revision, tree, &self.fields))
+        let version = self.version_of(&tree);
+        Arc::new(Object { version, ..Object::new(key, revision, tree, &self.fields) })
     }
 
     /// Puts in place everything that etcd held at `revision`. Watches that ran are ended: what they missed is not known.
@@ -142,7 +170,8 @@ impl Cache {
                 Arc::new(Event::new(kind, revision, self.object(key, revision, tree), previous))
             }
             (None, Some(gone)) => {
-                let last = self.object(key, revision, gone.tree());
+                let last = Object::new(key, revision, gone.tree(), &self.fields);
+                let last = Arc::new(Object { version: gone.version.clone(), ..last });
                 Arc::new(Event::new(EventType::Deleted, revision, last, previous))
             }
             (None, None) => return,

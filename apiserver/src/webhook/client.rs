@@ -79,6 +79,13 @@ pub enum ConnectError {
     Http(String),
 }
 
+impl Default for Callout {
+    /// One that finds no Service.
+    fn default() -> Callout {
+        Callout::new(Resolver::default(), None)
+    }
+}
+
 impl Callout {
     pub fn new(resolver: Resolver, identity: Option<Watched<Identity>>) -> Callout {
         Callout { resolver, identity, clients: Mutex::default() }

@@ -22,6 +22,7 @@ pub enum ResolveError {
 }
 
 /// Finds Services.
+#[derive(Default)]
 pub struct Resolver {
     services: Option<Arc<Cache>>,
     slices: Option<Arc<Cache>>,

@@ -85,7 +85,8 @@ pub async fn handle(
 ) -> Result<Response> {
     let accepted = accept(request.headers(), request.uri().query())?;
     let scale = if info.verb == "get" {
-        scale_of(&server.api.fetch(endpoint, &info.namespace, &info.name).await?.tree())
+        let object = server.api.fetch(endpoint, &info.namespace, &info.name).await?;
+        scale_of(&server.api.readable_one(endpoint, object).await?.tree())
     } else {
         change(server, endpoint, info, user, request).await?
     };

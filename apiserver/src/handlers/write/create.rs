@@ -92,7 +92,7 @@ impl Write<'_> {
         let lease = self.lease().await?;
         for attempt in 1.. {
             let key = self.etcd_key(&self.name)?;
-            match self.api.etcd.create(&key, self.encode(object)?, lease).await? {
+            match self.api.etcd.create(&key, self.encode(object).await?, lease).await? {
                 Outcome::Done(revision) => {
                     metadata(object).insert("resourceVersion".into(), revision.to_string().into());
                     return Ok(());
@@ -117,7 +117,7 @@ impl Write<'_> {
 
     /// A dry run finds out what the transaction would.
     async fn dry(&self, object: &Value) -> Result<()> {
-        self.encode(object)?;
+        self.encode(object).await?;
         match self.api.fetch(self.endpoint, &self.namespace, &self.name).await {
             Ok(_) => Err(Status::already_exists(self.about())),
             Err(_) => Ok(()),

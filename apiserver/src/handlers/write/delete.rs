@@ -35,10 +35,10 @@ const FOREGROUND: &str = "foregroundDeletion";
 
 impl Write<'_> {
     pub async fn delete(&self, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<Deleted> {
-        let mut current =
-            self.api.fetch(self.endpoint, &self.namespace, &self.name).await.map(|o| (o.tree(), o.revision))?;
+        let mut current = self.api.fetch(self.endpoint, &self.namespace, &self.name).await?;
         for _ in 0..ROUNDS_MAX {
-            let old = self.decode(current.0)?;
+            let revision = current.revision;
+            let old = self.decode(current).await?;
             self.check_delete(options, &old)?;
             self.admit_delete(options, &old, warnings).await?;
             let key = self.etcd_key(&self.name)?;
@@ -46,19 +46,17 @@ impl Write<'_> {
                 Step::AlreadyMarked(object) => return Ok(Deleted::Marked(object)),
                 Step::Remove(object) if self.options.dry_run => return Ok(Deleted::Gone(object)),
                 Step::Mark(object) if self.options.dry_run => return Ok(Deleted::Marked(object)),
-                Step::Remove(object) => (Deleted::Gone(object), self.api.etcd.delete_if(&key, current.1).await?),
+                Step::Remove(object) => (Deleted::Gone(object), self.api.etcd.delete_if(&key, revision).await?),
                 Step::Mark(object) => {
-                    let bytes = self.encode(&object)?;
-                    (Deleted::Marked(object), self.api.etcd.put_if(&key, current.1, bytes, 0).await?)
+                    let bytes = self.encode(&object).await?;
+                    (Deleted::Marked(object), self.api.etcd.put_if(&key, revision, bytes, 0).await?)
                 }
             };
             match outcome {
                 Outcome::Done(revision) => return Ok(self.done(result, &old, revision).await),
                 Outcome::Lost(None) => return Err(Status::not_found(self.about())),
                 Outcome::Lost(Some(stored)) => {
-                    let mut tree = crate::storage::codec::decode(&key, &stored.value)?;
-                    metadata(&mut tree).insert("resourceVersion".into(), stored.revision.to_string().into());
-                    current = (tree, stored.revision);
+                    current = self.stored(&key, &stored)?;
                 }
             }
         }

@@ -13,10 +13,13 @@ pub mod update;
 use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::api::{Api, Endpoint};
 use crate::authn::User;
+use crate::custom::conversion::{Wanted, conform};
 use crate::registry::conversion::convert;
 use crate::registry::strategy::{Context, NameRule};
 use crate::request::options::WriteOptions;
 use crate::status::{About, Result, Status};
+use crate::storage::etcd::Stored;
+use crate::storage::object::Object;
 use apimachinery::apply::{FieldManager, FieldSet};
 use apimachinery::validation::{Cursor, Errors, names, object_meta};
 use apimachinery::{Map, Value};
@@ -44,6 +47,8 @@ pub struct Write<'a> {
     pub raw: bool,
     /// What admission sees of the object, if not all.
     pub view: Option<&'static dyn View>,
+    /// What the field manager must see in other versions.
+    pub conversions: Wanted,
 }
 
 /// What of an object a request to a subresource of another kind is about, `scale` for one: admission sees and changes that.
@@ -95,6 +100,7 @@ impl<'a> Write<'a> {
             applies: false,
             raw: false,
             view: None,
+            conversions: Wanted::default(),
         }
     }
 
@@ -121,6 +127,24 @@ impl<'a> Write<'a> {
 
     fn with_manager<T>(&self, act: impl FnOnce(FieldManager) -> T) -> T {
         let row = &self.endpoint.row;
+        // Looked up only for objects that somebody wrote in another version.
+        let others = std::cell::OnceCell::new();
+        let in_version = |object: &Value, version: &str| {
+            let others = others.get_or_init(|| self.api.equivalents(self.endpoint));
+            let other = &others.iter().find(|e| e.row.kind.api_version() == version)?.row;
+            let converted = match &row.conversion {
+                Some(converter) if converter.asks() => self.conversions.get(version, object)?,
+                _ => {
+                    let mut object = object.clone();
+                    convert(&row.kind, &other.kind, &mut object);
+                    if row.is_custom() {
+                        conform(other, &mut object).ok()?;
+                    }
+                    object
+                }
+            };
+            Some((converted, other.form.node()))
+        };
         act(FieldManager {
             node: row.form.node(),
             zero: &row.zero,
@@ -129,7 +153,7 @@ impl<'a> Write<'a> {
             subresource: &self.subresource,
             now: &self.now,
             reset: &self.reset_fields(),
-            convert: &|_, _| None,
+            convert: &in_version,
         })
     }
 
@@ -235,22 +259,42 @@ impl<'a> Write<'a> {
     }
 
     /// The bytes to store of an object in the version of the request.
-    fn encode(&self, object: &Value) -> Result<Vec<u8>> {
-        let storage = self.endpoint.storage()?;
-        let mut stored = object.clone();
-        convert(&self.endpoint.row.kind, &storage.kind, &mut stored);
+    async fn encode(&self, object: &Value) -> Result<Vec<u8>> {
+        let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
+        let stored = self.api.convert(row, &row.kind, &storage.kind, vec![object.clone()]).await?.pop();
+        let mut stored = stored.unwrap_or_default();
         Ok(crate::storage::codec::encode(self.api.media, &storage.kind, &mut stored))
     }
 
-    /// An object read from storage, in the version of the request, defaults filled in as they are today.
-    fn decode(&self, mut stored: Value) -> Result<Value> {
-        let storage = self.endpoint.storage()?;
-        convert(&storage.kind, &self.endpoint.row.kind, &mut stored);
-        if let Some(members) = stored.as_object_mut() {
-            members.remove("kind");
-            members.remove("apiVersion");
+    /// An object as it is stored, in the version of the request.
+    async fn decode(&self, stored: Arc<Object>) -> Result<Value> {
+        let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
+        let mut tree = self.api.readable_one(self.endpoint, stored).await?.tree();
+        if !row.is_custom() {
+            convert(&storage.kind, &row.kind, &mut tree);
         }
-        Ok(stored)
+        Ok(tree)
+    }
+
+    /// What etcd holds under a key, as the cache would hold it.
+    fn stored(&self, key: &str, stored: &Stored) -> Result<Arc<Object>> {
+        let tree = crate::storage::codec::decode(key, &stored.value)?;
+        let cache = self.endpoint.cache()?;
+        Ok(cache.object(&self.endpoint.row.key(&self.namespace, &self.name), stored.revision, tree))
+    }
+
+    /// Makes the conversions that the field manager found missing. True if there were any: then it must look again.
+    async fn convert_wanted(&self) -> Result<bool> {
+        let wanted = self.conversions.take();
+        let again = !wanted.is_empty();
+        for (version, object) in wanted {
+            let others = self.api.equivalents(self.endpoint);
+            let Some(other) = others.iter().find(|e| e.row.kind.api_version() == version) else { continue };
+            let (own, row) = (&self.endpoint.row.kind, &other.row);
+            let made = self.api.convert(row, own, &row.kind, vec![object.clone()]).await?.pop();
+            self.conversions.put(version, object, made.unwrap_or_default());
+        }
+        Ok(again)
     }
 
     /// The etcd key of the object.

@@ -57,7 +57,7 @@ fn validate(configuration: &Cursor<'_>) {
             field("name").duplicate();
         }
         seen.push(field("name").str());
-        review_versions(&field("admissionReviewVersions"));
+        review_versions(&field("admissionReviewVersions"), "must specify one of v1, v1beta1");
         for rule in field("rules").items() {
             rules::rule(&rule);
         }
@@ -77,8 +77,9 @@ fn validate(configuration: &Cursor<'_>) {
     }
 }
 
-fn review_versions(list: &Cursor<'_>) {
-    if !list.required_because("must specify one of v1, v1beta1") {
+/// Checks the versions of reviews that a webhook understands; `missing` is said when there are none.
+pub fn review_versions(list: &Cursor<'_>, missing: &str) {
+    if !list.required_because(missing) {
         return;
     }
     let mut seen = Vec::new();
