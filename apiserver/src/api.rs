@@ -88,7 +88,7 @@ impl Served {
 }
 
 /// How much a version is preferred: stable over beta over alpha, then by number. (Upstream's order of custom versions.)
-fn version_rank(version: &str) -> (u8, u32, u32) {
+pub fn version_rank(version: &str) -> (u8, u32, u32) {
     let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
     let major = digits(rest);

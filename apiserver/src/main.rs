@@ -4,6 +4,7 @@
 //! the shared libraries only, never on another component.
 
 mod admission;
+mod aggregation;
 mod allocation;
 mod api;
 mod authn;

@@ -65,6 +65,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let server = Arc::new(assemble(&options, api, advertised, shutdown.clone())?);
     let cluster = cluster(&options)?;
     tokio::spawn(crate::custom::run(server.clone(), background.clone()));
+    tokio::spawn(crate::aggregation::availability::run(server.clone(), background.clone()));
     tokio::spawn(put_in_place(server.clone(), cluster, background.clone()));
 
     let listener = serving::bind(SocketAddr::new(options.serving.bind_address, options.serving.secure_port)).await?;
@@ -191,6 +192,7 @@ fn assemble(options: &Options, api: Api, advertised: IpAddr, shutdown: Cancellat
         authn: authenticators(options)?,
         authz,
         rbac,
+        aggregator: Default::default(),
         kubelet: KubeletClient::new(&options.kubelet)?,
         any_tls: Arc::new(client_config(None, None)?),
         inflight: Inflight::new(options.max_requests_inflight, options.max_mutating_requests_inflight),

@@ -80,6 +80,10 @@ async fn step(server: &Server, list: &[Value], known: &mut Known) -> bool {
             server.api.retire_custom(group, plural);
         }
     }
+    if !again && let Err(status) = crate::aggregation::register::reconcile(server).await {
+        tracing::warn!(error = status.message, "APIServices are not in step with custom resources; trying again");
+        again = true;
+    }
     again
 }
 

@@ -6,6 +6,7 @@ mod schemas;
 mod v2;
 mod v3;
 
+use crate::aggregation::openapi::{add_v3, merge_v2, v2_parts};
 use crate::api::Served;
 use crate::handlers::Response;
 use crate::handlers::render::{json_response, respond};
@@ -52,6 +53,10 @@ fn document(served: &Arc<Served>, key: &str, make: impl FnOnce() -> Vec<u8>) -> 
     if !cache.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, served)) {
         *cache = Cache { of: Some(served.clone()), documents: HashMap::new() };
     }
+    if key.starts_with("v2") {
+        // Of the one large document only the latest is kept.
+        cache.documents.retain(|kept, _| !kept.starts_with("v2") || kept == key);
+    }
     cache.documents.entry(key.to_owned()).or_insert_with(|| Document::new(make())).clone()
 }
 
@@ -64,7 +69,9 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
             if !accept.contains("json") && !accept.contains("*/*") && !accept.contains("application/*") {
                 return Err(crate::status::Status::not_acceptable("application/json"));
             }
-            send(document(&served, "v2", || v2::document(&served)), "application/json", request)
+            let (parts, said) = v2_parts(server);
+            let make = || merge_v2(v2::document(&served), &parts);
+            send(document(&served, &format!("v2 {said}"), make), "application/json", request)
         }
         "v3" => {
             let mut paths = serde_json::Map::new();
@@ -75,6 +82,7 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
                     json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", document.tag)}),
                 );
             }
+            add_v3(server, &mut paths);
             let mut response = json_response(StatusCode::OK, &json!({"paths": paths}));
             response
                 .headers_mut()

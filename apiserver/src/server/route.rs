@@ -31,6 +31,9 @@ pub async fn route(
     user: User,
     request: Request<Incoming>,
 ) -> Result<Response> {
+    if let Some(remote) = server.aggregator.table(&server.api).of_path(&info.path) {
+        return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+    }
     if !info.is_resource {
         return beside(server, info, request).await;
     }

@@ -7,6 +7,7 @@ mod targets;
 mod tunnel;
 
 pub use backend::{KubeletClient, any_server, client_config, read_identity};
+pub use tunnel::{Target, forward};
 
 use crate::api::Endpoint;
 use crate::authn::User;

@@ -79,6 +79,13 @@ impl Resolver {
         Some(self.services.as_ref()?.get(&format!("{namespace}/{name}"))?.tree())
     }
 
+    /// Whether there are any slices of a Service.
+    pub fn has_slices(&self, namespace: &str, service: &str) -> bool {
+        let Some(slices) = &self.slices else { return false };
+        let (snapshot, prefix) = (slices.snapshot(), format!("{namespace}/"));
+        snapshot.range(&prefix, "").any(|s| s.label("kubernetes.io/service-name") == Some(service))
+    }
+
     /// Addresses of the ready endpoints of a port.
     pub fn endpoints(&self, namespace: &str, service: &str, port_name: &str) -> Vec<(String, u16)> {
         let Some(slices) = &self.slices else { return Vec::new() };

@@ -2,6 +2,7 @@
 //! etcd and server on free ports in a temporary folder and stops them again.
 
 mod admission_webhooks;
+mod aggregation;
 mod crd_conversion;
 mod custom;
 mod golden;

@@ -30,7 +30,7 @@ pub struct Stand {
     etcd: Option<Process>,
     pub port: u16,
     etcd_ports: [u16; 2],
-    /// Flags besides those that every test's server has.
+    /// Flags besides those that every test's server has; `FOLDER` stands for the folder with the certificates.
     flags: Vec<String>,
     folder: tempfile::TempDir,
 }
@@ -96,7 +96,8 @@ impl Stand {
         ] {
             command.arg(format!("--{flag}={}", self.path(file).display()));
         }
-        command.args(&self.flags);
+        let folder = self.folder.path().display().to_string();
+        command.args(self.flags.iter().map(|flag| flag.replace("FOLDER", &folder)));
         command.stdout(Stdio::null()).stderr(std::fs::File::create(self.path("server.log")).unwrap());
         self.server = Some(Process(command.spawn().unwrap()));
         self.until_ready().await;
@@ -156,7 +157,7 @@ contexts:
         Client::try_from(config).unwrap()
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
 }

@@ -19,6 +19,8 @@ pub struct Call {
     pub path: String,
     pub query: String,
     pub headers: http::HeaderMap,
+    /// The caller showed a certificate.
+    pub with_certificate: bool,
     pub body: Value,
 }
 
@@ -63,6 +65,7 @@ impl WebhookServer {
                 let call = Call {
                     path: parts.uri.path().to_owned(),
                     query: parts.uri.query().unwrap_or("").to_owned(),
+                    with_certificate: parts.extensions.get::<tls::PeerCertificates>().is_some(),
                     headers: parts.headers,
                     body: serde_json::from_slice(&bytes).unwrap_or_default(),
                 };
