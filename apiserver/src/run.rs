@@ -17,11 +17,13 @@ use crate::server::inflight::Inflight;
 use crate::server::{Server, pipeline};
 use crate::storage::codec::MediaType;
 use crate::storage::compactor;
+use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::{Etcd, EtcdOptions};
-use crate::streaming::{KubeletClient, client_config};
+use crate::streaming::{KubeletClient, client_config, read_identity};
+use crate::webhook::client::Identity;
 use anyhow::Context;
 use component_base::serving;
-use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls};
+use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls, Watched};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,12 +50,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins),
             allocators: vec![Box::new(allocator)],
             event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
+            aggregator_routing: options.enable_aggregator_routing,
+            front_proxy_identity: front_proxy_identity(&options)?,
+            port: options.serving.secure_port,
         },
     );
     // Work of the server itself goes on while requests are drained.
     let background = CancellationToken::new();
     let _stop = background.clone().drop_guard();
-    tokio::spawn(api.dispatcher.clone().run(background.clone()));
+    tokio::spawn(keep_dispatching(api.dispatcher.clone(), background.clone()));
     tokio::spawn(api.freshness.clone().run());
     if !options.etcd.etcd_compaction_interval.0.is_zero() {
         tokio::spawn(compactor::run(etcd, options.etcd.etcd_compaction_interval.0, background.clone()));
@@ -64,6 +69,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let server = Arc::new(assemble(&options, api, advertised, shutdown.clone())?);
     let cluster = cluster(&options)?;
     tokio::spawn(crate::custom::run(server.clone(), background.clone()));
+    tokio::spawn(crate::aggregation::availability::run(server.clone(), background.clone()));
     tokio::spawn(put_in_place(server.clone(), cluster, background.clone()));
 
     tokio::spawn(bootstrap::keep_flow_schemas(server.clone(), background.clone()));
@@ -101,6 +107,28 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         let _ = tokio::time::timeout(Duration::from_secs(2), endpoints).await;
     }
     Ok(())
+}
+
+/// The certificate that aggregated API servers know this server by.
+fn front_proxy_identity(options: &Options) -> anyhow::Result<Option<Watched<Identity>>> {
+    let (Some(cert), Some(key)) = (&options.proxy_client_cert_file, &options.proxy_client_key_file) else {
+        return Ok(None);
+    };
+    let (cert, key) = (cert.clone(), key.clone());
+    let read = {
+        let (cert, key) = (cert.clone(), key.clone());
+        move || read_identity(&cert, &key).map_err(|e| tls::Error::Key { path: key.clone(), reason: format!("{e:#}") })
+    };
+    Ok(Some(Watched::new(vec![cert, key], read)?))
+}
+
+/// Runs the dispatcher until `shutdown`. Should it panic, which is a bug, everything is loaded again: a server whose caches stand
+/// still is worse than one that is slow for a moment.
+async fn keep_dispatching(dispatcher: Arc<Dispatcher>, shutdown: CancellationToken) {
+    while let Err(error) = tokio::spawn(dispatcher.clone().run(shutdown.clone())).await {
+        tracing::error!(%error, "the watch on etcd failed by a bug; loading everything again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Connects to etcd, waiting for it: a kubelet starts both at once.
@@ -180,6 +208,7 @@ fn assemble(options: &Options, api: Api, advertised: IpAddr, shutdown: Cancellat
         authn: authenticators(options)?,
         authz,
         rbac,
+        aggregator: Default::default(),
         kubelet: KubeletClient::new(&options.kubelet)?,
         any_tls: Arc::new(client_config(None, None)?),
         inflight: Inflight::new(options.max_requests_inflight, options.max_mutating_requests_inflight),

@@ -167,7 +167,14 @@ impl<'a> Walk<'a> {
                 }
                 Some(_) if value.is_null() => false,
                 Some(field) => match self.value(path, &field.shape, value) {
-                    Ok(()) => !(field.omitempty && !field.pointer && is_zero(&field.shape, value)),
+                    Ok(()) if field.omitempty => field.pointer || !is_zero(&field.shape, value),
+                    Ok(()) => {
+                        // Protobuf cannot tell an empty list from none, and every object has been through it.
+                        if matches!(field.shape, Shape::List(_) | Shape::Map(_)) && is_zero(&field.shape, value) {
+                            *value = Value::Null;
+                        }
+                        true
+                    }
                     Err(e) => {
                         result = Err(e);
                         false
@@ -383,6 +390,8 @@ mod tests {
             json!({"metadata": {}, "spec": {"selector": null, "strategy": {},
                 "template": {"metadata": {}, "spec": {"containers": null}}}, "status": {}})
         );
+        let (value, _) = normal(("discovery.k8s.io", "v1", "EndpointSlice"), json!({"endpoints": []})).unwrap();
+        assert_eq!(value["endpoints"], Value::Null);
     }
 
     #[test]

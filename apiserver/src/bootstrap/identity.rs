@@ -114,7 +114,7 @@ async fn tidy(api: &Api) -> Result<()> {
             let version = Some(meta_text(&lease, "resourceVersion").to_owned());
             let options = DeleteOptions { resource_version: version, ..DeleteOptions::default() };
             match write.delete(&options, &mut Vec::new()).await {
-                Err(status) if !matches!(status.reason, "NotFound" | "Conflict") => return Err(status),
+                Err(status) if !matches!(&*status.reason, "NotFound" | "Conflict") => return Err(status),
                 _ => {}
             }
         }

@@ -1,8 +1,10 @@
 //! The rows of a definition: one per version that it serves.
 
 use super::columns::PrinterColumn;
+use super::conversion::Converter;
 use crate::registry::strategy::Strategy;
 use crate::registry::table::{Form, Resource, ScalePaths, Selectable, StorageRow, SubresourceRow};
+use crate::webhook::Callout;
 use apimachinery::Value;
 use apimachinery::schema::{GroupVersionKind, Structural};
 use sha2::Digest;
@@ -14,7 +16,8 @@ pub static CUSTOM: Strategy = Strategy { generation: true, unconditional_update:
 const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
-pub fn of(definition: &Value) -> Vec<Resource> {
+pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
+    let conversion = Converter::read(definition, callout);
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let texts = |value: &Value| -> Vec<String> { value.as_array().into_iter().flatten().map(text).collect() };
@@ -57,6 +60,7 @@ pub fn of(definition: &Value) -> Vec<Resource> {
             terminating,
             deprecation: deprecation(version, &gvk),
             columns: Some(PrinterColumn::read(&version["additionalPrinterColumns"])),
+            conversion: conversion.clone(),
             on: true,
             kind: gvk,
         }
@@ -125,8 +129,11 @@ mod tests {
             json!({"name": name, "served": served, "storage": storage,
             "subresources": {"status": {}}, "schema": {"openAPIV3Schema": {"type": "object"}}})
         };
-        let rows = of(&json!({"spec": {"group": "g", "scope": "Cluster", "names": {"plural": "as", "kind": "A"},
-            "versions": [version("v1", true, true), version("v1beta1", true, false), version("v1alpha1", false, false)]}}));
+        let rows = of(
+            &json!({"spec": {"group": "g", "scope": "Cluster", "names": {"plural": "as", "kind": "A"},
+            "versions": [version("v1", true, true), version("v1beta1", true, false), version("v1alpha1", false, false)]}}),
+            &Arc::default(),
+        );
         let versions: Vec<&str> = rows.iter().map(|r| r.kind.version.as_str()).collect();
         assert_eq!(versions, ["v1", "v1beta1"]);
         assert!(rows.iter().all(|r| r.storage.as_ref().unwrap().kind.version == "v1" && r.has_status()));

@@ -69,6 +69,7 @@ impl Api {
             query(request.uri()).find(|(k, _)| k == "resourceVersion").map(|(_, v)| v.into_owned()).unwrap_or_default();
         self.ready_for(resource_version(&version)?).await?;
         let object = self.cached(endpoint, &info.namespace, &info.name)?;
+        let object = self.readable_one(endpoint, object).await?;
         Ok(renderer.respond(StatusCode::OK, renderer.object(&object)?))
     }
 
@@ -81,7 +82,8 @@ impl Api {
         let renderer = renderer(endpoint, request)?;
         let options = ListOptions::parse(request.uri())?;
         options.validate(false)?;
-        let page = self.page(endpoint, &info.namespace, &options).await?;
+        let mut page = self.page(endpoint, &info.namespace, &options).await?;
+        page.objects = self.readable(endpoint, page.objects).await?;
         Ok(page.respond(renderer))
     }
 

@@ -37,9 +37,10 @@ impl Renderer {
         &self.endpoint.row.kind
     }
 
-    /// The stored version is the one asked for.
+    /// Objects come here in the version asked for.
     pub fn is_stored_version(&self) -> bool {
-        self.endpoint.row.storage.as_ref().is_some_and(|s| s.kind == *self.kind())
+        // Versions of custom resources are converted before they come here.
+        self.endpoint.row.is_custom() || self.endpoint.row.storage.as_ref().is_some_and(|s| s.kind == *self.kind())
     }
 
     /// A whole object as JSON in the stored version: bytes can be copied.
@@ -61,7 +62,9 @@ impl Renderer {
     /// The object in the version of the request, with `kind` and `apiVersion`.
     pub fn tree(&self, object: &Object) -> Value {
         let mut tree = object.tree();
-        if let Some(storage) = &self.endpoint.row.storage {
+        if let Some(storage) = &self.endpoint.row.storage
+            && !self.endpoint.row.is_custom()
+        {
             convert(&storage.kind, self.kind(), &mut tree);
         }
         typed(tree, self.kind())
@@ -185,5 +188,5 @@ pub fn status_response(status: &Status, accepted: Option<Accepted>) -> Response 
     if let Some(seconds) = retry {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    response
+    crate::server::route::warn(response, &status.warnings)
 }

@@ -7,6 +7,7 @@ mod schemas;
 mod v2;
 mod v3;
 
+use crate::aggregation::openapi::{add_v3, merge_v2, v2_parts};
 use crate::api::Served;
 use crate::handlers::render::respond;
 use crate::handlers::{Response, compress};
@@ -53,6 +54,10 @@ fn document(served: &Arc<Served>, key: &str, make: impl FnOnce() -> Vec<u8>) -> 
     if !cache.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, served)) {
         *cache = Cache { of: Some(served.clone()), documents: HashMap::new() };
     }
+    if key.starts_with("v2") {
+        // Of the one large document only the latest is kept.
+        cache.documents.retain(|kept, _| !kept.starts_with("v2") || kept == key);
+    }
     cache.documents.entry(key.to_owned()).or_insert_with(|| Document::new(make())).clone()
 }
 
@@ -79,10 +84,12 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
     let served = server.api.served.load_full();
     Ok(match path.strip_prefix("/openapi/").unwrap_or("") {
         "v2" => {
+            let (parts, said) = v2_parts(server);
+            let make = || merge_v2(v2::document(&served), &parts);
             let media = negotiate(request, &[JSON, PROTO_V2, PROTO_V2_OLD])?;
             let document = match media {
-                JSON => document(&served, "v2", || text(&v2::document(&served))),
-                _ => document(&served, "v2 protobuf", || gnostic::document(&v2::document(&served))),
+                JSON => document(&served, &format!("v2 {said}"), || text(&make())),
+                _ => document(&served, &format!("v2 protobuf {said}"), || gnostic::document(&make())),
             };
             send(document, media, request)
         }
@@ -93,6 +100,7 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
                 let url = format!("/openapi/v3/{path}?hash={}", document.tag);
                 paths.insert(path, json!({"serverRelativeURL": url}));
             }
+            add_v3(server, &mut paths);
             // Upstream names no type here, and its HTTP library guesses.
             respond(StatusCode::OK, "text/plain; charset=utf-8", full(json!({"paths": paths}).to_string()))
         }

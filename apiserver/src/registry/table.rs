@@ -3,6 +3,7 @@
 use super::kinds;
 use super::strategy::Strategy;
 use crate::custom::columns::PrinterColumn;
+use crate::custom::conversion::Converter;
 use crate::storage::object::FieldValue;
 use apimachinery::Value;
 use apimachinery::codec::{Report, TypeMismatch, normalize};
@@ -113,6 +114,8 @@ pub struct Resource {
     pub columns: Option<Vec<PrinterColumn>>,
     /// What every client of it is warned of.
     pub deprecation: Option<String>,
+    /// How objects of a custom resource get from version to version; none if there is one version only.
+    pub conversion: Option<Arc<Converter>>,
     /// Served without `--runtime-config`.
     pub on: bool,
 }
@@ -153,6 +156,21 @@ impl Resource {
 
     pub fn subresource(&self, name: &str) -> Option<&SubresourceRow> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// The kind of the objects that requests to a subresource are about (the resource's own where it has none of its own).
+    pub fn kind_of(&self, subresource: &str) -> &GroupVersionKind {
+        self.subresource(subresource).map_or(&self.kind, |s| &s.kind)
+    }
+
+    /// What those objects look like; none if nobody knows.
+    pub fn form_of(&self, subresource: &str) -> Option<Form> {
+        let kind = self.kind_of(subresource);
+        if *kind == self.kind {
+            return Some(self.form.clone());
+        }
+        let ty = Schema::builtin().kind(&kind.group, &kind.version, &kind.kind)?;
+        Some(Form::Builtin(Shape::Struct(ty.id)))
     }
 
     pub fn is_custom(&self) -> bool {
@@ -242,6 +260,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     stored_as: String::new(),
                     terminating: false,
                     deprecation: deprecation(group, version, kind, flags),
+                    conversion: None,
                     on: !flags.contains(&"off"),
                     verbs,
                     kind: gvk,

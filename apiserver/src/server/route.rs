@@ -31,6 +31,9 @@ pub async fn route(
     user: User,
     request: Request<Incoming>,
 ) -> Result<Response> {
+    if let Some(remote) = server.aggregator.table(&server.api).of_path(&info.path) {
+        return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+    }
     if !info.is_resource {
         return beside(server, info, request).await;
     }
@@ -116,6 +119,8 @@ pub fn writer<'a>(
         now: now_text(),
         applies: false,
         raw: false,
+        view: None,
+        conversions: Default::default(),
     }
 }
 
@@ -139,7 +144,9 @@ async fn write(
             let kind = body_type(headers)?;
             let bytes = read_body(body).await?;
             if row.storage.is_none() {
-                return crate::handlers::review::create(server, endpoint, info, user, kind, &bytes, &renderer).await;
+                let review =
+                    crate::handlers::review::create(server, endpoint, info, user, &options, kind, &bytes, &renderer);
+                return review.await;
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
             let mut write = writer(server, endpoint, info, user, options, headers);

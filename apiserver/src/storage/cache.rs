@@ -7,9 +7,10 @@
 use super::Revision;
 use super::freshness::Progress;
 use super::object::{Entry, Event, EventType, FieldValue, Object};
-use super::own::OwnWrites;
+use super::own::{OwnWrite, OwnWrites};
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
+use apimachinery::schema::GroupVersionKind;
 use imbl::OrdSet;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 
 /// Changes kept per resource.
 const HISTORY_MAX: usize = 8192;
+
+/// Names of versions that are kept once.
+const VERSIONS_MAX: usize = 64;
 
 /// The objects of a resource at one revision.
 #[derive(Clone, Default)]
@@ -81,6 +85,8 @@ pub struct Cache {
     pub own: OwnWrites,
     /// What the dispatcher has seen of all resources.
     progress: Arc<Progress>,
+    /// The versions that stored objects are in, each text kept once; none if all are in one.
+    versions: Option<Mutex<Vec<Arc<str>>>>,
 }
 
 impl Cache {
@@ -105,6 +111,7 @@ impl Cache {
             watchers: Watchers::default(),
             own: OwnWrites::default(),
             progress,
+            versions: None,
         }
     }
 
@@ -117,12 +124,37 @@ impl Cache {
         (self.completion)(tree);
     }
 
+    /// Remembers of each object in which version it is stored.
+    pub fn with_versions(self) -> Cache {
+        Cache { versions: Some(Mutex::default()), ..self }
+    }
+
+    /// The version that a stored tree says it is in.
+    fn version_of(&self, tree: &Value) -> Option<Arc<str>> {
+        let mut versions = self.versions.as_ref()?.lock();
+        let (_, version) = GroupVersionKind::split_api_version(tree["apiVersion"].as_str()?);
+        if let Some(known) = versions.iter().find(|v| &***v == version) {
+            return Some(known.clone());
+        }
+        let new: Arc<str> = version.into();
+        // What is stored may name any version; a definition has few.
+        if versions.len() < VERSIONS_MAX {
+            versions.push(new.clone());
+        }
+        Some(new)
+    }
+
     /// The objects now. Its revision is the last one that any resource reached, since this one did not change in between.
     pub fn snapshot(&self) -> Snapshot {
         let seen = self.progress.seen(); // before the clone: what is cloned is at least this new
         let mut snapshot = self.state.read().snapshot.clone();
         snapshot.revision = snapshot.revision.max(seen);
         snapshot
+    }
+
+    /// The revision of the last change of this resource itself: the same number, the same objects.
+    pub fn last_change(&self) -> Revision {
+        self.state.read().snapshot.revision
     }
 
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
@@ -132,7 +164,18 @@ impl Cache {
     /// Makes an object of a stored tree.
     pub fn object(&self, key: &str, revision: Revision, mut tree: Value) -> Arc<Object> {
         self.complete(&mut tree);
-        Arc::new(Object::new(key, revision, tree, &self.fields))
+        self.make(key, revision, tree)
+    }
+
+    /// The object that a write of this server became; `None` when another revision has the same bytes.
+    pub fn own_object(&self, write: &OwnWrite, revision: Revision) -> Option<Arc<Object>> {
+        write.object(revision, |key, tree| self.make(key, revision, tree))
+    }
+
+    /// Makes an object of a tree that is complete.
+    fn make(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
+        let version = self.version_of(&tree);
+        Arc::new(Object::new(key, revision, tree, &self.fields).in_version(version))
     }
 
     /// Puts in place everything that etcd held at `revision`. Watches that ran are ended: what they missed is not known.
@@ -159,7 +202,8 @@ impl Cache {
                 Arc::new(Event::new(kind, revision, object, previous))
             }
             (None, Some(gone)) => {
-                let last = Arc::new(Object::new(key, revision, gone.tree(), &self.fields));
+                let last = Object::new(key, revision, gone.tree(), &self.fields);
+                let last = Arc::new(last.in_version(gone.version.clone()));
                 Arc::new(Event::new(EventType::Deleted, revision, last, previous))
             }
             (None, None) => return,

@@ -17,6 +17,8 @@ pub struct Object {
     /// The object in its storage version, resourceVersion included, `kind` and `apiVersion` left out: lists want it so, and
     /// they are quickly put in front (see [`Object::prefix`]).
     pub json: Bytes,
+    /// The version it is in, where versions of stored objects differ: custom resources.
+    pub version: Option<Arc<str>>,
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the resource's selectable fields, in the order of its strategy.
     pub fields: Box<[Box<str>]>,
@@ -61,11 +63,22 @@ impl Object {
         Object {
             key: key.into(),
             revision,
+            version: None,
             labels: labels.unwrap_or_default(),
             fields: fields.iter().map(|field| field.read(&tree).into()).collect(),
             proto: OnceLock::new(),
             json: serde_json::to_vec(&tree).unwrap_or_default().into(),
         }
+    }
+
+    /// The same object with other content, in another version.
+    pub fn with_tree(&self, tree: Value, version: Option<Arc<str>>) -> Object {
+        Object { version, fields: self.fields.clone(), ..Object::new(&self.key, self.revision, tree, &[]) }
+    }
+
+    /// The same, stored in a version that its resource does not imply.
+    pub fn in_version(self, version: Option<Arc<str>>) -> Object {
+        Object { version, ..self }
     }
 
     pub fn namespace(&self) -> &str {

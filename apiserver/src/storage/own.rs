@@ -5,7 +5,7 @@
 //! first, nor which server wrote.
 
 use super::Revision;
-use super::object::{FieldValue, Object};
+use super::object::Object;
 use apimachinery::Value;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -29,11 +29,11 @@ enum Making {
 
 impl OwnWrite {
     /// The object as of the revision that etcd gave it; `None` when another revision has the same bytes.
-    pub fn object(&self, revision: Revision, fields: &[FieldValue]) -> Option<Arc<Object>> {
+    /// `make` makes it of key and tree.
+    pub fn object(&self, revision: Revision, make: impl FnOnce(&str, Value) -> Arc<Object>) -> Option<Arc<Object>> {
         let mut making = self.making.lock();
         if let Making::Tree(tree) = &mut *making {
-            let object = Arc::new(Object::new(&self.key, revision, std::mem::take(tree), fields));
-            *making = Making::Made(object);
+            *making = Making::Made(make(&self.key, std::mem::take(tree)));
         }
         match &*making {
             Making::Made(object) if object.revision == revision => Some(object.clone()),
@@ -93,9 +93,10 @@ mod tests {
         assert!(writes.take("a/y", b"2").is_none());
         let seen = writes.take("a/x", b"2").unwrap();
         assert!(writes.take("a/x", b"2").is_none());
-        let object = seen.object(7, &[]).unwrap();
-        assert!(Arc::ptr_eq(&object, &second.object(7, &[]).unwrap()), "serialized once");
-        assert!(second.object(8, &[]).is_none());
+        let make = |key: &str, tree| Arc::new(Object::new(key, 7, tree, &[]));
+        let object = seen.object(7, make).unwrap();
+        assert!(Arc::ptr_eq(&object, &second.object(7, make).unwrap()), "serialized once");
+        assert!(second.object(8, make).is_none());
     }
 
     #[test]

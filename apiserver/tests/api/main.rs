@@ -1,6 +1,9 @@
 //! The server as its clients see it: the built binary on a real etcd, over TLS, by a real client. Each test starts its own
 //! etcd and server on free ports in a temporary folder and stops them again.
 
+mod admission_webhooks;
+mod aggregation;
+mod crd_conversion;
 mod custom;
 mod facts;
 mod golden;
@@ -9,3 +12,4 @@ mod openapi;
 mod restarts;
 mod stand;
 mod verbs;
+mod webhook_server;

@@ -31,9 +31,9 @@ pub struct Stand {
     etcd: Option<Process>,
     pub port: u16,
     etcd_ports: [u16; 2],
-    folder: tempfile::TempDir,
-    /// Flags of this server besides those that all have.
+    /// Flags besides those that every test's server has; `FOLDER` stands for the folder with the certificates.
     flags: Vec<String>,
+    folder: tempfile::TempDir,
     /// For [`Stand::send`]: one connection for all its requests.
     client: tokio::sync::OnceCell<Client>,
 }
@@ -53,11 +53,10 @@ impl Stand {
             etcd: None,
             port,
             etcd_ports: [a, b],
+            flags: flags.iter().map(|f| f.to_string()).collect(),
             folder,
-            flags: Vec::new(),
             client: Default::default(),
         };
-        stand.flags = flags.iter().map(|f| (*f).to_owned()).collect();
         stand.start_etcd();
         stand.start_server().await;
         stand
@@ -90,7 +89,7 @@ impl Stand {
         command.arg(format!("--secure-port={}", self.port)).arg("--bind-address=127.0.0.1");
         command.args(["--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.96.0.0/16"]);
         command.args(["--service-account-issuer=https://kubernetes.default.svc.cluster.local"]);
-        command.arg("--disable-admission-plugins=ServiceAccount").args(&self.flags);
+        command.arg("--disable-admission-plugins=ServiceAccount");
         for (flag, file) in [
             ("token-auth-file", "tokens.csv"),
             ("tls-cert-file", "server.crt"),
@@ -101,6 +100,8 @@ impl Stand {
         ] {
             command.arg(format!("--{flag}={}", self.path(file).display()));
         }
+        let folder = self.folder.path().display().to_string();
+        command.args(self.flags.iter().map(|flag| flag.replace("FOLDER", &folder)));
         command.stdout(Stdio::null()).stderr(std::fs::File::create(self.path("server.log")).unwrap());
         self.server = Some(Process(command.spawn().unwrap()));
         self.until_ready().await;
@@ -202,7 +203,7 @@ contexts:
         (code, serde_json::from_slice(&text).unwrap_or_else(|_| String::from_utf8_lossy(&text).into()))
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
 }

@@ -6,9 +6,9 @@ use crate::handlers::Response;
 use crate::handlers::decode::{self, body_type};
 use crate::handlers::negotiate::accept;
 use crate::handlers::render::{encode, respond, typed};
-use crate::handlers::write::meta_text;
 use crate::handlers::write::patch::{PatchType, patch_type};
 use crate::handlers::write::update::Preconditions;
+use crate::handlers::write::{View, meta_text};
 use crate::registry::table::{Form, Resource};
 use crate::request::RequestInfo;
 use crate::request::options::WriteOptions;
@@ -94,6 +94,19 @@ fn set_replicas(row: &Resource, object: &mut Value, replicas: i64) {
     *at = replicas.into();
 }
 
+/// Admission sees the Scale.
+struct ScaleView;
+
+impl View for ScaleView {
+    fn of(&self, row: &Resource, object: &Value) -> Result<Value> {
+        scale_of(row, object)
+    }
+
+    fn put(&self, row: &Resource, object: &mut Value, view: &Value) {
+        set_replicas(row, object, view["spec"]["replicas"].as_i64().unwrap_or(0));
+    }
+}
+
 pub async fn handle(
     server: &Arc<Server>,
     endpoint: &Arc<Endpoint>,
@@ -103,7 +116,8 @@ pub async fn handle(
 ) -> Result<Response> {
     let accepted = accept(request.headers(), request.uri().query())?;
     let scale = if info.verb == "get" {
-        scale_of(&endpoint.row, &server.api.fetch(endpoint, &info.namespace, &info.name).await?.tree())?
+        let object = server.api.fetch(endpoint, &info.namespace, &info.name).await?;
+        scale_of(&endpoint.row, &server.api.readable_one(endpoint, object).await?.tree())?
     } else {
         change(server, endpoint, info, user, request).await?
     };
@@ -122,7 +136,8 @@ async fn change(
     let patch = info.verb == "patch";
     let options = WriteOptions::parse(&parts.uri, if patch { "PatchOptions" } else { "UpdateOptions" })?;
     let validation = options.field_validation;
-    let write = writer(server, endpoint, info, user, options, &parts.headers);
+    let mut write = writer(server, endpoint, info, user, options, &parts.headers);
+    write.view = Some(&ScaleView);
     let patch = if patch { Some(patch_type(&parts.headers, false)?) } else { None };
     let encoding = if patch.is_some() { decode::BodyType::Yaml } else { body_type(&parts.headers)? };
     let bytes = read_body(body).await?;
@@ -166,5 +181,5 @@ async fn change(
         Ok(object)
     };
     let written = write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await?;
-    scale_of(&endpoint.row, &write.tree(written.object)?)
+    scale_of(&endpoint.row, &write.tree(written.object).await?)
 }
