@@ -120,7 +120,8 @@ impl Api {
             page.objects.extend(snapshot.get(&key).filter(|o| selection.matches(o)).cloned());
             return Ok(page);
         }
-        let mut matching = snapshot.range(&selection.prefix, &after).filter(|o| selection.matches(o));
+        let mut matching =
+            snapshot.select(&selection.prefix, &after, selection.wanted).filter(|o| selection.matches(o));
         page.objects.extend(matching.by_ref().take(limit).cloned());
         if page.objects.len() == limit
             && let Some(_more) = matching.next()

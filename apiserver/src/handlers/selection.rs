@@ -4,6 +4,7 @@ use crate::registry::table::Resource;
 use crate::request::options::ListOptions;
 use crate::status::{Result, Status};
 use crate::storage::object::Object;
+use crate::storage::signature::Signature;
 use crate::storage::watchers::Scope;
 use apimachinery::selector::{FieldSelector, LabelSelector};
 
@@ -13,6 +14,8 @@ pub struct Selection {
     pub prefix: String,
     labels: LabelSelector,
     fields: Vec<FieldTest>,
+    /// What of labels and fields an object must have to be worth a look.
+    pub wanted: Signature,
     /// The value of `metadata.name` if it must be one.
     name: Option<String>,
     /// The indexed field's value if it must be one.
@@ -51,7 +54,14 @@ impl Selection {
             };
             fields.push(FieldTest { of, value: requirement.value.clone(), negated: requirement.negated });
         }
+        let mut wanted = labels.exact().fold(Signature::default(), |s, (key, value)| s.with_label(key, value));
+        for test in fields.iter().filter(|test| !test.negated) {
+            if let Part::Field(at) = test.of {
+                wanted = wanted.with_field(at, &test.value);
+            }
+        }
         Ok(Selection {
+            wanted,
             prefix: if namespace.is_empty() { String::new() } else { format!("{namespace}/") },
             labels,
             name: selector.exact("metadata.name").map(str::to_owned),

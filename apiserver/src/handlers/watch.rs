@@ -167,7 +167,9 @@ fn stream_type(renderer: &Renderer) -> &'static str {
 fn select(snapshot: &Snapshot, selection: &Selection, endpoint: &Endpoint) -> VecDeque<Arc<Object>> {
     match selection.key(&endpoint.row) {
         Some(key) => snapshot.get(&key).filter(|o| selection.matches(o)).cloned().into_iter().collect(),
-        None => snapshot.range(&selection.prefix, "").filter(|o| selection.matches(o)).cloned().collect(),
+        None => {
+            snapshot.select(&selection.prefix, "", selection.wanted).filter(|o| selection.matches(o)).cloned().collect()
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::Revision;
 use super::freshness::Progress;
 use super::object::{Entry, Event, EventType, FieldValue, Object};
 use super::own::{OwnWrite, OwnWrites};
+use super::signature::Signature;
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
@@ -34,15 +35,25 @@ impl Snapshot {
         self.objects.get(key).map(|e| &e.0)
     }
 
-    /// Objects whose key starts with `prefix` and comes after `after`, in order.
-    pub fn range<'a>(&'a self, prefix: &'a str, after: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+    /// Objects whose key starts with `prefix` and comes after `after`.
+    pub fn range<'a>(&'a self, prefix: &str, after: &str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.select(prefix, after, Signature::default())
+    }
+
+    /// Objects whose key starts with `prefix` (empty or ending in a slash), comes after `after`, and which can have what `wanted`
+    /// demands; in order.
+    pub fn select<'a>(
+        &'a self,
+        prefix: &str,
+        after: &str,
+        wanted: Signature,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         use std::ops::Bound;
-        let from = if after > prefix {
-            (Bound::Excluded(after), Bound::Unbounded)
-        } else {
-            (Bound::Included(prefix), Bound::Unbounded)
-        };
-        self.objects.range::<_, str>(from).map(|e| &e.0).take_while(move |o| o.key.starts_with(prefix))
+        let from = if after > prefix { Bound::Excluded(after) } else { Bound::Included(prefix) };
+        // What follows the slash in the alphabet ends the range, so that no object need be looked at to know that it is over.
+        let end = prefix.strip_suffix('/').map(|namespace| format!("{namespace}0"));
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.objects.range::<_, str>((from, to)).filter(move |e| e.may_have(wanted)).map(|e| &e.0)
     }
 }
 
@@ -182,7 +193,7 @@ impl Cache {
     pub fn load(&self, objects: impl Iterator<Item = Arc<Object>>, revision: Revision) {
         let _joining = self.joining.lock();
         self.own.clear(); // what comes after a gap is not waited for
-        let snapshot = Snapshot { objects: objects.map(Entry).collect(), revision };
+        let snapshot = Snapshot { objects: objects.map(Entry::new).collect(), revision };
         *self.state.write() = State { snapshot, history: VecDeque::new(), history_start: revision, loaded: true };
         self.watchers.close();
     }
@@ -218,7 +229,7 @@ impl Cache {
                 _ => {
                     // An entry equal by key stays on insert, so the old one goes first.
                     state.snapshot.objects.remove(key);
-                    state.snapshot.objects.insert(Entry(event.object.clone()));
+                    state.snapshot.objects.insert(Entry::new(event.object.clone()));
                 }
             }
             state.snapshot.revision = revision;
@@ -246,7 +257,7 @@ impl Cache {
         for event in state.history.iter().rev().take_while(|e| e.revision > revision) {
             snapshot.objects.remove(&*event.object.key);
             if let Some(previous) = &event.previous {
-                snapshot.objects.insert(Entry(previous.clone()));
+                snapshot.objects.insert(Entry::new(previous.clone()));
             }
         }
         snapshot.revision = revision;

@@ -1,6 +1,7 @@
 //! One version of one object, as the cache keeps it, and the events that lead from one to the next.
 
 use super::Revision;
+use super::signature::Signature;
 use apimachinery::Value;
 use apimachinery::codec::proto;
 use apimachinery::schema::{GroupVersionKind, Schema};
@@ -121,7 +122,19 @@ impl Object {
 
 /// An object ordered by its key, as the cache's set holds it.
 #[derive(Clone, Debug)]
-pub struct Entry(pub Arc<Object>);
+pub struct Entry(pub Arc<Object>, Signature);
+
+impl Entry {
+    pub fn new(object: Arc<Object>) -> Entry {
+        let signature = Signature::of(&object);
+        Entry(object, signature)
+    }
+
+    /// Whether the object can have what a selector demands; it must be looked at to know.
+    pub fn may_have(&self, wanted: Signature) -> bool {
+        self.1.may_have(wanted)
+    }
+}
 
 impl Borrow<str> for Entry {
     fn borrow(&self) -> &str {
