@@ -130,7 +130,9 @@ pub fn merge_v2(document: Vec<u8>, parts: &[Arc<Documents>]) -> Vec<u8> {
         }
         for kind in ["paths", "definitions"] {
             if let (Some(ours), Value::Object(theirs)) = (whole[kind].as_object_mut(), part[kind].take()) {
-                theirs.into_iter().for_each(|(name, value)| drop(ours.entry(name).or_insert(value)));
+                for (name, value) in theirs {
+                    ours.entry(name).or_insert(value);
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::handlers::write::delete::{Deleted, success};
 use crate::handlers::write::patch::patch_type;
 use crate::handlers::write::{Write, Written, default_manager, now_text};
 use crate::request::RequestInfo;
-use crate::request::options::{DeleteOptions, ListOptions, WriteOptions};
+use crate::request::options::{DeleteOptions, FieldValidation, ListOptions, WriteOptions};
 use crate::status::{Result, Status};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use component_base::serving::full;
@@ -121,8 +121,8 @@ async fn write(
             let kind = body_type(headers)?;
             let bytes = read_body(body).await?;
             if row.storage.is_none() {
-                let review =
-                    crate::handlers::review::create(server, endpoint, info, user, &options, kind, &bytes, &renderer);
+                let review = decode::decode(&bytes, kind, &row.kind, &row.form, FieldValidation::Ignore)?.object;
+                let review = crate::handlers::review::create(server, endpoint, info, user, &options, review, &renderer);
                 return review.await;
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;

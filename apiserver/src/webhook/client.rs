@@ -40,6 +40,9 @@ struct Key {
     port: u16,
     server_name: String,
     trust: Trust,
+    /// Aggregated servers are spoken to by HTTP/1.1: a watch takes a connection of its own, not one of the few streams that an
+    /// HTTP/2 connection has for everybody.
+    as_front_proxy: bool,
     /// Shows the front proxy's certificate, as of this address of it in memory: a rotated one makes new connections.
     identity: Option<usize>,
 }
@@ -130,6 +133,7 @@ impl Callout {
             port,
             server_name: to.server_name.clone(),
             trust: to.trust.clone(),
+            as_front_proxy,
             identity: identity.as_ref().map(|i| Arc::as_ptr(i) as usize),
         };
         let mut clients = self.clients.lock();
@@ -155,9 +159,12 @@ fn connections(key: &Key, identity: Option<&Identity>) -> Result<Connections, Co
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls(&key.trust, identity)?)
         .https_only()
-        .with_server_name_resolver(FixedServerNameResolver::new(name))
-        .enable_all_versions()
-        .wrap_connector(Dial { host: key.host.clone().into(), port: key.port });
+        .with_server_name_resolver(FixedServerNameResolver::new(name));
+    let dial = Dial { host: key.host.clone().into(), port: key.port };
+    let connector = match key.as_front_proxy {
+        true => connector.enable_http1().wrap_connector(dial),
+        false => connector.enable_all_versions().wrap_connector(dial),
+    };
     Ok(Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_MAX)
