@@ -31,8 +31,12 @@ pub async fn route(
     user: User,
     request: Request<Incoming>,
 ) -> Result<Response> {
-    if let Some(remote) = server.aggregator.table(&server.api).of_path(&info.path) {
-        return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+    // The core group is always served here.
+    if info.path.starts_with("/apis/") || info.path.starts_with("/openapi/v3/apis/") {
+        let table = server.aggregator.table(&server.api);
+        if let Some(remote) = table.of_path(&info.path) {
+            return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+        }
     }
     if !info.is_resource {
         return beside(server, info, request).await;

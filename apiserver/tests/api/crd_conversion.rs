@@ -172,6 +172,12 @@ async fn watches_and_tables_show_the_version_asked_for() {
         let request = http::Request::get(path).body(Vec::new()).unwrap();
         world.client.request_stream(request).await.unwrap().lines()
     };
+    let table = http::Request::get(format!("{}?includeObject=Object", items("v2")))
+        .header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")
+        .body(Vec::new())
+        .unwrap();
+    let table: Value = world.client.request(table).await.unwrap();
+    assert_eq!((&table["kind"], &table["rows"][0]["object"]["host"]), (&json!("Table"), &json!("a")));
     let (mut v1, mut v2) = (Box::pin(open(watch("v1")).await), Box::pin(open(watch("v2")).await));
     world.make("v1", "b", json!({"hostPort": "b:2"})).await.unwrap();
     delete(&world.client, &format!("{}/b", items("v1"))).await.unwrap();

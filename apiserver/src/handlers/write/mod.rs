@@ -46,7 +46,7 @@ pub struct Write<'a> {
     /// A change by the server that no client could make: stored as it is, without tracking, preparation and validation.
     pub raw: bool,
     /// What admission sees of the object, if not all.
-    pub view: Option<&'static dyn View>,
+    pub view: Option<&'a dyn View>,
     /// What the field manager must see in other versions.
     pub conversions: Wanted,
 }
