@@ -4,10 +4,10 @@ use crate::admission::Chain;
 use crate::authz::Authorizers;
 use crate::custom::conversion::conform;
 use crate::handlers::write::allocator::Allocator;
-use crate::registry::conversion::convert;
-use crate::registry::table::{Resource, StorageRow};
+use crate::registry::table::{Form, Resource, StorageRow};
+use crate::registry::{conversion, kinds};
 use crate::status::{Result, Status};
-use crate::storage::cache::Cache;
+use crate::storage::cache::{Cache, Completion};
 use crate::storage::codec::MediaType;
 use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::Etcd;
@@ -189,11 +189,17 @@ impl Api {
             return Ok(());
         };
         let there = self.served.load().versions.iter().find_map(|((g, _), table)| {
-            (g == group).then(|| table.get(plural)).flatten().and_then(|endpoint| endpoint.cache.clone())
+            let endpoint = (g == group).then(|| table.get(plural)).flatten()?;
+            let same = endpoint.row.stored_as == rows[0].stored_as;
+            endpoint.cache.clone().map(|cache| (cache, same))
         });
         let cache = match there {
-            Some(cache) => cache,
-            None => {
+            Some((cache, true)) => cache,
+            // Read again as the new schema completes it. Watches end, and clients start over.
+            outdated => {
+                if let Some((outdated, _)) = outdated {
+                    outdated.watchers.close();
+                }
                 let cache = Arc::new(new_cache(&self.etcd, &rows[0], &storage, &self.progress));
                 self.dispatcher.add_and_load(&storage.prefix, cache.clone()).await?;
                 cache
@@ -253,7 +259,7 @@ impl Api {
                 Ok(converted)
             }
             _ => {
-                objects.iter_mut().for_each(|object| convert(from, to, object));
+                objects.iter_mut().for_each(|object| conversion::convert(from, to, object));
                 Ok(objects)
             }
         }
@@ -290,8 +296,56 @@ impl Api {
 }
 
 fn new_cache(etcd: &Etcd, row: &Resource, storage: &StorageRow, progress: &Arc<Progress>) -> Cache {
-    let fields = row.strategy.fields.iter().map(|f| f.value).collect();
+    let fields = row.field_values();
     let indexed = row.strategy.fields.iter().position(|f| f.name == "spec.nodeName");
     let cache = Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone());
+    let cache = cache.with_completion(completion(row, storage));
     if row.is_custom() { cache.with_versions() } else { cache }
+}
+
+/// How objects of a resource are brought to what they would be if they were written today.
+fn completion(row: &Resource, storage: &StorageRow) -> Completion {
+    let stored = storage.kind.clone();
+    match &row.form {
+        Form::Builtin(_) => {
+            let default = kinds::strategy(&stored.group, &stored.version, &row.plural).default;
+            Arc::new(move |tree| {
+                let (group, version) = GroupVersionKind::split_api_version(tree["apiVersion"].as_str().unwrap_or(""));
+                // Another server may have written it in another version.
+                if !version.is_empty() && (group != stored.group || version != stored.version) {
+                    let from = GroupVersionKind::new(group, version, &stored.kind);
+                    conversion::convert(&from, &stored, tree);
+                }
+                default(tree);
+                true
+            })
+        }
+        Form::Custom(_) => {
+            let Some(schema) = row.stored_schema.clone() else { return Arc::new(|_| true) };
+            let many = row.conversion.is_some();
+            Arc::new(move |tree| {
+                // Another version has another schema; it is completed when it is converted.
+                let version = GroupVersionKind::split_api_version(tree["apiVersion"].as_str().unwrap_or("")).1;
+                if !version.is_empty() && version != stored.version {
+                    return true;
+                }
+                if let Some(members) = tree.as_object_mut() {
+                    members.remove("kind");
+                    members.remove("apiVersion");
+                }
+                let before = many.then(|| tree.clone());
+                let _ = schema.normalize(tree, &mut Default::default()); // what does not fit stays as it was written
+                // What another version has written is kept for its readers.
+                let fits = before.is_none_or(|before| {
+                    let same = before == *tree;
+                    if !same {
+                        *tree = before;
+                    }
+                    same
+                });
+                schema.fill_in(tree);
+                fits
+            })
+        }
+    }
 }

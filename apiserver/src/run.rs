@@ -29,6 +29,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Connections at once: a watch or two of every node of a large cluster. Idle ones cost about 20 kB each.
+const CONNECTIONS_MAX: usize = 65_536;
+
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     options.check()?;
     let etcd = connect(&options.etcd).await?;
@@ -68,6 +71,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     tokio::spawn(crate::aggregation::availability::run(server.clone(), background.clone()));
     tokio::spawn(put_in_place(server.clone(), cluster, background.clone()));
 
+    tokio::spawn(bootstrap::keep_flow_schemas(server.clone(), background.clone()));
+
     let listener = serving::bind(SocketAddr::new(options.serving.bind_address, options.serving.secure_port)).await?;
     let tls = server_tls(&options, advertised)?;
     tracing::info!(address = %listener.local_addr()?, "Serving securely");
@@ -95,7 +100,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             draining.cancel();
         }
     });
-    serving::serve_https(listener, tls, handler, draining).await;
+    let limits = serving::Limits { connections_max: CONNECTIONS_MAX, drain: options.request_timeout.0 };
+    serving::serve_https_within(limits, listener, tls, handler, draining).await;
     if let Some(endpoints) = endpoints {
         let _ = tokio::time::timeout(Duration::from_secs(2), endpoints).await;
     }
@@ -267,19 +273,21 @@ fn cluster(options: &Options) -> anyhow::Result<Cluster> {
     })
 }
 
-/// Bootstraps until it succeeds; without it nobody but masters may do anything.
+/// Bootstraps until it succeeds (without it nobody but masters may do anything), then keeps telling that this server runs.
 async fn put_in_place(server: Arc<Server>, cluster: Cluster, shutdown: CancellationToken) {
+    let identity = bootstrap::Identity::of_this_host();
     let mut backoff = Duration::from_millis(100);
     while !shutdown.is_cancelled() {
         let attempt = async {
             server.api.ready_for(None).await?;
-            bootstrap::run(&server.api, &cluster).await
+            bootstrap::run(&server.api, &cluster).await?;
+            identity.renew(&server.api).await
         };
         match attempt.await {
             Ok(()) => {
                 server.bootstrapped.store(true, Ordering::Release);
                 tracing::info!("the objects that every cluster has are in place");
-                return;
+                return identity.keep(server, shutdown).await;
             }
             Err(status) => tracing::warn!(error = status.message, "bootstrap failed; trying again"),
         }

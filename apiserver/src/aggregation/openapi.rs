@@ -111,11 +111,7 @@ pub fn v2_parts(server: &Server) -> (Vec<Arc<Documents>>, String) {
 
 /// Lays parts into a document of version 2. A definition of another's that has a name of ours but says something else gets a
 /// name of its own.
-pub fn merge_v2(document: Vec<u8>, parts: &[Arc<Documents>]) -> Vec<u8> {
-    if parts.is_empty() {
-        return document;
-    }
-    let Ok(mut whole) = serde_json::from_slice::<Value>(&document) else { return document };
+pub fn merge_v2(mut whole: Value, parts: &[Arc<Documents>]) -> Value {
     for part in parts.iter().filter_map(|d| d.v2.as_ref()) {
         let mut part = part.clone();
         let clashes: Vec<String> = members(&part["definitions"])
@@ -136,7 +132,7 @@ pub fn merge_v2(document: Vec<u8>, parts: &[Arc<Documents>]) -> Vec<u8> {
             }
         }
     }
-    serde_json::to_vec(&whole).unwrap_or(document)
+    whole
 }
 
 fn rename(part: &mut Value, old: &str, new: &str) {
@@ -178,7 +174,7 @@ mod tests {
         assert_eq!(members(&v2["definitions"]).map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["Meta", "X"]);
         let ours = json!({"paths": {"/a": {}}, "definitions": {"Meta": {"type": "ours"}}});
         let parts = [Arc::new(Documents { v2: Some(v2), ..Documents::default() })];
-        let merged: Value = serde_json::from_slice(&merge_v2(ours.to_string().into_bytes(), &parts)).unwrap();
+        let merged = merge_v2(ours, &parts);
         assert_eq!(merged["definitions"]["Meta"], json!({"type": "ours"}));
         assert_eq!(merged["definitions"]["X"]["properties"]["m"], reference("Meta_v2"));
         assert_eq!(merged["definitions"]["Meta_v2"], json!({"type": "theirs"}));

@@ -129,6 +129,17 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
     let stored = endpoints.iter().find(|e| e.row.storage.as_ref().is_some_and(|s| s.kind == e.row.kind));
     let endpoint = stored.or(endpoints.first()).cloned();
     if let Some(endpoint) = endpoint {
+        if !endpoint.row.terminating {
+            // No new objects from here on, and whoever looks is told why.
+            server.api.serve_custom(&group, &plural, rows::of(definition, &server.api.callout)).await?;
+            let status = names::terminating(&definition["status"], &crate::handlers::write::now_text());
+            let mut set = |current: &Value| {
+                let mut new = current.clone();
+                new["status"] = status.clone();
+                Ok(new)
+            };
+            change(server, definition, "status", &mut set).await?;
+        }
         let mut write = Write::internal(&server.api, &endpoint, &user, "", "");
         write.raw = true; // nobody is asked: the definition's own deletion was admitted
         let (list, options) = (ListOptions::default(), DeleteOptions::default());

@@ -3,10 +3,11 @@
 use super::columns::PrinterColumn;
 use super::conversion::Converter;
 use crate::registry::strategy::Strategy;
-use crate::registry::table::{Form, Resource, StorageRow, SubresourceRow};
+use crate::registry::table::{Form, Resource, ScalePaths, Selectable, StorageRow, SubresourceRow};
 use crate::webhook::Callout;
 use apimachinery::Value;
 use apimachinery::schema::{GroupVersionKind, Structural};
+use sha2::Digest;
 use std::sync::Arc;
 
 /// What all custom resources have in common; the rest is in their schema.
@@ -24,6 +25,12 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
     let (group, kind, plural) = (text(&spec["group"]), text(&names["kind"]), text(&names["plural"]));
     let versions = || spec["versions"].as_array().into_iter().flatten();
     let stored = versions().find(|v| v["storage"] == true).map(|v| text(&v["name"])).unwrap_or_default();
+    let all_selectable = selectable(&spec["versions"]);
+    let stored_schema = versions().find(|v| v["storage"] == true).map(|v| &v["schema"]["openAPIV3Schema"]);
+    let terminating = !definition["metadata"]["deletionTimestamp"].is_null();
+    let stored_as = format!("{stored} {all_selectable:?} {}", stored_schema.unwrap_or(&Value::Null));
+    let stored_as = crate::discovery::hex(&sha2::Sha256::digest(stored_as));
+    let stored_schema = stored_schema.map(|schema| Arc::new(Structural::read(schema)));
     let row = |version: &Value| {
         let gvk = GroupVersionKind::new(&group, &text(&version["name"]), &kind);
         let form = Form::Custom(Arc::new(Structural::read(&version["schema"]["openAPIV3Schema"])));
@@ -34,7 +41,7 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
             singular: text(&names["singular"]),
             list_kind: text(&names["listKind"]),
             namespaced: spec["scope"] == "Namespaced",
-            verbs: VERBS.map(str::to_owned).into(),
+            verbs: VERBS.iter().filter(|v| !(terminating && **v == "create")).map(|v| (*v).to_owned()).collect(),
             short_names: texts(&names["shortNames"]),
             categories: texts(&names["categories"]),
             subresources: subresources(&version["subresources"], &gvk),
@@ -43,6 +50,15 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
                 kind: GroupVersionKind::new(&group, &stored, &kind),
             }),
             strategy: &CUSTOM,
+            selectable: all_selectable
+                .iter()
+                .map(|name| Selectable { name: name.clone(), here: selectable_here(version).any(|n| n == *name) })
+                .collect(),
+            scale: scale_paths(&version["subresources"]),
+            stored_schema: stored_schema.clone(),
+            stored_as: stored_as.clone(),
+            terminating,
+            deprecation: deprecation(version, &gvk),
             columns: Some(PrinterColumn::read(&version["additionalPrinterColumns"])),
             conversion: conversion.clone(),
             on: true,
@@ -50,6 +66,40 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
         }
     };
     versions().filter(|v| v["served"] == true).map(row).collect()
+}
+
+/// The paths of `subresources.scale`. They are simple, which validation sees to: `.spec.replicas`.
+fn scale_paths(given: &Value) -> Option<ScalePaths> {
+    let path = |name: &str| -> Option<Vec<String>> {
+        let text = given["scale"][name].as_str().filter(|t| !t.is_empty())?;
+        Some(text.trim_start_matches('.').split('.').map(str::to_owned).collect())
+    };
+    Some(ScalePaths {
+        spec: path("specReplicasPath")?,
+        status: path("statusReplicasPath")?,
+        selector: path("labelSelectorPath"),
+    })
+}
+
+/// Names of the fields of all served versions that selectors may name, in the order in which they first stand.
+fn selectable(versions: &Value) -> Vec<String> {
+    let mut all = Vec::new();
+    for version in versions.as_array().into_iter().flatten().filter(|v| v["served"] == true) {
+        all.extend(selectable_here(version).filter(|name| !all.contains(name)).collect::<Vec<_>>());
+    }
+    all
+}
+
+fn selectable_here(version: &Value) -> impl Iterator<Item = String> + '_ {
+    let fields = version["selectableFields"].as_array().into_iter().flatten();
+    fields.filter_map(|f| Some(f["jsonPath"].as_str()?.trim_start_matches('.').to_owned()))
+}
+
+/// What clients of a deprecated version are warned of.
+fn deprecation(version: &Value, kind: &GroupVersionKind) -> Option<String> {
+    let own = version["deprecationWarning"].as_str().map(str::to_owned);
+    (version["deprecated"] == true)
+        .then(|| own.unwrap_or_else(|| format!("{} {} is deprecated", kind.api_version(), kind.kind)))
 }
 
 fn subresources(given: &Value, own: &GroupVersionKind) -> Vec<SubresourceRow> {
@@ -62,10 +112,7 @@ fn subresources(given: &Value, own: &GroupVersionKind) -> Vec<SubresourceRow> {
     if given["status"].is_object() {
         rows.push(row("status", own.clone()));
     }
-    // Replicas in any other place are not served, rather than served wrong.
-    if given["scale"]["specReplicasPath"] == ".spec.replicas"
-        && given["scale"]["statusReplicasPath"] == ".status.replicas"
-    {
+    if scale_paths(given).is_some() {
         rows.push(row("scale", GroupVersionKind::new("autoscaling", "v1", "Scale")));
     }
     rows

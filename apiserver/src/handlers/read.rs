@@ -1,8 +1,9 @@
 //! GET of one object and of a list.
 
 use super::Response;
-use super::negotiate::{View, accept};
-use super::render::{Renderer, encode, meta, respond};
+use super::list::respond_objects;
+use super::negotiate::accept;
+use super::render::Renderer;
 use super::selection::Selection;
 use super::table::IncludeObject;
 use crate::api::{Api, Endpoint};
@@ -12,18 +13,11 @@ use crate::status::{About, Result, Status};
 use crate::storage::cache::{NotKept, Snapshot};
 use crate::storage::freshness::CATCH_UP_MAX;
 use crate::storage::object::Object;
-use apimachinery::schema::GroupVersionKind;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use bytes::{Bytes, BytesMut};
-use component_base::serving;
-use futures::stream;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// Bytes of a list that are put together at once; a list is never in memory as a whole.
-const PIECE: usize = 128 * 1024;
 
 pub fn renderer<B>(endpoint: &Arc<Endpoint>, request: &Request<B>) -> Result<Renderer> {
     let accepted = accept(request.headers(), request.uri().query())?;
@@ -171,78 +165,10 @@ impl Page {
         metadata
     }
 
-    /// The list, sent piece by piece where it is made of cached bytes.
     pub fn respond(self, renderer: Renderer) -> Response {
-        let row = renderer.endpoint.row.clone();
-        let list = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
-        if renderer.is_plain() {
-            let head = format!(
-                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-                list.kind,
-                list.api_version(),
-                self.metadata()
-            );
-            // Items of custom resources say what they are, those of built-in kinds don't.
-            let prefix = if row.is_custom() { Object::prefix(&row.kind) } else { Bytes::from_static(b"{") };
-            return respond(StatusCode::OK, "application/json", serving::stream(pieces(head, prefix, self.objects)));
-        }
         let metadata = self.metadata();
-        let mut items: Vec<Value> = self.objects.iter().map(|o| renderer.item(o)).collect();
-        let (kind, value) = match renderer.accepted.view {
-            View::Table => (meta("Table"), renderer.table(items, &metadata, true)),
-            View::Metadata | View::MetadataList => {
-                let kind = meta("PartialObjectMetadataList");
-                let value =
-                    json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items});
-                (kind, value)
-            }
-            View::Whole => {
-                for item in items.iter_mut().filter_map(Value::as_object_mut).filter(|_| !row.is_custom()) {
-                    item.remove("kind");
-                    item.remove("apiVersion");
-                }
-                let value =
-                    json!({"kind": list.kind, "apiVersion": list.api_version(), "metadata": metadata, "items": items});
-                (list, value)
-            }
-        };
-        match encode(renderer.accepted, &kind, None, value) {
-            Ok(bytes) => renderer.respond(StatusCode::OK, bytes),
-            Err(status) => super::render::status_response(&status, Some(renderer.accepted)),
-        }
+        respond_objects(renderer, self.objects, &metadata)
     }
-}
-
-/// The text of a JSON list in pieces of about [`PIECE`] bytes; `prefix` begins each item.
-fn pieces(
-    head: String,
-    prefix: Bytes,
-    objects: Vec<Arc<Object>>,
-) -> impl futures::Stream<Item = std::result::Result<Bytes, std::convert::Infallible>> {
-    stream::iter({
-        let mut objects = objects.into_iter();
-        let mut buffer = BytesMut::from(head.as_bytes());
-        let mut first = true;
-        let mut done = false;
-        std::iter::from_fn(move || {
-            if done {
-                return None;
-            }
-            for object in objects.by_ref() {
-                if !std::mem::take(&mut first) {
-                    buffer.extend_from_slice(b",");
-                }
-                buffer.extend_from_slice(&prefix);
-                buffer.extend_from_slice(object.json.get(1..).unwrap_or_default());
-                if buffer.len() >= PIECE {
-                    return Some(Ok(buffer.split().freeze()));
-                }
-            }
-            done = true;
-            buffer.extend_from_slice(b"]}\n");
-            Some(Ok(buffer.split().freeze()))
-        })
-    })
 }
 
 /// Where a list goes on: the version all pages are of, and the key after which this one starts.

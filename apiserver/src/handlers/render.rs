@@ -1,6 +1,7 @@
 //! Objects and lists in the form the client asked for. The common case, JSON of the stored version, copies bytes and parses
 //! nothing.
 
+use super::compress;
 use super::negotiate::{Accepted, Encoding, View};
 use super::table::{self, IncludeObject};
 use super::{Body, Response};
@@ -50,6 +51,14 @@ impl Renderer {
             && self.is_stored_version()
     }
 
+    /// A whole object as protobuf in the stored version: bytes that are kept with the object.
+    pub fn is_stored_proto(&self) -> bool {
+        self.accepted.encoding == Encoding::Protobuf
+            && self.accepted.view == View::Whole
+            && self.is_stored_version()
+            && !self.endpoint.row.is_custom()
+    }
+
     /// The object in the version of the request, with `kind` and `apiVersion`.
     pub fn tree(&self, object: &Object) -> Value {
         let mut tree = object.tree();
@@ -65,6 +74,12 @@ impl Renderer {
     pub fn object(&self, object: &Object) -> Result<Bytes> {
         if self.is_plain() {
             return Ok([&Object::prefix(self.kind()), object.json.get(1..).unwrap_or_default()].concat().into());
+        }
+        if self.is_stored_proto() {
+            return Ok(envelope::seal(&self.kind().api_version(), &self.kind().kind, |out| {
+                out.extend_from_slice(object.proto(self.kind()));
+            })
+            .into());
         }
         self.value(self.tree(object), &json!({"resourceVersion": object.revision.to_string()}))
     }
@@ -92,7 +107,11 @@ impl Renderer {
 
     /// One item of a list or event of a watch, in the view asked for.
     pub fn item(&self, object: &Object) -> Value {
-        let tree = self.tree(object);
+        self.view(self.tree(object))
+    }
+
+    /// A tree with `kind` and `apiVersion`, in the view asked for.
+    pub fn view(&self, tree: Value) -> Value {
         match self.accepted.view {
             View::Whole => tree,
             View::Metadata | View::MetadataList => table::partial(tree),
@@ -106,7 +125,11 @@ impl Renderer {
     }
 
     pub fn respond(&self, code: StatusCode, bytes: Bytes) -> Response {
-        respond(code, self.accepted.encoding.content_type(), serving::full(bytes))
+        let content_type = self.accepted.encoding.content_type();
+        if self.accepted.gzip && bytes.len() > compress::THRESHOLD {
+            return compress::full(code, content_type, bytes);
+        }
+        respond(code, content_type, serving::full(bytes))
     }
 }
 
@@ -157,7 +180,8 @@ pub fn json_response(code: StatusCode, value: &Value) -> Response {
 /// An error as the client asked for answers.
 pub fn status_response(status: &Status, accepted: Option<Accepted>) -> Response {
     let kind = GroupVersionKind::new("", "v1", "Status");
-    let accepted = accepted.unwrap_or(Accepted { encoding: Encoding::Json, view: View::Whole, pretty: false });
+    let accepted =
+        accepted.unwrap_or(Accepted { encoding: Encoding::Json, view: View::Whole, pretty: false, gzip: false });
     let body = encode(accepted, &kind, None, status.body()).unwrap_or_default();
     let mut response = respond(status.code, accepted.encoding.content_type(), serving::full(body));
     let retry = status.details.as_ref().and_then(|d| d.get("retryAfterSeconds")).and_then(Value::as_i64);

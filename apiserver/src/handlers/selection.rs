@@ -44,7 +44,7 @@ impl Selection {
             let of = match requirement.field.as_str() {
                 "metadata.name" => Part::Name,
                 "metadata.namespace" if row.namespaced => Part::Namespace,
-                other => match row.strategy.fields.iter().position(|f| f.name == other) {
+                other => match row.field(other) {
                     Some(at) => Part::Field(at),
                     None => return Err(Status::bad_request(format!("field label not supported: {other}"))),
                 },
@@ -75,6 +75,12 @@ impl Selection {
             (value == test.value) != test.negated
         }) && self.labels.matches(|key| object.label(key))
             && object.key.starts_with(&self.prefix)
+    }
+
+    /// The same for something that has a name and nothing else.
+    pub fn matches_named(&self, name: &str) -> bool {
+        self.fields.iter().all(|t| (matches!(t.of, Part::Name) && name == t.value) != t.negated)
+            && self.labels.matches(|_| None)
     }
 
     /// The one key that can match, when name and namespace are both told.

@@ -282,6 +282,12 @@ impl Watch {
             }
             return;
         }
+        if self.renderer.is_stored_proto()
+            && let Ok(bytes) = self.renderer.object(object)
+        {
+            put_frame(out, kind.as_str(), &bytes);
+            return;
+        }
         let item = self.renderer.item(object);
         let (gvk, value) = match self.renderer.accepted.view {
             View::Table => {
@@ -324,13 +330,8 @@ impl Watch {
 fn put_value(out: &mut BytesMut, renderer: &Renderer, kind: &str, gvk: &GroupVersionKind, value: Value) {
     match renderer.accepted.encoding {
         Encoding::Protobuf => {
-            // A frame: four bytes of length, then a bare WatchEvent with the object in its envelope inside.
             let Ok(object) = encode(renderer.accepted, gvk, None, value) else { return };
-            let mut event = Vec::with_capacity(object.len() + 32);
-            put_bytes(&mut event, 1, kind.as_bytes());
-            put_message(&mut event, 2, |out| put_bytes(out, 1, &object));
-            out.put_u32(event.len() as u32);
-            out.put(&event[..]);
+            put_frame(out, kind, &object);
         }
         _ => {
             let line = json!({"type": kind, "object": value});
@@ -338,4 +339,13 @@ fn put_value(out: &mut BytesMut, renderer: &Renderer, kind: &str, gvk: &GroupVer
             out.put_u8(b'\n');
         }
     }
+}
+
+/// A frame of a protobuf watch: four bytes of length, then a bare WatchEvent with the object in its envelope inside.
+fn put_frame(out: &mut BytesMut, kind: &str, object: &[u8]) {
+    let mut event = Vec::with_capacity(object.len() + 32);
+    put_bytes(&mut event, 1, kind.as_bytes());
+    put_message(&mut event, 2, |out| put_bytes(out, 1, object));
+    out.put_u32(event.len() as u32);
+    out.put(&event[..]);
 }

@@ -6,7 +6,8 @@
 
 use super::Revision;
 use super::freshness::Progress;
-use super::object::{Entry, Event, EventType, FieldValues, Object};
+use super::object::{Entry, Event, EventType, FieldValue, Object};
+use super::own::OwnWrites;
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
@@ -62,18 +63,28 @@ struct State {
     loaded: bool,
 }
 
+/// Brings an object as it was written once to what it would be if it were written today: defaults of fields that came later,
+/// and no members that the schema has given up. Readers then find every object complete, at no cost to them.
+///
+/// False says that the object has members which its version does not know and another may: it must not be read as it is.
+pub type Completion = Arc<dyn Fn(&mut Value) -> bool + Send + Sync>;
+
 /// The cache of one resource.
 pub struct Cache {
     /// etcd prefix with a slash at the end: `/registry/pods/`.
     pub prefix: String,
     /// How to read each selectable field.
-    pub fields: Vec<FieldValues>,
+    pub fields: Vec<FieldValue>,
     /// Which of them watchers are indexed by.
     pub indexed_field: Option<usize>,
+    /// What is done to everything that comes from etcd before it is an object here.
+    completion: Completion,
     state: RwLock<State>,
     /// Held while a watcher joins and while events go out, so that it neither misses one nor hears it twice.
     joining: Mutex<()>,
     pub watchers: Watchers,
+    /// Changes on their way from this server to itself.
+    pub own: OwnWrites,
     /// What the dispatcher has seen of all resources.
     progress: Arc<Progress>,
     /// The versions that stored objects are in, each text kept once; none if all are in one.
@@ -83,7 +94,7 @@ pub struct Cache {
 impl Cache {
     pub fn new(
         prefix: String,
-        fields: Vec<FieldValues>,
+        fields: Vec<FieldValue>,
         indexed_field: Option<usize>,
         progress: Arc<Progress>,
     ) -> Cache {
@@ -91,6 +102,7 @@ impl Cache {
             prefix,
             fields,
             indexed_field,
+            completion: Arc::new(|_| true),
             state: RwLock::new(State {
                 snapshot: Snapshot::default(),
                 history: VecDeque::new(),
@@ -99,6 +111,7 @@ impl Cache {
             }),
             joining: Mutex::new(()),
             watchers: Watchers::default(),
+            own: OwnWrites::default(),
             progress,
             versions: None,
         }
@@ -124,6 +137,10 @@ impl Cache {
         Some(new)
     }
 
+    pub fn with_completion(self, completion: Completion) -> Cache {
+        Cache { completion, ..self }
+    }
+
     /// The objects now. Its revision is the last one that any resource reached, since this one did not change in between.
     pub fn snapshot(&self) -> Snapshot {
         let seen = self.progress.seen(); // before the clone: what is cloned is at least this new
@@ -142,21 +159,32 @@ impl Cache {
     }
 
     /// Makes an object of a stored tree.
-    pub fn object(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
+    pub fn object(&self, key: &str, revision: Revision, mut tree: Value) -> Arc<Object> {
         let version = self.version_of(&tree);
-        Arc::new(Object { version, ..Object::new(key, revision, tree, &self.fields) })
+        let fits = (self.completion)(&mut tree);
+        let version = if fits { version } else { Some("".into()) };
+        Arc::new(Object::new(key, revision, tree, &self.fields).in_version(version))
+    }
+
+    /// Makes an object of a tree that was written just now: of built-in resources it is complete.
+    pub fn made(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
+        if self.versions.is_some() {
+            return self.object(key, revision, tree);
+        }
+        Arc::new(Object::new(key, revision, tree, &self.fields))
     }
 
     /// Puts in place everything that etcd held at `revision`. Watches that ran are ended: what they missed is not known.
     pub fn load(&self, objects: impl Iterator<Item = Arc<Object>>, revision: Revision) {
         let _joining = self.joining.lock();
+        self.own.clear(); // what comes after a gap is not waited for
         let snapshot = Snapshot { objects: objects.map(Entry).collect(), revision };
         *self.state.write() = State { snapshot, history: VecDeque::new(), history_start: revision, loaded: true };
         self.watchers.close();
     }
 
-    /// Takes in a change: the object's new tree, or `None` when it is gone.
-    pub fn apply(&self, key: &str, revision: Revision, tree: Option<Value>) {
+    /// Takes in a change: the new object, or `None` when it is gone.
+    pub fn apply(&self, key: &str, revision: Revision, object: Option<Arc<Object>>) {
         let previous = {
             let state = self.state.read();
             if !state.loaded || revision <= state.history_start {
@@ -164,14 +192,14 @@ impl Cache {
             }
             state.snapshot.get(key).cloned()
         };
-        let event = match (tree, &previous) {
-            (Some(tree), _) => {
+        let event = match (object, &previous) {
+            (Some(object), _) => {
                 let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
-                Arc::new(Event::new(kind, revision, self.object(key, revision, tree), previous))
+                Arc::new(Event::new(kind, revision, object, previous))
             }
             (None, Some(gone)) => {
                 let last = Object::new(key, revision, gone.tree(), &self.fields);
-                let last = Arc::new(Object { version: gone.version.clone(), ..last });
+                let last = Arc::new(last.in_version(gone.version.clone()));
                 Arc::new(Event::new(EventType::Deleted, revision, last, previous))
             }
             (None, None) => return,
@@ -249,6 +277,12 @@ mod tests {
         Some(json!({"metadata": {"name": name, "namespace": "a"}, "n": n}))
     }
 
+    impl Cache {
+        fn put(&self, key: &str, revision: Revision, tree: Option<Value>) {
+            self.apply(key, revision, tree.map(|tree| self.object(key, revision, tree)));
+        }
+    }
+
     fn cache() -> Cache {
         let cache = Cache::new("/registry/pods/".into(), vec![], None, Arc::default());
         cache.load(std::iter::empty(), 10);
@@ -258,9 +292,9 @@ mod tests {
     #[test]
     fn a_snapshot_does_not_see_later_changes() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
+        cache.put("a/x", 11, pod("x", 1));
         let before = cache.snapshot();
-        cache.apply("a/x", 12, pod("x", 2));
+        cache.put("a/x", 12, pod("x", 2));
         assert_eq!(before.get("a/x").unwrap().revision, 11);
         assert_eq!(cache.get("a/x").unwrap().revision, 12);
     }
@@ -268,9 +302,9 @@ mod tests {
     #[test]
     fn an_older_version_is_found_by_undoing_changes() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
-        cache.apply("a/y", 12, pod("y", 1));
-        cache.apply("a/x", 13, None);
+        cache.put("a/x", 11, pod("x", 1));
+        cache.put("a/y", 12, pod("y", 1));
+        cache.put("a/x", 13, None);
         let keys = |at| cache.at(at).map(|s| s.objects.iter().map(|e| e.0.key.to_string()).collect::<Vec<_>>());
         assert_eq!(keys(10), Ok(vec![]));
         assert_eq!(keys(12), Ok(vec!["a/x".to_string(), "a/y".into()]));
@@ -282,11 +316,11 @@ mod tests {
     #[test]
     fn a_watch_resumes_without_a_gap() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
-        cache.apply("a/x", 12, pod("x", 2));
+        cache.put("a/x", 11, pod("x", 1));
+        cache.put("a/x", 12, pod("x", 2));
         let (missed, mut live) = cache.watch_from(11, Scope::All).unwrap();
         assert_eq!(missed.iter().map(|e| e.revision).collect::<Vec<_>>(), [12]);
-        cache.apply("a/x", 13, None);
+        cache.put("a/x", 13, None);
         let last = live.try_next().unwrap();
         assert_eq!((last.kind, last.revision), (EventType::Deleted, 13));
         assert!(cache.watch_from(9, Scope::All).is_err());
@@ -297,7 +331,7 @@ mod tests {
         let cache = cache();
         let (_, mut other) = cache.watch_from(10, Scope::Namespace("b".into())).unwrap();
         let (_, mut same) = cache.watch_from(10, Scope::Namespace("a".into())).unwrap();
-        cache.apply("a/x", 11, pod("x", 1));
+        cache.put("a/x", 11, pod("x", 1));
         assert!(other.try_next().is_none());
         assert!(same.try_next().is_some());
     }
@@ -306,7 +340,7 @@ mod tests {
     fn a_range_starts_after_a_key_and_stays_in_its_namespace() {
         let cache = cache();
         for (i, key) in ["a/x", "a/y", "ab/z"].iter().enumerate() {
-            cache.apply(key, 11 + i as u64, Some(json!({"metadata": {}})));
+            cache.put(key, 11 + i as u64, Some(json!({"metadata": {}})));
         }
         let snapshot = cache.snapshot();
         let keys = |prefix, after| snapshot.range(prefix, after).map(|o| o.key.to_string()).collect::<Vec<_>>();

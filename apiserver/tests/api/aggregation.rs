@@ -183,7 +183,7 @@ async fn what_is_wrong_with_a_service_is_told_in_the_condition() {
     merge(&client, &path, json!({"spec": {"service": {"port": 443}}})).await.unwrap();
     told("EndpointsNotFound", "cannot find endpointslices for service/back in \"default\"").await;
     let slice = json!({"metadata": {"name": "back-1", "labels": {"kubernetes.io/service-name": "back"}}, "addressType": "IPv4",
-        "ports": [{"name": "https", "port": 1}], "endpoints": []});
+        "ports": [{"name": "other", "port": 1}], "endpoints": [{"addresses": ["10.9.9.9"]}]});
     let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
     create(&client, slices, slice).await.unwrap();
     told(

@@ -48,7 +48,7 @@ impl Write<'_> {
                 Step::Mark(object) if self.options.dry_run => return Ok(Deleted::Marked(object)),
                 Step::Remove(object) => (Deleted::Gone(object), self.api.etcd.delete_if(&key, revision).await?),
                 Step::Mark(object) => {
-                    let bytes = self.encode(&object).await?;
+                    let (bytes, _) = self.encode(object.clone()).await?;
                     (Deleted::Marked(object), self.api.etcd.put_if(&key, revision, bytes, 0).await?)
                 }
             };

@@ -18,9 +18,11 @@ use crate::registry::conversion::convert;
 use crate::registry::strategy::{Context, NameRule};
 use crate::request::options::WriteOptions;
 use crate::status::{About, Result, Status};
-use crate::storage::etcd::Stored;
+use crate::storage::etcd;
 use crate::storage::object::Object;
+use crate::storage::own::OwnWrite;
 use apimachinery::apply::{FieldManager, FieldSet};
+use apimachinery::schema::{GroupVersionKind, Node, Schema};
 use apimachinery::validation::{Cursor, Errors, names, object_meta};
 use apimachinery::{Map, Value};
 use http::HeaderMap;
@@ -53,15 +55,25 @@ pub struct Write<'a> {
 
 /// What of an object a request to a subresource of another kind is about, `scale` for one: admission sees and changes that.
 pub trait View: Sync {
-    fn of(&self, object: &Value) -> Value;
+    fn of(&self, object: &Value) -> Result<Value>;
     /// Puts a changed view back.
     fn put(&self, object: &mut Value, view: &Value);
 }
 
-/// A written object: in the version of the request, with its resourceVersion, without `kind` and `apiVersion`.
+/// What a write came to.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// As the cache will have it.
+    Object(Arc<Object>),
+    /// Not stored: a dry run, a change that changed nothing, the last state of what is gone. In the version of the request, with
+    /// its resourceVersion, without `kind` and `apiVersion`.
+    Tree(Value),
+}
+
+/// A written object.
 #[derive(Debug)]
 pub struct Written {
-    pub object: Value,
+    pub object: Stored,
     pub created: bool,
     pub warnings: Vec<String>,
 }
@@ -166,8 +178,8 @@ impl<'a> Write<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<Value> {
         if let Some(view) = self.view {
-            let (mut object, old) = (object, old.map(|old| view.of(old)));
-            let mut attributes = self.attributes(operation, Some(view.of(&object)), old.as_ref());
+            let (mut object, old) = (object, old.map(|old| view.of(old)).transpose()?);
+            let mut attributes = self.attributes(operation, Some(view.of(&object)?), old.as_ref());
             self.api.admission.admit(self.api, &mut attributes).await?;
             warnings.append(&mut attributes.warnings);
             view.put(&mut object, &attributes.object.unwrap_or_default());
@@ -187,8 +199,8 @@ impl<'a> Write<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>> {
         if let (Some(view), Some(whole)) = (self.view, &object) {
-            let old = old.map(|old| view.of(old));
-            let mut attributes = self.attributes(operation, Some(view.of(whole)), old.as_ref());
+            let old = old.map(|old| view.of(old)).transpose()?;
+            let mut attributes = self.attributes(operation, Some(view.of(whole)?), old.as_ref());
             self.api.admission.validate(self.api, &mut attributes).await?;
             warnings.append(&mut attributes.warnings);
             return Ok(object);
@@ -258,18 +270,44 @@ impl<'a> Write<'a> {
         Err(Status::invalid(&kind.group, &kind.kind, name, &errors.into_vec()))
     }
 
-    /// The bytes to store of an object in the version of the request.
-    async fn encode(&self, object: &Value) -> Result<Vec<u8>> {
+    /// The bytes to store of an object in the version of the request, and the tree they stand for.
+    async fn encode(&self, object: Value) -> Result<(Vec<u8>, Value)> {
         let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
-        let stored = self.api.convert(row, &row.kind, &storage.kind, vec![object.clone()]).await?.pop();
+        let stored = self.api.convert(row, &row.kind, &storage.kind, vec![object]).await?.pop();
         let mut stored = stored.unwrap_or_default();
-        Ok(crate::storage::codec::encode(self.api.media, &storage.kind, &mut stored))
+        let bytes = crate::storage::codec::encode(self.api.media, &storage.kind, &mut stored);
+        Ok((bytes, stored))
+    }
+
+    /// Tells the cache what is about to be written under `key`, the object's below the resource's prefix.
+    fn begin(&self, name: &str, bytes: &[u8], tree: Value) -> Result<Arc<OwnWrite>> {
+        Ok(self.endpoint.cache()?.own.begin(&self.endpoint.row.key(&self.namespace, name), bytes, tree))
+    }
+
+    /// What was written, as a tree in the version of the request.
+    pub fn tree(&self, stored: Stored) -> Result<Value> {
+        match stored {
+            Stored::Object(object) => self.own_version(object.tree()),
+            Stored::Tree(tree) => Ok(tree),
+        }
+    }
+
+    /// The object of a write that etcd has taken, as of its revision.
+    async fn written(&self, write: &OwnWrite, revision: u64) -> Result<Stored> {
+        let cache = self.endpoint.cache()?;
+        let object = write.object(revision, |key, tree| cache.made(key, revision, tree));
+        let object = object.ok_or_else(|| Status::internal("a write has two revisions"))?;
+        Ok(Stored::Object(self.api.readable_one(self.endpoint, object).await?))
     }
 
     /// An object as it is stored, in the version of the request.
     async fn decode(&self, stored: Arc<Object>) -> Result<Value> {
+        self.own_version(self.api.readable_one(self.endpoint, stored).await?.tree())
+    }
+
+    /// A readable tree in the version of the request: of custom resources it is in that already.
+    fn own_version(&self, mut tree: Value) -> Result<Value> {
         let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
-        let mut tree = self.api.readable_one(self.endpoint, stored).await?.tree();
         if !row.is_custom() {
             convert(&storage.kind, &row.kind, &mut tree);
         }
@@ -277,7 +315,7 @@ impl<'a> Write<'a> {
     }
 
     /// What etcd holds under a key, as the cache would hold it.
-    fn stored(&self, key: &str, stored: &Stored) -> Result<Arc<Object>> {
+    fn stored(&self, key: &str, stored: &etcd::Stored) -> Result<Arc<Object>> {
         let tree = crate::storage::codec::decode(key, &stored.value)?;
         let cache = self.endpoint.cache()?;
         Ok(cache.object(&self.endpoint.row.key(&self.namespace, &self.name), stored.revision, tree))
@@ -308,6 +346,15 @@ impl<'a> Write<'a> {
         let is_event = self.endpoint.storage()?.prefix == "events";
         Ok(if is_event { self.api.event_leases.lease().await? } else { 0 })
     }
+}
+
+/// An object of a built-in kind in another of its versions, for the managed fields of those who wrote it in that.
+fn in_version(kind: &GroupVersionKind, object: &Value, version: &str) -> Option<(Value, Node<'static>)> {
+    let (group, version) = GroupVersionKind::split_api_version(version);
+    let ty = Schema::builtin().kind(group, version, &kind.kind)?;
+    let mut object = object.clone();
+    convert(kind, &GroupVersionKind::new(group, version, &kind.kind), &mut object);
+    Some((object, Node::of_type(ty.id)))
 }
 
 pub fn name_rule(rule: NameRule) -> fn(&str) -> names::Problems {

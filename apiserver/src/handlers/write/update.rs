@@ -1,10 +1,10 @@
 //! Changing an object: read, change, store if nobody else did meanwhile, else start over.
 
-use super::{Write, Written, meta_text, metadata};
+use super::{Stored, Write, Written, meta_text, metadata};
 use crate::admission::Operation;
 use crate::registry::edit::copy;
 use crate::status::{Result, Status};
-use crate::storage::etcd::Outcome;
+use crate::storage::etcd::{self, Outcome};
 use crate::storage::object::Object;
 use apimachinery::Value;
 use apimachinery::validation::{FieldError, Path};
@@ -105,49 +105,62 @@ impl Write<'_> {
             }?;
             warnings.append(&mut said);
             let key = self.etcd_key(&self.name)?;
-            let (object, outcome) = match round {
-                Round::Unchanged(object) => return Ok(Written { object, created: false, warnings: Vec::new() }),
-                Round::Store(object) | Round::Remove(object) if self.options.dry_run => {
-                    return Ok(Written { object, created: false, warnings: Vec::new() });
-                }
-                Round::Remove(object) => {
-                    let outcome = self.api.etcd.delete_if(&key, current.revision).await?;
-                    (object, outcome)
-                }
-                Round::Store(mut object) => {
-                    let allocator = self.api.allocator(&self.endpoint.row);
-                    let mut allocated = Vec::new();
-                    if let Some(allocator) = allocator {
-                        allocated = allocator.allocate(self.api, &mut object, Some(&current.object), false).await?;
+            let unstored = |object| Ok(Written { object: Stored::Tree(object), created: false, warnings: Vec::new() });
+            let there = match round {
+                Round::Unchanged(object) => return unstored(object),
+                Round::Store(object) | Round::Remove(object) if self.options.dry_run => return unstored(object),
+                Round::Remove(mut object) => match self.api.etcd.delete_if(&key, current.revision).await? {
+                    Outcome::Done(revision) => {
+                        metadata(&mut object).insert("resourceVersion".into(), revision.to_string().into());
+                        return unstored(object);
                     }
-                    let outcome = self
-                        .api
-                        .etcd
-                        .put_if(&key, current.revision, self.encode(&object).await?, self.lease().await?)
-                        .await;
-                    if let Some(allocator) = allocator {
-                        let unused = match &outcome {
-                            Ok(Outcome::Done(_)) => allocator.released(&current.object, Some(&object)),
-                            _ => allocated,
-                        };
-                        allocator.release(self.api, unused).await;
-                    }
-                    (object, outcome?)
-                }
+                    Outcome::Lost(there) => there,
+                },
+                Round::Store(object) => match self.replace(&key, &current, object).await? {
+                    Ok(object) => return Ok(Written { object, created: false, warnings: Vec::new() }),
+                    Err(there) => there,
+                },
             };
-            match outcome {
-                Outcome::Done(revision) => {
-                    let mut object = object;
-                    metadata(&mut object).insert("resourceVersion".into(), revision.to_string().into());
-                    return Ok(Written { object, created: false, warnings: Vec::new() });
-                }
-                Outcome::Lost(None) => return Err(Status::not_found(self.about())),
-                Outcome::Lost(Some(stored)) => {
+            match there {
+                None => return Err(Status::not_found(self.about())),
+                Some(stored) => {
                     current = self.current(self.stored(&key, &stored)?, true).await?;
                 }
             }
         }
         Err(Status::modified(self.about()))
+    }
+
+    /// The transaction of an update, with what is set aside for the object around it. The inner error is what somebody who
+    /// was faster left there.
+    async fn replace(
+        &self,
+        key: &str,
+        current: &Current,
+        mut object: Value,
+    ) -> Result<std::result::Result<Stored, Option<etcd::Stored>>> {
+        let allocator = self.api.allocator(&self.endpoint.row);
+        let mut allocated = Vec::new();
+        let mut freed = Vec::new();
+        if let Some(allocator) = allocator {
+            allocated = allocator.allocate(self.api, &mut object, Some(&current.object), false).await?;
+            freed = allocator.released(&current.object, Some(&object));
+        }
+        let lease = self.lease().await?;
+        let (bytes, tree) = self.encode(object).await?;
+        let write = self.begin(&self.name, &bytes, tree)?;
+        let outcome = self.api.etcd.put_if(key, current.revision, bytes, lease).await;
+        if !matches!(outcome, Ok(Outcome::Done(_))) {
+            self.endpoint.cache()?.own.abandon(&write);
+        }
+        if let Some(allocator) = allocator {
+            let unused = if matches!(outcome, Ok(Outcome::Done(_))) { freed } else { allocated };
+            allocator.release(self.api, unused).await;
+        }
+        match outcome? {
+            Outcome::Done(revision) => Ok(Ok(self.written(&write, revision).await?)),
+            Outcome::Lost(there) => Ok(Err(there)),
+        }
     }
 
     /// The object as the cache has it, or as etcd has it if the cache does not know it.
@@ -162,7 +175,7 @@ impl Write<'_> {
     async fn current(&self, stored: Arc<Object>, fresh: bool) -> Result<Current> {
         let revision = stored.revision;
         let storage = &self.endpoint.storage()?.kind.version;
-        let old_version = stored.version.as_deref().is_some_and(|version| version != storage);
+        let old_version = stored.version.as_deref().is_some_and(|version| !version.is_empty() && version != storage);
         Ok(Current { object: self.decode(stored).await?, revision, fresh, old_version })
     }
 
