@@ -270,3 +270,29 @@ async fn conversions_that_fail_are_told_in_upstreams_words() {
     );
     assert!(refused.1.contains("spec.conversion.conversionReviewVersions: Invalid value"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn without_a_webhook_each_version_keeps_its_fields() {
+    let stand = Stand::start().await;
+    let client = stand.admin().await;
+    let spec = json!({"group": "stable.example.com", "scope": "Namespaced", "names": {"plural": "testcrs", "kind": "TestCr"},
+        "versions": versions("v2")});
+    create(&client, DEFINITIONS, json!({"metadata": {"name": "testcrs.stable.example.com"}, "spec": spec}))
+        .await
+        .unwrap();
+    let started = std::time::Instant::now();
+    while get(&client, &items("v1")).await.is_err() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(30), "it is not served");
+        tokio::task::yield_now().await;
+    }
+    // Stored as v2, which does not know the field: its readers do not see it, those of v1 do.
+    let object =
+        json!({"apiVersion": "stable.example.com/v1", "kind": "TestCr", "metadata": {"name": "a"}, "hostPort": "h:1"});
+    let made = create(&client, &items("v1"), object).await.unwrap();
+    assert_eq!(made["hostPort"], "h:1");
+    assert_eq!(get(&client, &format!("{}/a", items("v1"))).await.unwrap()["hostPort"], "h:1");
+    let other = get(&client, &format!("{}/a", items("v2"))).await.unwrap();
+    assert_eq!((&other["hostPort"], &other["apiVersion"]), (&Value::Null, &json!("stable.example.com/v2")));
+    let list = get(&client, &items("v2")).await.unwrap();
+    assert!(list["items"][0]["hostPort"].is_null());
+}
