@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -29,6 +29,13 @@ const IDLE_MAX: usize = 16;
 const IDLE: Duration = Duration::from_secs(90);
 /// For connecting, the handshake not included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the machine trusts, read when somebody is first called who names no CA.
+static SYSTEM_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(roots)
+});
 
 /// The certificate that this server shows, with its key.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
@@ -183,10 +190,7 @@ fn tls(trust: &Trust, identity: Option<&Identity>) -> Result<ClientConfig, Conne
     let mut roots = RootCertStore::empty();
     let builder = match trust {
         Trust::Any => builder.dangerous().with_custom_certificate_verifier(crate::streaming::any_server()),
-        Trust::System => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            builder.with_root_certificates(roots)
-        }
+        Trust::System => builder.with_root_certificates(SYSTEM_ROOTS.clone()),
         Trust::Bundle(pem) => {
             for cert in CertificateDer::pem_slice_iter(pem) {
                 let cert = cert.map_err(|e| bad(format!("unable to load root certificates: {e}")))?;

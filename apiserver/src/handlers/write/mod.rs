@@ -141,21 +141,16 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         // Looked up only for objects that somebody wrote in another version.
         let others = std::cell::OnceCell::new();
-        let in_version = |object: &Value, version: &str| {
+        let converted = |object: &Value, version: &str| {
+            let Some(converter) = &row.conversion else { return in_version(&row.kind, object, version) };
             let others = others.get_or_init(|| self.api.equivalents(self.endpoint));
             let other = &others.iter().find(|e| e.row.kind.api_version() == version)?.row;
-            let converted = match &row.conversion {
-                Some(converter) if converter.asks() => self.conversions.get(version, object)?,
-                _ => {
-                    let mut object = object.clone();
-                    convert(&row.kind, &other.kind, &mut object);
-                    if row.is_custom() {
-                        conform(other, &mut object).ok()?;
-                    }
-                    object
-                }
-            };
-            Some((converted, other.form.node()))
+            if converter.asks() {
+                return Some((self.conversions.get(version, object)?, other.form.node()));
+            }
+            let mut object = object.clone();
+            conform(other, &mut object).ok()?;
+            Some((object, other.form.node()))
         };
         act(FieldManager {
             node: row.form.node(),
@@ -165,7 +160,7 @@ impl<'a> Write<'a> {
             subresource: &self.subresource,
             now: &self.now,
             reset: &self.reset_fields(),
-            convert: &in_version,
+            convert: &converted,
         })
     }
 
