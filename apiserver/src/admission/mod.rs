@@ -140,7 +140,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// An object in another version of the resource as it is in the version of the request.
-    pub async fn from_version(&self, api: &Api, endpoint: &Endpoint, object: Value) -> Result<Value> {
+    pub async fn in_own_version(&self, api: &Api, endpoint: &Endpoint, object: Value) -> Result<Value> {
         let (own, other) = (self.endpoint.row.kind_of(self.subresource), endpoint.row.kind_of(self.subresource));
         if own == other {
             return Ok(object);

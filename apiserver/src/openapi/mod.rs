@@ -84,12 +84,12 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
     let served = server.api.served.load_full();
     Ok(match path.strip_prefix("/openapi/").unwrap_or("") {
         "v2" => {
-            let (parts, said) = v2_parts(server);
-            let make = || merge_v2(v2::document(&served), &parts);
             let media = negotiate(request, &[JSON, PROTO_V2, PROTO_V2_OLD])?;
+            let (parts, said) = v2_parts(server);
+            let whole = || merge_v2(v2::document(&served), &parts);
             let document = match media {
-                JSON => document(&served, &format!("v2 {said}"), || text(&make())),
-                _ => document(&served, &format!("v2 protobuf {said}"), || gnostic::document(&make())),
+                JSON => document(&served, &format!("v2 json {said}"), || text(&whole())),
+                _ => document(&served, &format!("v2 protobuf {said}"), || gnostic::document(&whole())),
             };
             send(document, media, request)
         }

@@ -112,10 +112,10 @@ pub struct Resource {
     pub terminating: bool,
     /// Columns that a definition gives its objects, besides the name; none for built-in kinds.
     pub columns: Option<Vec<PrinterColumn>>,
-    /// What every client of it is warned of.
-    pub deprecation: Option<String>,
     /// How objects of a custom resource get from version to version; none if there is one version only.
     pub conversion: Option<Arc<Converter>>,
+    /// What every client of it is warned of.
+    pub deprecation: Option<String>,
     /// Served without `--runtime-config`.
     pub on: bool,
 }
@@ -254,13 +254,13 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     form: Form::Builtin(Shape::Struct(ty.id)),
                     strategy: kinds::strategy(group, version, plural),
                     columns: None,
+                    conversion: None,
                     selectable: Vec::new(),
                     scale: None,
                     stored_schema: None,
                     stored_as: String::new(),
                     terminating: false,
                     deprecation: deprecation(group, version, kind, flags),
-                    conversion: None,
                     on: !flags.contains(&"off"),
                     verbs,
                     kind: gvk,

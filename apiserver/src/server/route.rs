@@ -14,7 +14,7 @@ use crate::handlers::write::patch::patch_type;
 use crate::handlers::write::{Stored, Write, Written, default_manager, now_text};
 use crate::handlers::{Response, components};
 use crate::request::RequestInfo;
-use crate::request::options::{DeleteOptions, ListOptions, WriteOptions};
+use crate::request::options::{DeleteOptions, FieldValidation, ListOptions, WriteOptions};
 use crate::status::{Result, Status};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use component_base::serving::full;
@@ -31,8 +31,12 @@ pub async fn route(
     user: User,
     request: Request<Incoming>,
 ) -> Result<Response> {
-    if let Some(remote) = server.aggregator.table(&server.api).of_path(&info.path) {
-        return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+    // The core group is always served here.
+    if info.path.starts_with("/apis/") || info.path.starts_with("/openapi/v3/apis/") {
+        let table = server.aggregator.table(&server.api);
+        if let Some(remote) = table.of_path(&info.path) {
+            return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+        }
     }
     if !info.is_resource {
         return beside(server, info, request).await;
@@ -144,8 +148,8 @@ async fn write(
             let kind = body_type(headers)?;
             let bytes = read_body(body).await?;
             if row.storage.is_none() {
-                let review =
-                    crate::handlers::review::create(server, endpoint, info, user, &options, kind, &bytes, &renderer);
+                let review = decode::decode(&bytes, kind, &row.kind, &row.form, FieldValidation::Ignore)?.object;
+                let review = crate::handlers::review::create(server, endpoint, info, user, &options, review, &renderer);
                 return review.await;
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;

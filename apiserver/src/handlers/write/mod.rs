@@ -49,14 +49,14 @@ pub struct Write<'a> {
     /// A change by the server that no client could make: stored as it is, without tracking, preparation and validation.
     pub raw: bool,
     /// What admission sees of the object, if not all.
-    pub view: Option<&'static dyn View>,
+    pub view: Option<&'a dyn View>,
     /// What the field manager must see in other versions.
     pub conversions: Wanted,
 }
 
 /// What of an object a request to a subresource of another kind is about, `scale` for one: admission sees and changes that.
 pub trait View: Sync {
-    fn of(&self, row: &Resource, object: &Value) -> Result<Value>;
+    fn of(&self, object: &Value) -> Result<Value>;
     /// Puts a changed view back.
     fn put(&self, row: &Resource, object: &mut Value, view: &Value);
 }
@@ -142,24 +142,16 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         // Looked up only for objects that somebody wrote in another version.
         let others = std::cell::OnceCell::new();
-        let in_version = |object: &Value, version: &str| {
+        let converted = |object: &Value, version: &str| {
+            let Some(converter) = &row.conversion else { return in_version(&row.kind, object, version) };
             let others = others.get_or_init(|| self.api.equivalents(self.endpoint));
-            let Some(other) = others.iter().find(|e| e.row.kind.api_version() == version) else {
-                return in_unserved_version(&row.kind, object, version);
-            };
-            let other = &other.row;
-            let converted = match &row.conversion {
-                Some(converter) if converter.asks() => self.conversions.get(version, object)?,
-                _ => {
-                    let mut object = object.clone();
-                    convert(&row.kind, &other.kind, &mut object);
-                    if row.is_custom() {
-                        conform(other, &mut object).ok()?;
-                    }
-                    object
-                }
-            };
-            Some((converted, other.form.node()))
+            let other = &others.iter().find(|e| e.row.kind.api_version() == version)?.row;
+            if converter.asks() {
+                return Some((self.conversions.get(version, object)?, other.form.node()));
+            }
+            let mut object = object.clone();
+            conform(other, &mut object).ok()?;
+            Some((object, other.form.node()))
         };
         act(FieldManager {
             node: row.form.node(),
@@ -169,7 +161,7 @@ impl<'a> Write<'a> {
             subresource: &self.subresource,
             now: &self.now,
             reset: &self.reset_fields(),
-            convert: &in_version,
+            convert: &converted,
         })
     }
 
@@ -182,9 +174,8 @@ impl<'a> Write<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<Value> {
         if let Some(view) = self.view {
-            let row = &self.endpoint.row;
-            let (mut object, old) = (object, old.map(|old| view.of(row, old)).transpose()?);
-            let mut attributes = self.attributes(operation, Some(view.of(row, &object)?), old.as_ref());
+            let (mut object, old) = (object, old.map(|old| view.of(old)).transpose()?);
+            let mut attributes = self.attributes(operation, Some(view.of(&object)?), old.as_ref());
             self.api.admission.admit(self.api, &mut attributes).await?;
             warnings.append(&mut attributes.warnings);
             view.put(row, &mut object, &attributes.object.unwrap_or_default());
@@ -204,9 +195,8 @@ impl<'a> Write<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>> {
         if let (Some(view), Some(whole)) = (self.view, &object) {
-            let row = &self.endpoint.row;
-            let old = old.map(|old| view.of(row, old)).transpose()?;
-            let mut attributes = self.attributes(operation, Some(view.of(row, whole)?), old.as_ref());
+            let old = old.map(|old| view.of(old)).transpose()?;
+            let mut attributes = self.attributes(operation, Some(view.of(whole)?), old.as_ref());
             self.api.admission.validate(self.api, &mut attributes).await?;
             warnings.append(&mut attributes.warnings);
             return Ok(object);
@@ -293,7 +283,7 @@ impl<'a> Write<'a> {
     /// What was written, as a tree in the version of the request.
     pub async fn tree(&self, stored: Stored) -> Result<Value> {
         match stored {
-            Stored::Object(object) => self.decode(object).await,
+            Stored::Object(object) => self.own_version(object.tree()),
             Stored::Tree(tree) => Ok(tree),
         }
     }
@@ -304,19 +294,21 @@ impl<'a> Write<'a> {
     }
 
     /// The object of a write that etcd has taken, as of its revision.
-    fn written(&self, write: &OwnWrite, sent: Option<Value>, revision: u64) -> Result<Stored> {
-        if let Some(mut sent) = sent {
-            metadata(&mut sent).insert("resourceVersion".into(), revision.to_string().into());
-            return Ok(Stored::Tree(sent));
-        }
-        let object = self.endpoint.cache()?.own_object(write, revision);
-        object.map(Stored::Object).ok_or_else(|| Status::internal("a write has two revisions"))
+    async fn written(&self, write: &OwnWrite, revision: u64) -> Result<Stored> {
+        let cache = self.endpoint.cache()?;
+        let object = write.object(revision, |key, tree| cache.made(key, revision, tree));
+        let object = object.ok_or_else(|| Status::internal("a write has two revisions"))?;
+        Ok(Stored::Object(self.api.readable_one(self.endpoint, object).await?))
     }
 
     /// An object as it is stored, in the version of the request.
     async fn decode(&self, stored: Arc<Object>) -> Result<Value> {
+        self.own_version(self.api.readable_one(self.endpoint, stored).await?.tree())
+    }
+
+    /// A readable tree in the version of the request: of custom resources it is in that already.
+    fn own_version(&self, mut tree: Value) -> Result<Value> {
         let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
-        let mut tree = self.api.readable_one(self.endpoint, stored).await?.tree();
         if !row.is_custom() {
             convert(&storage.kind, &row.kind, &mut tree);
         }
