@@ -314,7 +314,7 @@ fn completion(row: &Resource, storage: &StorageRow) -> Completion {
                 // Another server may have written it in another version.
                 if !version.is_empty() && (group != stored.group || version != stored.version) {
                     let from = GroupVersionKind::new(group, version, &stored.kind);
-                    convert(&from, &stored, tree);
+                    conversion::convert(&from, &stored, tree);
                 }
                 default(tree);
                 true

@@ -7,7 +7,7 @@
 use super::Revision;
 use super::freshness::Progress;
 use super::object::{Entry, Event, EventType, FieldValue, Object};
-use super::own::{OwnWrite, OwnWrites};
+use super::own::OwnWrites;
 use super::signature::Signature;
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;

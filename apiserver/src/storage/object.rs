@@ -73,10 +73,6 @@ impl Object {
         }
     }
 
-    pub fn in_version(self, version: Option<Arc<str>>) -> Object {
-        Object { version, ..self }
-    }
-
     /// The same object with other content, in another version.
     pub fn with_tree(&self, tree: Value, version: Option<Arc<str>>) -> Object {
         Object { version, fields: self.fields.clone(), ..Object::new(&self.key, self.revision, tree, &[]) }

@@ -182,5 +182,5 @@ async fn change(
         Ok(object)
     };
     let written = write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await?;
-    scale_of(&endpoint.row, &write.tree(written.object).await?)
+    scale_of(&endpoint.row, &write.tree(written.object)?)
 }

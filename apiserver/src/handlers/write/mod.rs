@@ -16,7 +16,6 @@ use crate::authn::User;
 use crate::custom::conversion::{Wanted, conform};
 use crate::registry::conversion::convert;
 use crate::registry::strategy::{Context, NameRule};
-use crate::registry::table::Resource;
 use crate::request::options::WriteOptions;
 use crate::status::{About, Result, Status};
 use crate::storage::etcd;
@@ -58,7 +57,7 @@ pub struct Write<'a> {
 pub trait View: Sync {
     fn of(&self, object: &Value) -> Result<Value>;
     /// Puts a changed view back.
-    fn put(&self, row: &Resource, object: &mut Value, view: &Value);
+    fn put(&self, object: &mut Value, view: &Value);
 }
 
 /// What a write came to.
@@ -66,8 +65,8 @@ pub trait View: Sync {
 pub enum Stored {
     /// As the cache will have it.
     Object(Arc<Object>),
-    /// Stored in another version or not stored: a dry run, a change that changed nothing, the last state of what is gone. In the
-    /// version of the request, with its resourceVersion, without `kind` and `apiVersion`.
+    /// Not stored: a dry run, a change that changed nothing, the last state of what is gone. In the version of the request, with
+    /// its resourceVersion, without `kind` and `apiVersion`.
     Tree(Value),
 }
 
@@ -178,7 +177,7 @@ impl<'a> Write<'a> {
             let mut attributes = self.attributes(operation, Some(view.of(&object)?), old.as_ref());
             self.api.admission.admit(self.api, &mut attributes).await?;
             warnings.append(&mut attributes.warnings);
-            view.put(row, &mut object, &attributes.object.unwrap_or_default());
+            view.put(&mut object, &attributes.object.unwrap_or_default());
             return Ok(object);
         }
         let mut attributes = self.attributes(operation, Some(object), old);
@@ -281,16 +280,11 @@ impl<'a> Write<'a> {
     }
 
     /// What was written, as a tree in the version of the request.
-    pub async fn tree(&self, stored: Stored) -> Result<Value> {
+    pub fn tree(&self, stored: Stored) -> Result<Value> {
         match stored {
             Stored::Object(object) => self.own_version(object.tree()),
             Stored::Tree(tree) => Ok(tree),
         }
-    }
-
-    /// What the client gets back where it did not write in the stored version.
-    fn sent(&self, object: &Value) -> Result<Option<Value>> {
-        Ok((self.endpoint.storage()?.kind != self.endpoint.row.kind).then(|| object.clone()))
     }
 
     /// The object of a write that etcd has taken, as of its revision.
@@ -349,8 +343,8 @@ impl<'a> Write<'a> {
     }
 }
 
-/// An object of a built-in kind in a version that is switched off, for the managed fields of those who wrote it in that.
-fn in_unserved_version(kind: &GroupVersionKind, object: &Value, version: &str) -> Option<(Value, Node<'static>)> {
+/// An object of a built-in kind in another of its versions, for the managed fields of those who wrote it in that.
+fn in_version(kind: &GroupVersionKind, object: &Value, version: &str) -> Option<(Value, Node<'static>)> {
     let (group, version) = GroupVersionKind::split_api_version(version);
     let ty = Schema::builtin().kind(group, version, &kind.kind)?;
     let mut object = object.clone();
