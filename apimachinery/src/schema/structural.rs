@@ -234,6 +234,16 @@ impl Structural {
         }
     }
 
+    /// Judges what stands at one place, a default for instance.
+    pub fn judge_value(&self, at: &Cursor<'_>) {
+        self.judge(at);
+    }
+
+    /// Takes out of what stands at one place what the schema does not know.
+    pub fn prune_value(&self, value: &mut Value, report: &mut Report) {
+        self.prune(value, "", report);
+    }
+
     pub(super) fn judge(&self, at: &Cursor<'_>) {
         // A member that is null counts as absent: cursors never stand on null.
         let Some(value) = at.value() else { return };

@@ -5,6 +5,7 @@ mod admission_webhooks;
 mod aggregation;
 mod crd_conversion;
 mod custom;
+mod definitions;
 mod facts;
 mod golden;
 mod kinds;
