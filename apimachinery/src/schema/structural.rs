@@ -73,7 +73,7 @@ struct Rules {
     max_properties: Option<usize>,
     multiple_of: Option<f64>,
     /// Its name, for the message.
-    format: Option<(String, fn(&str) -> bool)>,
+    format: Option<(String, formats::Check)>,
     junctors: Option<Box<Junctors>>,
 }
 

@@ -8,6 +8,7 @@ mod custom;
 mod definitions;
 mod facts;
 mod golden;
+mod guards;
 mod kinds;
 mod openapi;
 mod restarts;
