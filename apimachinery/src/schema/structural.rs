@@ -73,7 +73,7 @@ struct Rules {
     max_properties: Option<usize>,
     multiple_of: Option<f64>,
     /// Its name, for the message.
-    format: Option<(String, fn(&str) -> bool)>,
+    format: Option<(String, formats::Check)>,
     junctors: Option<Box<Junctors>>,
 }
 
@@ -232,6 +232,16 @@ impl Structural {
                 schema.judge(&object.field("metadata").field(name));
             }
         }
+    }
+
+    /// Judges what stands at one place, a default for instance.
+    pub fn judge_value(&self, at: &Cursor<'_>) {
+        self.judge(at);
+    }
+
+    /// Takes out of what stands at one place what the schema does not know.
+    pub fn prune_value(&self, value: &mut Value, report: &mut Report) {
+        self.prune(value, "", report);
     }
 
     pub(super) fn judge(&self, at: &Cursor<'_>) {

@@ -177,6 +177,12 @@ impl Resource {
         matches!(self.form, Form::Custom(_))
     }
 
+    /// Finalizers without a domain must be among those that Kubernetes knows. Kinds of the servers beside the core (extensions,
+    /// aggregation) take any qualified name, as custom resources do.
+    pub fn restricts_finalizers(&self) -> bool {
+        !self.is_custom() && !matches!(&*self.kind.group, "apiextensions.k8s.io" | "apiregistration.k8s.io")
+    }
+
     pub fn has_status(&self) -> bool {
         self.subresource("status").is_some()
     }

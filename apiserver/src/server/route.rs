@@ -57,6 +57,11 @@ pub async fn route(
         return Err(Status::no_such_resource());
     }
     let response = by_verb(server, &endpoint, info, user, request).await?;
+    if let Some(text) = &row.deprecation {
+        let gone = text.split_once("unavailable in v").map_or("", |(_, gone)| gone.split('+').next().unwrap_or(""));
+        let labels = [&*row.kind.group, &row.kind.version, &row.plural, &info.subresource, gone];
+        super::metrics::DEPRECATED.with_label_values(&labels).set(1);
+    }
     Ok(warn(response, row.deprecation.as_slice()))
 }
 
@@ -78,6 +83,9 @@ async fn by_verb(
     }
     if !row.verbs.iter().any(|v| v == verb) {
         return Err(Status::method_not_allowed());
+    }
+    if info.name.is_empty() && matches!(verb, "update" | "patch" | "delete") {
+        return Err(Status::method_not_allowed()); // on a collection
     }
     if endpoint.cache.is_none() && matches!(verb, "get" | "list") {
         // Only ComponentStatuses are read without being kept.

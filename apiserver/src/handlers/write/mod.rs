@@ -229,7 +229,7 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         let root = Cursor::root(object, &errors);
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
-        if !row.is_custom() {
+        if row.restricts_finalizers() {
             object_meta::builtin_finalizers(&root.field("metadata"));
         }
         (row.strategy.validate)(&root);
@@ -243,7 +243,7 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         let (root, was) = (Cursor::root(object, &errors), Cursor::root(old, &errors));
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
-        if !row.is_custom() {
+        if row.restricts_finalizers() {
             object_meta::builtin_finalizers(&root.field("metadata"));
         }
         object_meta::object_meta_update(&root.field("metadata"), &was.field("metadata"));
