@@ -6,4 +6,4 @@ pub mod field;
 pub mod label;
 
 pub use field::FieldSelector;
-pub use label::{LabelSelector, Operator, Requirement};
+pub use label::{LabelSelector, Operator, Requirement, SelectorError};

@@ -14,6 +14,7 @@ pub mod persistent_volume_claim_resize;
 pub mod pod_security;
 pub mod priority;
 pub mod resource_quota;
+pub mod rules;
 pub mod runtime_class;
 pub mod service_account;
 pub mod storage_object_in_use_protection;
