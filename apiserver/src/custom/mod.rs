@@ -6,6 +6,7 @@
 pub mod columns;
 mod names;
 mod rows;
+pub mod rules;
 
 use crate::authn::User;
 use crate::handlers::write::Write;

@@ -1,6 +1,7 @@
 //! The rows of a definition: one per version that it serves.
 
 use super::columns::PrinterColumn;
+use super::rules::Rules;
 use crate::registry::strategy::Strategy;
 use crate::registry::table::{Form, Resource, StorageRow, SubresourceRow};
 use apimachinery::Value;
@@ -23,7 +24,9 @@ pub fn of(definition: &Value) -> Vec<Resource> {
     let stored = versions().find(|v| v["storage"] == true).map(|v| text(&v["name"])).unwrap_or_default();
     let row = |version: &Value| {
         let gvk = GroupVersionKind::new(&group, &text(&version["name"]), &kind);
-        let form = Form::Custom(Arc::new(Structural::read(&version["schema"]["openAPIV3Schema"])));
+        let schema = Structural::read(&version["schema"]["openAPIV3Schema"]);
+        let rules = Rules::compile(&schema).map(Arc::new);
+        let form = Form::Custom(Arc::new(schema));
         Resource {
             zero: form.zero(),
             form,
@@ -40,6 +43,7 @@ pub fn of(definition: &Value) -> Vec<Resource> {
                 kind: GroupVersionKind::new(&group, &stored, &kind),
             }),
             strategy: &CUSTOM,
+            rules,
             columns: Some(PrinterColumn::read(&version["additionalPrinterColumns"])),
             on: true,
             kind: gvk,

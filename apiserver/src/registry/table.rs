@@ -100,6 +100,8 @@ pub struct Resource {
     pub strategy: &'static Strategy,
     /// Columns that a definition gives its objects, besides the name; none for built-in kinds.
     pub columns: Option<Vec<PrinterColumn>>,
+    /// The rules that a definition states in expressions; none for built-in kinds and where it states none.
+    pub rules: Option<Arc<crate::custom::rules::Rules>>,
     /// Served without `--runtime-config`.
     pub on: bool,
 }
@@ -190,6 +192,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     form: Form::Builtin(Shape::Struct(ty.id)),
                     strategy: kinds::strategy(group, version, plural),
                     columns: None,
+                    rules: None,
                     on: !flags.contains(&"off"),
                     verbs,
                     kind: gvk,
