@@ -2,6 +2,7 @@
 //! etcd and server on free ports in a temporary folder and stops them again.
 
 mod custom;
+mod expressions;
 mod golden;
 mod restarts;
 mod stand;
