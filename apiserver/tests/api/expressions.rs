@@ -96,6 +96,36 @@ async fn policies_judge_writes() {
             {"expression": "authorizer.group('').resource('configmaps').namespace(request.namespace).check('create').allowed()"},
             {"expression": "request.operation == 'CREATE' || oldObject != null", "message": "old"}],
     }});
+    // Expressions that can't work are refused, here and in webhooks.
+    for (field, bad, why) in [
+        (
+            "validations",
+            json!([{"expression": "object.x >"}]),
+            "spec.validations[0].expression: Invalid value: \"object.x >\": compilation failed: ERROR: <input>:1:11: Syntax error",
+        ),
+        (
+            "validations",
+            json!([{"expression": "1"}]),
+            "spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool",
+        ),
+        ("validations", json!([{"expression": "request.nothing == ''"}]), "undefined field 'nothing'"),
+        (
+            "variables",
+            json!([{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"}]),
+            "undeclared reference to 'variables'",
+        ),
+        (
+            "matchConditions",
+            json!([{"name": "a", "expression": "objects == null"}]),
+            "spec.matchConditions[0].expression: Invalid value: \"objects == null\": compilation failed",
+        ),
+    ] {
+        let mut policy = policy.clone();
+        policy["spec"][field] = bad;
+        let policy: ValidatingAdmissionPolicy = serde_json::from_value(policy).unwrap();
+        let refused = status(policies.create(&PostParams::default(), &policy).await);
+        assert!(refused.code == 422 && refused.message.contains(why), "{}", refused.message);
+    }
     let policy: ValidatingAdmissionPolicy = serde_json::from_value(policy).unwrap();
     policies.create(&PostParams::default(), &policy).await.unwrap();
     let bind = |name: &str, actions: Value| {
