@@ -245,7 +245,7 @@ impl Checker<'_> {
 
     fn call(&mut self, id: Id, name: &str, target: Option<Id>, args: &[Id]) -> Type {
         if name == "_?._" {
-            return self.optional_select(args);
+            return self.optional_select(id, args);
         }
         // A method of a name that is a namespace is a function: `sets.contains(a, b)`.
         let qualified = target.and_then(|target| self.ast.dotted(target)).map(|space| format!("{space}.{name}"));
@@ -316,7 +316,8 @@ impl Checker<'_> {
         }
     }
 
-    fn optional_select(&mut self, args: &[Id]) -> Type {
+    fn optional_select(&mut self, id: Id, args: &[Id]) -> Type {
+        self.overloads.insert(id, functions::overloads("_?._").iter().collect());
         let of = self.visit(args[0]);
         self.visit(args[1]);
         let field = self.ast.string(args[1]).unwrap_or("").to_owned();

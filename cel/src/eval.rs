@@ -103,7 +103,7 @@ impl Program {
 
     /// Whether it names the variable anywhere.
     pub fn uses(&self, index: usize) -> bool {
-        self.checked.references.iter().any(|r| *r == Reference::Variable(index))
+        self.checked.references.contains(&Reference::Variable(index))
     }
 
     /// Runs it, for at most `cost_max`.

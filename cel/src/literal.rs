@@ -34,8 +34,8 @@ pub fn string(inner: &str, raw: bool) -> Result<Literal, String> {
     }
     let mut text = String::with_capacity(inner.len());
     escapes(inner, |piece| match piece {
-        Piece::Char(c) => Ok(text.push(c)),
-        Piece::Byte(b) => Ok(text.push(char::from(b))),
+        Piece::Char(c) => text.push(c),
+        Piece::Byte(b) => text.push(char::from(b)),
     })?;
     Ok(Literal::String(text.into()))
 }
@@ -47,8 +47,8 @@ pub fn bytes(inner: &str, raw: bool) -> Result<Literal, String> {
     }
     let mut bytes = Vec::with_capacity(inner.len());
     escapes(inner, |piece| match piece {
-        Piece::Char(c) => Ok(bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes())),
-        Piece::Byte(b) => Ok(bytes.push(b)),
+        Piece::Char(c) => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        Piece::Byte(b) => bytes.push(b),
     })?;
     Ok(Literal::Bytes(bytes.into()))
 }
@@ -58,11 +58,11 @@ enum Piece {
     Byte(u8),
 }
 
-fn escapes(inner: &str, mut take: impl FnMut(Piece) -> Result<(), String>) -> Result<(), String> {
+fn escapes(inner: &str, mut take: impl FnMut(Piece)) -> Result<(), String> {
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
         if c != '\\' {
-            take(Piece::Char(c))?;
+            take(Piece::Char(c));
             continue;
         }
         let bad = || "unable to unescape string".to_owned();
@@ -90,7 +90,7 @@ fn escapes(inner: &str, mut take: impl FnMut(Piece) -> Result<(), String>) -> Re
             'U' => unicode(digits(8, 16, None).ok().filter(|v| *v <= 0x10ffff).ok_or_else(bad)?)?,
             '0'..='3' => Piece::Byte(digits(2, 8, Some(escape))? as u8),
             _ => return Err(bad()),
-        })?;
+        });
     }
     Ok(())
 }

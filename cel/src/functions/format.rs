@@ -20,7 +20,7 @@ impl std::fmt::Debug for NamedFormat {
 }
 
 fn problems(found: names::Problems) -> Vec<String> {
-    found.into_iter().map(Into::into).collect()
+    found.into_iter().collect()
 }
 
 fn unless(fits: bool, problem: &str) -> Vec<String> {

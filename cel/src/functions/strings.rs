@@ -108,9 +108,9 @@ pub const FUNCTIONS: &[Function] = &[
         &["string.(string) list<string>", "string.(string, int) list<string>"],
         Cost::Scan(0, 2),
         Growth::Like(0, 1),
-        Call(|meter, args| match args {
-            [Value::String(text), Value::String(by)] => split(meter, text, by, -1),
-            [Value::String(text), Value::String(by), Value::Int(count)] => split(meter, text, by, *count),
+        Call(|_, args| match args {
+            [Value::String(text), Value::String(by)] => split(text, by, -1),
+            [Value::String(text), Value::String(by), Value::Int(count)] => split(text, by, *count),
             _ => Err(Error::NoOverload),
         }),
     ),
@@ -195,8 +195,7 @@ fn replace<'a>(meter: &mut Meter<'_>, text: &str, old: &str, new: &str, count: i
     Ok(Value::text(text.replacen(old, new, count)))
 }
 
-fn split<'a>(meter: &mut Meter<'_>, text: &str, by: &str, count: i64) -> Result<Value<'a>, Error> {
-    meter.pay(scan(text.matches(by).count() as u64))?;
+fn split<'a>(text: &str, by: &str, count: i64) -> Result<Value<'a>, Error> {
     let parts: Vec<&str> = match (count, by) {
         (0, _) => Vec::new(),
         (1, _) => vec![text],
