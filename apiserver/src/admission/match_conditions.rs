@@ -27,23 +27,16 @@ pub fn compile(source: &str, env: &Env) -> Result<Program, String> {
 }
 
 impl MatchConditions {
-    /// Reads a list of `{name, expression}`. What does not compile fails when it is asked.
-    pub fn compile(list: &Json) -> MatchConditions {
-        Self::compile_in(environment(false), list)
-    }
-
-    /// The same in an environment that may have params.
-    pub fn compile_in(env: Env, list: &Json) -> MatchConditions {
+    /// Reads a list of `{name, expression}`; `params` may be named where a policy has a kind of them. What does not compile fails when
+    /// it is asked.
+    pub fn compile(list: &Json, params: bool) -> MatchConditions {
+        let env = environment(params);
         let condition = |condition: &Json| {
             let expression = condition["expression"].as_str().unwrap_or("").to_owned();
             Condition { program: compile(&expression, &env), expression }
         };
         let list = list.as_array().into_iter().flatten().map(condition).collect();
         MatchConditions { env, list }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
     }
 
     /// Whether all conditions are true of a write. One that is false decides, whatever fails beside it.

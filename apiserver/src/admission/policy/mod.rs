@@ -16,7 +16,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What objects were read into, by key, each as of a revision. Holds no more than the cache does.
-pub struct Memo<T>(Mutex<HashMap<Box<str>, (Revision, Arc<T>)>>);
+pub struct Memo<T>(Mutex<Known<T>>);
+
+type Known<T> = HashMap<Box<str>, (Revision, Arc<T>)>;
 
 impl<T> Default for Memo<T> {
     fn default() -> Memo<T> {

@@ -108,7 +108,7 @@ impl Policy {
         Policy {
             name: text(&policy["metadata"]["name"]),
             matches: MatchResources::read(&spec["matchConstraints"]).map_err(|e| e.to_string()),
-            conditions: MatchConditions::compile_in(environment(has_params), &spec["matchConditions"]),
+            conditions: MatchConditions::compile(&spec["matchConditions"], has_params),
             param_kind: spec["paramKind"].clone(),
             validations: list("validations").map(validation).collect(),
             annotations: list("auditAnnotations").map(annotation).collect(),
