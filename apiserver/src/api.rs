@@ -2,16 +2,26 @@
 
 use crate::admission::Chain;
 use crate::authz::Authorizers;
+use crate::custom::conversion::conform;
 use crate::handlers::write::allocator::Allocator;
-use crate::registry::table::{Resource, StorageRow};
+use crate::registry::conversion::convert;
+use crate::registry::kinds;
+use crate::registry::table::{Form, Resource, StorageRow};
 use crate::status::{Result, Status};
-use crate::storage::cache::Cache;
+use crate::storage::cache::{Cache, Completion};
 use crate::storage::codec::MediaType;
 use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::Etcd;
 use crate::storage::freshness::{Freshness, Progress};
 use crate::storage::leases::EventLeases;
+use crate::storage::object::Object;
+use crate::webhook::Callout;
+use crate::webhook::client::Identity;
+use crate::webhook::resolver::Resolver;
+use apimachinery::Value;
+use apimachinery::schema::GroupVersionKind;
 use arc_swap::ArcSwap;
+use component_base::tls::Watched;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -79,7 +89,7 @@ impl Served {
 }
 
 /// How much a version is preferred: stable over beta over alpha, then by number. (Upstream's order of custom versions.)
-fn version_rank(version: &str) -> (u8, u32, u32) {
+pub fn version_rank(version: &str) -> (u8, u32, u32) {
     let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
     let major = digits(rest);
@@ -99,6 +109,12 @@ pub struct Settings {
     pub admission: Chain,
     pub allocators: Vec<Box<dyn Allocator>>,
     pub event_ttl_seconds: i64,
+    /// `--enable-aggregator-routing`
+    pub aggregator_routing: bool,
+    /// `--proxy-client-cert-file` and its key.
+    pub front_proxy_identity: Option<Watched<Identity>>,
+    /// The port this server listens at.
+    pub port: u16,
 }
 
 /// The API and its storage.
@@ -113,6 +129,8 @@ pub struct Api {
     /// Leases that let events end after their time.
     pub event_leases: EventLeases,
     pub allocators: Vec<Box<dyn Allocator>>,
+    /// Webhooks and aggregated API servers.
+    pub callout: Arc<Callout>,
     /// For admission that asks what a user may; set once, before the first request.
     pub authz: OnceLock<Arc<Authorizers>>,
 }
@@ -144,6 +162,7 @@ impl Api {
         for (prefix, cache) in caches {
             dispatcher.add(&prefix, cache);
         }
+        let resolver = Resolver::new(&served, settings.aggregator_routing, settings.port);
         let freshness = Freshness::new(etcd.clone(), progress.clone());
         Api {
             event_leases: EventLeases::new(etcd.clone(), settings.event_ttl_seconds),
@@ -155,6 +174,7 @@ impl Api {
             served: ArcSwap::from_pointee(served),
             admission: settings.admission,
             allocators: settings.allocators,
+            callout: Arc::new(Callout::new(resolver, settings.front_proxy_identity)),
             authz: OnceLock::new(),
         }
     }
@@ -170,11 +190,17 @@ impl Api {
             return Ok(());
         };
         let there = self.served.load().versions.iter().find_map(|((g, _), table)| {
-            (g == group).then(|| table.get(plural)).flatten().and_then(|endpoint| endpoint.cache.clone())
+            let endpoint = (g == group).then(|| table.get(plural)).flatten()?;
+            let same = endpoint.row.stored_as == rows[0].stored_as;
+            endpoint.cache.clone().map(|cache| (cache, same))
         });
         let cache = match there {
-            Some(cache) => cache,
-            None => {
+            Some((cache, true)) => cache,
+            // Read again as the new schema completes it. Watches end, and clients start over.
+            outdated => {
+                if let Some((outdated, _)) = outdated {
+                    outdated.watchers.close();
+                }
                 let cache = Arc::new(new_cache(&self.etcd, &rows[0], &storage, &self.progress));
                 self.dispatcher.add_and_load(&storage.prefix, cache.clone()).await?;
                 cache
@@ -203,6 +229,63 @@ impl Api {
         self.dispatcher.remove(&format!("{group}/{plural}"));
     }
 
+    /// The other versions of a resource: they share its objects.
+    pub fn equivalents(&self, endpoint: &Arc<Endpoint>) -> Vec<Arc<Endpoint>> {
+        let Some(cache) = &endpoint.cache else { return Vec::new() };
+        let same = |e: &&Arc<Endpoint>| {
+            e.row.kind != endpoint.row.kind && e.cache.as_ref().is_some_and(|c| Arc::ptr_eq(c, cache))
+        };
+        let served = self.served.load();
+        served.versions.iter().filter_map(|(_, table)| table.get(&endpoint.row.plural)).filter(same).cloned().collect()
+    }
+
+    /// Objects of a resource in another of its versions, in normal form. `row` is of either version.
+    ///
+    /// # Errors
+    /// Only where a webhook converts.
+    pub async fn convert(
+        &self,
+        row: &Resource,
+        from: &GroupVersionKind,
+        to: &GroupVersionKind,
+        mut objects: Vec<Value>,
+    ) -> Result<Vec<Value>> {
+        match &row.conversion {
+            Some(converter) if from != to => {
+                let given = objects.into_iter().map(|object| (from.clone(), object)).collect();
+                let mut converted = converter.convert(to, given).await?;
+                if row.kind == *to {
+                    converted.iter_mut().try_for_each(|object| conform(row, object))?;
+                }
+                Ok(converted)
+            }
+            _ => {
+                objects.iter_mut().for_each(|object| convert(from, to, object));
+                Ok(objects)
+            }
+        }
+    }
+
+    /// Cached objects as they are to be read in the version of `endpoint`. Of built-in resources they stay as they are stored:
+    /// those convert without waiting, when they are printed.
+    ///
+    /// # Errors
+    /// Only where a webhook converts.
+    pub async fn readable(&self, endpoint: &Endpoint, objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>> {
+        match &endpoint.row.conversion {
+            Some(converter) => converter.read_all(&endpoint.row, objects).await,
+            None => Ok(objects),
+        }
+    }
+
+    /// The same for one object.
+    pub async fn readable_one(&self, endpoint: &Endpoint, object: Arc<Object>) -> Result<Arc<Object>> {
+        match &endpoint.row.conversion {
+            Some(_) => Ok(self.readable(endpoint, vec![object.clone()]).await?.pop().unwrap_or(object)),
+            None => Ok(object),
+        }
+    }
+
     /// The endpoint of a built-in resource that the server itself needs.
     ///
     /// # Errors
@@ -214,7 +297,40 @@ impl Api {
 }
 
 fn new_cache(etcd: &Etcd, row: &Resource, storage: &StorageRow, progress: &Arc<Progress>) -> Cache {
-    let fields = row.strategy.fields.iter().map(|f| f.value).collect();
+    let fields = row.field_values();
     let indexed = row.strategy.fields.iter().position(|f| f.name == "spec.nodeName");
-    Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone())
+    let cache = Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone())
+        .with_completion(completion(row, storage));
+    if row.is_custom() { cache.with_versions() } else { cache }
+}
+
+/// How objects of a resource are brought to what they would be if they were written today.
+fn completion(row: &Resource, storage: &StorageRow) -> Completion {
+    let stored = storage.kind.clone();
+    match &row.form {
+        Form::Builtin(_) => {
+            let default = kinds::strategy(&stored.group, &stored.version, &row.plural).default;
+            Arc::new(move |tree| {
+                let (group, version) = GroupVersionKind::split_api_version(tree["apiVersion"].as_str().unwrap_or(""));
+                // Another server may have written it in another version.
+                if !version.is_empty() && (group != stored.group || version != stored.version) {
+                    let from = GroupVersionKind::new(group, version, &stored.kind);
+                    convert(&from, &stored, tree);
+                }
+                default(tree);
+            })
+        }
+        Form::Custom(_) => {
+            let Some(schema) = row.stored_schema.clone() else { return Arc::new(|_| {}) };
+            let stored = stored.api_version();
+            Arc::new(move |tree| {
+                // In another version it has another schema, and is completed by that when it is read.
+                if tree["apiVersion"].as_str().is_some_and(|version| version != stored) {
+                    return;
+                }
+                let _ = schema.normalize(tree, &mut Default::default()); // what does not fit stays as it was written
+                schema.fill_in(tree);
+            })
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! the shared libraries only, never on another component.
 
 mod admission;
+mod aggregation;
 mod allocation;
 mod api;
 mod authn;
@@ -21,6 +22,7 @@ mod server;
 mod status;
 mod storage;
 mod streaming;
+mod webhook;
 
 use component_base::{cli, logs, runtime};
 use std::process::ExitCode;

@@ -237,6 +237,10 @@ impl Options {
             self.serving.tls_cert_file.is_some() == self.serving.tls_private_key_file.is_some(),
             "--tls-cert-file and --tls-private-key-file go together"
         );
+        anyhow::ensure!(
+            self.proxy_client_cert_file.is_some() == self.proxy_client_key_file.is_some(),
+            "--proxy-client-cert-file and --proxy-client-key-file go together"
+        );
         let known = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook", "ABAC"];
         for mode in &self.authz.authorization_mode {
             anyhow::ensure!(known.contains(&&**mode), "--authorization-mode: {mode:?} is not one of {known:?}");

@@ -17,16 +17,21 @@ use crate::server::inflight::Inflight;
 use crate::server::{Server, pipeline};
 use crate::storage::codec::MediaType;
 use crate::storage::compactor;
+use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::{Etcd, EtcdOptions};
-use crate::streaming::{KubeletClient, client_config};
+use crate::streaming::{KubeletClient, client_config, read_identity};
+use crate::webhook::client::Identity;
 use anyhow::Context;
 use component_base::serving;
-use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls};
+use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls, Watched};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// Connections at once: a watch or two of every node of a large cluster. Idle ones cost about 20 kB each.
+const CONNECTIONS_MAX: usize = 65_536;
 
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     options.check()?;
@@ -45,12 +50,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins),
             allocators: vec![Box::new(allocator)],
             event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
+            aggregator_routing: options.enable_aggregator_routing,
+            front_proxy_identity: front_proxy_identity(&options)?,
+            port: options.serving.secure_port,
         },
     );
     // Work of the server itself goes on while requests are drained.
     let background = CancellationToken::new();
     let _stop = background.clone().drop_guard();
-    tokio::spawn(api.dispatcher.clone().run(background.clone()));
+    tokio::spawn(keep_dispatching(api.dispatcher.clone(), background.clone()));
     tokio::spawn(api.freshness.clone().run());
     if !options.etcd.etcd_compaction_interval.0.is_zero() {
         tokio::spawn(compactor::run(etcd, options.etcd.etcd_compaction_interval.0, background.clone()));
@@ -61,7 +69,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let server = Arc::new(assemble(&options, api, advertised, shutdown.clone())?);
     let cluster = cluster(&options)?;
     tokio::spawn(crate::custom::run(server.clone(), background.clone()));
+    tokio::spawn(crate::aggregation::availability::run(server.clone(), background.clone()));
     tokio::spawn(put_in_place(server.clone(), cluster, background.clone()));
+
+    tokio::spawn(bootstrap::keep_flow_schemas(server.clone(), background.clone()));
 
     let listener = serving::bind(SocketAddr::new(options.serving.bind_address, options.serving.secure_port)).await?;
     let tls = server_tls(&options, advertised)?;
@@ -90,11 +101,34 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             draining.cancel();
         }
     });
-    serving::serve_https(listener, tls, handler, draining).await;
+    let limits = serving::Limits { connections_max: CONNECTIONS_MAX, drain: options.request_timeout.0 };
+    serving::serve_https_within(limits, listener, tls, handler, draining).await;
     if let Some(endpoints) = endpoints {
         let _ = tokio::time::timeout(Duration::from_secs(2), endpoints).await;
     }
     Ok(())
+}
+
+/// The certificate that aggregated API servers know this server by.
+fn front_proxy_identity(options: &Options) -> anyhow::Result<Option<Watched<Identity>>> {
+    let (Some(cert), Some(key)) = (&options.proxy_client_cert_file, &options.proxy_client_key_file) else {
+        return Ok(None);
+    };
+    let (cert, key) = (cert.clone(), key.clone());
+    let read = {
+        let (cert, key) = (cert.clone(), key.clone());
+        move || read_identity(&cert, &key).map_err(|e| tls::Error::Key { path: key.clone(), reason: format!("{e:#}") })
+    };
+    Ok(Some(Watched::new(vec![cert, key], read)?))
+}
+
+/// Runs the dispatcher until `shutdown`. Should it panic, which is a bug, everything is loaded again: a server whose caches stand
+/// still is worse than one that is slow for a moment.
+async fn keep_dispatching(dispatcher: Arc<Dispatcher>, shutdown: CancellationToken) {
+    while let Err(error) = tokio::spawn(dispatcher.clone().run(shutdown.clone())).await {
+        tracing::error!(%error, "the watch on etcd failed by a bug; loading everything again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Connects to etcd, waiting for it: a kubelet starts both at once.
@@ -174,6 +208,7 @@ fn assemble(options: &Options, api: Api, advertised: IpAddr, shutdown: Cancellat
         authn: authenticators(options)?,
         authz,
         rbac,
+        aggregator: Default::default(),
         kubelet: KubeletClient::new(&options.kubelet)?,
         any_tls: Arc::new(client_config(None, None)?),
         inflight: Inflight::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
@@ -248,19 +283,21 @@ fn cluster(options: &Options) -> anyhow::Result<Cluster> {
     })
 }
 
-/// Bootstraps until it succeeds; without it nobody but masters may do anything.
+/// Bootstraps until it succeeds (without it nobody but masters may do anything), then keeps telling that this server runs.
 async fn put_in_place(server: Arc<Server>, cluster: Cluster, shutdown: CancellationToken) {
+    let identity = bootstrap::Identity::of_this_host();
     let mut backoff = Duration::from_millis(100);
     while !shutdown.is_cancelled() {
         let attempt = async {
             server.api.ready_for(None).await?;
-            bootstrap::run(&server.api, &cluster).await
+            bootstrap::run(&server.api, &cluster).await?;
+            identity.renew(&server.api).await
         };
         match attempt.await {
             Ok(()) => {
                 server.bootstrapped.store(true, Ordering::Release);
                 tracing::info!("the objects that every cluster has are in place");
-                return;
+                return identity.keep(server, shutdown).await;
             }
             Err(status) => tracing::warn!(error = status.message, "bootstrap failed; trying again"),
         }

@@ -3,16 +3,19 @@
 use apimachinery::validation::FieldError;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// An error as the client gets it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     pub code: StatusCode,
-    /// Upstream's `metav1.StatusReason`; empty for errors it has no reason for.
-    pub reason: &'static str,
+    /// Upstream's `metav1.StatusReason`; empty for errors it has no reason for. Webhooks may give one of their own.
+    pub reason: Cow<'static, str>,
     pub message: String,
     /// None leaves `details` out; an empty map writes `{}`, which some answers of upstream do.
     pub details: Option<Map<String, Value>>,
+    /// Texts for the client's `Warning` header, said before the request was refused.
+    pub warnings: Vec<String>,
 }
 
 pub type Result<T> = std::result::Result<T, Status>;
@@ -41,8 +44,15 @@ impl About<'_> {
 }
 
 impl Status {
-    pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), details: None }
+    pub fn new(code: StatusCode, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Status {
+        Status { code, reason: reason.into(), message: message.into(), details: None, warnings: Vec::new() }
+    }
+
+    /// Takes along what was to be said to the client, in front of what is there already.
+    pub fn with_warnings(mut self, said: &mut Vec<String>) -> Status {
+        said.append(&mut self.warnings);
+        self.warnings = std::mem::take(said);
+        self
     }
 
     pub fn bad_request(message: impl Into<String>) -> Status {
@@ -196,7 +206,8 @@ impl Status {
     pub fn with_cause(mut self, reason: &str, message: &str, field: &str) -> Status {
         let causes = self.details.get_or_insert_default().entry("causes").or_insert_with(|| json!([]));
         if let Some(causes) = causes.as_array_mut() {
-            causes.push(json!({"reason": reason, "message": message, "field": field}));
+            let members = [("reason", reason), ("message", message), ("field", field)];
+            causes.push(members.into_iter().filter(|(_, text)| !text.is_empty()).collect());
         }
         self
     }
@@ -208,7 +219,7 @@ impl Status {
             "message": self.message, "code": self.code.as_u16(),
         });
         if !self.reason.is_empty() {
-            body["reason"] = self.reason.into();
+            body["reason"] = (*self.reason).into();
         }
         if let Some(details) = &self.details {
             body["details"] = Value::Object(details.clone());

@@ -25,6 +25,7 @@ where
     F: FnOnce(CancellationToken) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
+    raise_file_limit();
     // An error means that it is installed already, by a test or a library.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match threads {
@@ -52,6 +53,16 @@ where
             eprintln!("Error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Takes as many open files as the process may have: a connection is one, and the usual soft limit of 1024 is for `select`.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "Cannot raise the limit of open files");
     }
 }
 

@@ -58,13 +58,23 @@ impl PathElement {
 
     /// The key of `FieldsV1`.
     pub fn to_key(&self) -> String {
+        let json = |value: &Value| serde_json::to_string(value).unwrap_or_default();
         match self {
-            PathElement::Field(name) => format!("f:{name}"),
+            PathElement::Field(name) => ["f:", name].concat(),
             PathElement::Key(keys) => {
-                let members: Vec<_> = keys.iter().map(|(k, v)| format!("{}:{v}", Value::from(&**k))).collect();
-                format!("k:{{{}}}", members.join(","))
+                let mut key = String::from("k:{");
+                for (i, (name, value)) in keys.iter().enumerate() {
+                    if i > 0 {
+                        key.push(',');
+                    }
+                    key.push_str(&json(&Value::from(&**name)));
+                    key.push(':');
+                    key.push_str(&json(value));
+                }
+                key.push('}');
+                key
             }
-            PathElement::Value(value) => format!("v:{value}"),
+            PathElement::Value(value) => ["v:", &json(value)].concat(),
             PathElement::Index(index) => format!("i:{index}"),
         }
     }

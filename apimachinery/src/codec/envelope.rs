@@ -1,7 +1,7 @@
 //! The envelope around protobuf objects, in etcd and on the wire: four magic bytes and a `runtime.Unknown` message that says
 //! what is inside.
 
-use super::wire::{Reader, WireError, put_bytes, put_message};
+use super::wire::{Reader, WireError, put_bytes, put_head, put_message};
 
 /// First bytes of every protobuf object.
 pub const MAGIC: &[u8] = b"k8s\0";
@@ -47,14 +47,32 @@ pub fn unknown(bytes: &[u8]) -> Result<Envelope<'_>, WireError> {
 
 /// Writes an envelope around the message that `body` writes.
 pub fn seal(api_version: &str, kind: &str, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = start(api_version, kind);
+    put_message(&mut out, 2, body);
+    end(&mut out);
+    out
+}
+
+/// What stands before and behind a message of `length` bytes in its envelope.
+pub fn around(api_version: &str, kind: &str, length: usize) -> (Vec<u8>, Vec<u8>) {
+    let (mut head, mut tail) = (start(api_version, kind), Vec::new());
+    put_head(&mut head, 2, length);
+    end(&mut tail);
+    (head, tail)
+}
+
+fn start(api_version: &str, kind: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(MAGIC);
     put_message(&mut out, 1, |meta| {
         put_bytes(meta, 1, api_version.as_bytes());
         put_bytes(meta, 2, kind.as_bytes());
     });
-    put_message(&mut out, 2, body);
-    put_bytes(&mut out, 3, b"");
-    put_bytes(&mut out, 4, b"");
     out
+}
+
+/// Neither an encoding nor a content type: protobuf.
+fn end(out: &mut Vec<u8>) {
+    put_bytes(out, 3, b"");
+    put_bytes(out, 4, b"");
 }

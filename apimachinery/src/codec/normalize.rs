@@ -9,7 +9,6 @@ use crate::schema::{Field, Schema, Shape, Type, TypeId};
 use crate::time::{canonical_micro_time, canonical_time};
 use base64::Engine;
 use serde_json::{Map, Value};
-use std::fmt::Write;
 
 /// What was found besides the value: for strict and warning field validation.
 #[derive(Debug, Default)]
@@ -20,10 +19,6 @@ pub struct Report {
 
 impl Report {
     pub const MAX: usize = 100;
-
-    fn unknown(&mut self, path: &Path) {
-        self.note(path.text());
-    }
 
     /// Adds the path of a member that the type does not have.
     pub fn note(&mut self, path: String) {
@@ -52,8 +47,8 @@ pub enum TypeMismatch {
 
 /// Brings `value` into the normal form of `ty`. On an error the value is left half done and must be thrown away.
 pub fn normalize(schema: &Schema, ty: &Type, value: &mut Value, report: &mut Report) -> Result<(), TypeMismatch> {
-    let mut walk = Walk { schema, report, path: Path(Vec::with_capacity(16)), owner: "" };
-    walk.structure(ty.id, value)
+    let mut walk = Walk { schema, report, depth: 0, owner: "" };
+    walk.structure(&Path::Root, ty.id, value)
 }
 
 /// The zero value of a shape in normal form (`{}` with its required members for a struct, `null` for lists and maps).
@@ -74,54 +69,56 @@ pub fn zero(schema: &Schema, field: &Field) -> Value {
 fn zero_struct(schema: &Schema, id: TypeId) -> Value {
     let mut value = Value::Object(Map::new());
     let mut report = Report::default();
-    let mut walk = Walk { schema, report: &mut report, path: Path(Vec::new()), owner: "" };
-    let _ = walk.structure(id, &mut value); // an empty object always fits
+    let mut walk = Walk { schema, report: &mut report, depth: 0, owner: "" };
+    let _ = walk.structure(&Path::Root, id, &mut value); // an empty object always fits
     value
 }
 
-enum Segment {
-    Name(String),
-    Index(usize),
+/// Where a walk is: a list through the stack frames that lead there, so that a path costs nothing until somebody reads it.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Root,
+    Name(&'p Path<'p>, &'p str),
+    Index(&'p Path<'p>, usize),
 }
 
-struct Path(Vec<Segment>);
+impl Path<'_> {
+    fn is_root(&self) -> bool {
+        matches!(self, Path::Root)
+    }
 
-impl Path {
     fn text(&self) -> String {
-        let mut text = String::new();
-        for segment in &self.0 {
-            match segment {
-                Segment::Name(name) if text.is_empty() => text.push_str(name),
-                Segment::Name(name) => {
-                    text.push('.');
-                    text.push_str(name);
-                }
-                Segment::Index(i) => {
-                    let _ = write!(text, "[{i}]");
-                }
-            }
+        match self {
+            Path::Root => String::new(),
+            Path::Name(Path::Root, name) => (*name).to_owned(),
+            Path::Name(parent, name) => format!("{}.{name}", parent.text()),
+            Path::Index(parent, i) => format!("{}[{i}]", parent.text()),
         }
-        text
     }
 
     /// As Go's decoder shows it: without the positions in lists.
     fn names(&self) -> String {
-        let names: Vec<&str> =
-            self.0.iter().filter_map(|s| if let Segment::Name(n) = s { Some(n.as_str()) } else { None }).collect();
-        names.join(".")
+        match self {
+            Path::Root => String::new(),
+            Path::Index(parent, _) => parent.names(),
+            Path::Name(parent, name) => {
+                let parent = parent.names();
+                if parent.is_empty() { (*name).to_owned() } else { format!("{parent}.{name}") }
+            }
+        }
     }
 }
 
 struct Walk<'a> {
     schema: &'a Schema,
     report: &'a mut Report,
-    path: Path,
+    depth: usize,
     /// Short name of the struct whose member is being read.
     owner: &'a str,
 }
 
 impl<'a> Walk<'a> {
-    fn mismatch(&self, shape: &Shape, value: &Value) -> TypeMismatch {
+    fn mismatch(&self, path: &Path<'_>, shape: &Shape, value: &Value) -> TypeMismatch {
         let got = match value {
             Value::Number(n) if n.is_f64() || matches!(shape, Shape::Int32 | Shape::Int64) => format!("number {n}"),
             Value::Number(_) => "number".into(),
@@ -132,54 +129,60 @@ impl<'a> Walk<'a> {
             Value::Null => "null".into(),
         };
         let want = shape.go_name(self.schema);
-        if self.path.0.is_empty() {
+        if path.is_root() {
             return TypeMismatch::Root { got, want };
         }
-        TypeMismatch::Kind { got, field: format!("{}.{}", self.owner, self.path.names()), want }
+        TypeMismatch::Kind { got, field: format!("{}.{}", self.owner, path.names()), want }
     }
 
     /// Members of a struct: known ones read, others reported and dropped, then zero values put in or taken out.
-    fn structure(&mut self, id: TypeId, value: &mut Value) -> Result<(), TypeMismatch> {
-        if self.path.0.len() > super::MAX_DEPTH {
+    fn structure(&mut self, path: &Path<'_>, id: TypeId, value: &mut Value) -> Result<(), TypeMismatch> {
+        if self.depth > super::MAX_DEPTH {
             return Err(TypeMismatch::Depth);
         }
         let ty = self.schema.get(id);
-        let Value::Object(members) = value else { return Err(self.mismatch(&Shape::Struct(id), value)) };
+        let Value::Object(members) = value else { return Err(self.mismatch(path, &Shape::Struct(id), value)) };
         let owner = std::mem::replace(&mut self.owner, ty.short);
         let mut result = Ok(());
+        self.depth += 1;
         members.retain(|name, value| {
             if result.is_err() {
                 return false;
             }
+            let path = &Path::Name(path, name);
             if ty.type_meta && (name == "apiVersion" || name == "kind") {
                 return match value {
                     Value::String(s) => !s.is_empty(),
                     Value::Null => false,
                     _ => {
-                        self.path.0.push(Segment::Name(name.clone()));
-                        result = Err(self.mismatch(&Shape::String, value));
+                        result = Err(self.mismatch(path, &Shape::String, value));
                         false
                     }
                 };
             }
-            self.path.0.push(Segment::Name(name.clone()));
-            let keep = match self.schema.member(ty, name) {
+            match self.schema.member(ty, name) {
                 None => {
-                    self.report.unknown(&self.path);
+                    self.report.note(path.text());
                     false
                 }
                 Some(_) if value.is_null() => false,
-                Some(field) => match self.value(&field.shape, value) {
-                    Ok(()) => !(field.omitempty && !field.pointer && is_zero(&field.shape, value)),
+                Some(field) => match self.value(path, &field.shape, value) {
+                    Ok(()) if field.omitempty => field.pointer || !is_zero(&field.shape, value),
+                    Ok(()) => {
+                        // Protobuf cannot tell an empty list from none, and every object has been through it.
+                        if matches!(field.shape, Shape::List(_) | Shape::Map(_)) && is_zero(&field.shape, value) {
+                            *value = Value::Null;
+                        }
+                        true
+                    }
                     Err(e) => {
                         result = Err(e);
                         false
                     }
                 },
-            };
-            self.path.0.pop();
-            keep
+            }
         });
+        self.depth -= 1;
         result?;
         self.owner = owner;
         for field in self.schema.members(ty) {
@@ -190,7 +193,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn value(&mut self, shape: &'a Shape, value: &mut Value) -> Result<(), TypeMismatch> {
+    fn value(&mut self, path: &Path<'_>, shape: &'a Shape, value: &mut Value) -> Result<(), TypeMismatch> {
         match (shape, &mut *value) {
             (Shape::String, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => Ok(()),
             (Shape::Int32, Value::Number(n)) => match integer(n) {
@@ -198,16 +201,24 @@ impl<'a> Walk<'a> {
                     let _: () = *value = i.into();
                     Ok(())
                 }
-                _ => Err(self.mismatch(shape, value)),
+                _ => Err(self.mismatch(path, shape, value)),
             },
             (Shape::Int64, Value::Number(n)) => match integer(n) {
                 Some(i) => {
                     let _: () = *value = i.into();
                     Ok(())
                 }
-                None => Err(self.mismatch(shape, value)),
+                None => Err(self.mismatch(path, shape, value)),
             },
-            (Shape::Double, Value::Number(_)) => Ok(()),
+            (Shape::Double, Value::Number(n)) => {
+                // Go writes a whole number without a fraction.
+                if n.is_f64()
+                    && let Some(i) = integer(n)
+                {
+                    *value = i.into();
+                }
+                Ok(())
+            }
             (Shape::Bytes, Value::String(text)) => {
                 // Go's decoder passes over line breaks.
                 if text.contains(['\n', '\r']) {
@@ -249,31 +260,29 @@ impl<'a> Walk<'a> {
                     let _: () = *value = i.into();
                     Ok(())
                 }
-                _ => Err(self.mismatch(&Shape::Int32, value)),
+                _ => Err(self.mismatch(path, &Shape::Int32, value)),
             },
             (Shape::RawExtension | Shape::FieldsV1, Value::Object(_)) => Ok(()),
             (Shape::RawExtension | Shape::Json | Shape::Any, _) => Ok(()),
             (Shape::SchemaOrArray(id), Value::Array(items)) => {
                 for item in items {
-                    self.structure(*id, item)?;
+                    self.structure(path, *id, item)?;
                 }
                 Ok(())
             }
             (Shape::SchemaOrStringArray(_), Value::Array(_)) | (Shape::SchemaOrBool(_), Value::Bool(_)) => Ok(()),
             (Shape::SchemaOrArray(id) | Shape::SchemaOrBool(id) | Shape::SchemaOrStringArray(id), Value::Object(_)) => {
-                self.structure(*id, value)
+                self.structure(path, *id, value)
             }
             (Shape::ExtraValue, Value::Array(items)) if items.iter().all(Value::is_string) => Ok(()),
-            (Shape::Struct(id), _) => self.structure(*id, value),
+            (Shape::Struct(id), _) => self.structure(path, *id, value),
             (Shape::List(shape), Value::Array(items)) => {
                 for (i, item) in items.iter_mut().enumerate() {
                     if item.is_null() {
                         *item = zero_item(self.schema, shape);
                         continue;
                     }
-                    self.path.0.push(Segment::Index(i));
-                    self.value(shape, item)?;
-                    self.path.0.pop();
+                    self.value(&Path::Index(path, i), shape, item)?;
                 }
                 Ok(())
             }
@@ -283,13 +292,11 @@ impl<'a> Walk<'a> {
                         *item = zero_item(self.schema, shape);
                         continue;
                     }
-                    self.path.0.push(Segment::Name(name.clone()));
-                    self.value(shape, item)?;
-                    self.path.0.pop();
+                    self.value(&Path::Name(path, name), shape, item)?;
                 }
                 Ok(())
             }
-            _ => Err(self.mismatch(shape, value)),
+            _ => Err(self.mismatch(path, shape, value)),
         }
     }
 }
@@ -367,6 +374,15 @@ mod tests {
     }
 
     #[test]
+    fn whole_floats_are_written_as_go_writes_them() {
+        let schema = json!({"openAPIV3Schema": {"maximum": 10.0, "minimum": 0.5}});
+        let definition = json!({"spec": {"versions": [{"schema": schema}]}});
+        let (value, _) = normal(("apiextensions.k8s.io", "v1", "CustomResourceDefinition"), definition).unwrap();
+        let schema = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        assert_eq!(schema.to_string(), r#"{"maximum":10,"minimum":0.5}"#);
+    }
+
+    #[test]
     fn required_members_are_there_even_when_empty() {
         let (value, _) = normal(("apps", "v1", "Deployment"), json!({})).unwrap();
         assert_eq!(
@@ -374,6 +390,8 @@ mod tests {
             json!({"metadata": {}, "spec": {"selector": null, "strategy": {},
                 "template": {"metadata": {}, "spec": {"containers": null}}}, "status": {}})
         );
+        let (value, _) = normal(("discovery.k8s.io", "v1", "EndpointSlice"), json!({"endpoints": []})).unwrap();
+        assert_eq!(value["endpoints"], Value::Null);
     }
 
     #[test]

@@ -278,7 +278,8 @@ fn encode_field(schema: &Schema, shape: &Shape, number: u32, value: &Value, out:
             put_bytes(out, 3, value.as_str().unwrap_or("").as_bytes());
         }),
         (Shape::RawExtension | Shape::FieldsV1 | Shape::Json, value) => {
-            put_message(out, number, |out| put_bytes(out, 1, value.to_string().as_bytes()));
+            // Not `to_string`, which goes through the formatting machinery a character run at a time.
+            put_message(out, number, |out| put_bytes(out, 1, &serde_json::to_vec(value).unwrap_or_default()));
         }
         (Shape::SchemaOrBool(_), Value::Bool(b)) => put_message(out, number, |out| put_int(out, 1, i64::from(*b))),
         (Shape::SchemaOrBool(id), Value::Object(members)) => put_message(out, number, |out| {

@@ -3,6 +3,9 @@
 //! [`Schema::builtin`] parses the tables in `types/` once (under 5 ms) and is read-only from then on. Custom resources have a
 //! schema of their own, see [`structural`]; code that works on both (strategic patch, apply, pruning) walks a [`Node`].
 
+mod formats;
+mod junctors;
+mod name_table;
 mod node;
 mod packages;
 pub mod structural;
@@ -12,6 +15,7 @@ pub use node::{Granularity, Node};
 pub use structural::Structural;
 pub use table::TableError;
 
+use name_table::NameTable;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -110,8 +114,8 @@ pub struct Type {
     pub fields: Vec<Field>,
     /// JSON members in order, inlined structs flattened: which type and which of its fields.
     pub members: Vec<(TypeId, u16)>,
-    /// Positions in `members`, sorted by JSON name.
-    sorted: Vec<u16>,
+    /// Positions in `members`, found by JSON name.
+    names: NameTable,
     /// Positions in `fields`, sorted by protobuf number: the order on the wire.
     wire: Vec<u16>,
 }
@@ -173,10 +177,7 @@ impl Schema {
 
     /// The member `name` of `ty`, inlined structs included.
     pub fn member(&self, ty: &Type, name: &str) -> Option<&Field> {
-        ty.sorted
-            .binary_search_by(|&i| self.member_at(ty, i as usize).name.cmp(name))
-            .ok()
-            .map(|i| self.member_at(ty, ty.sorted[i] as usize))
+        ty.names.find(name, |at| self.member_at(ty, at).name).map(|at| self.member_at(ty, at))
     }
 
     /// The member at a position of [`Type::members`].

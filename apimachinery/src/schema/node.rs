@@ -1,8 +1,9 @@
 //! A place in an object's schema, whatever the schema came from.
 
 use super::structural::{Additional, Kind, Structural, metadata_shape};
-use super::{Field, ListType, PatchTag, Schema, Shape};
+use super::{Field, ListType, PatchTag, Schema, Shape, TypeId};
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 /// Where a walk over an object stands: what the value there is, and how it merges.
 ///
@@ -43,6 +44,16 @@ impl<'a> Node<'a> {
     /// The root of a built-in kind.
     pub fn root(schema: &'a Schema, shape: &'a Shape) -> Self {
         Node::Builtin { schema, shape, field: None }
+    }
+
+    /// The root of objects of a built-in struct.
+    pub fn of_type(id: TypeId) -> Node<'static> {
+        static SHAPES: LazyLock<Vec<Shape>> =
+            LazyLock::new(|| (0..Schema::builtin().types.len() as u32).map(|id| Shape::Struct(TypeId(id))).collect());
+        match SHAPES.get(id.0 as usize) {
+            Some(shape) => Node::root(Schema::builtin(), shape),
+            None => Node::Untyped,
+        }
     }
 
     /// The root of a custom resource.

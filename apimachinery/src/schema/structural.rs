@@ -1,6 +1,8 @@
 //! Structural schemas: what a CustomResourceDefinition says of its objects (`openAPIV3Schema`), read once and walked for
 //! pruning, defaulting, validation and apply.
 
+use super::formats;
+use super::junctors::Junctors;
 use super::{ListType, Schema, Shape};
 use crate::codec::{Report, TypeMismatch, normalize};
 use crate::validation::{Cursor, FieldError};
@@ -88,7 +90,6 @@ pub struct Limits<'a> {
 #[derive(Clone, Debug, Default)]
 struct Rules {
     required: Vec<String>,
-    format: Option<Box<str>>,
     one_of: Vec<Value>,
     pattern: Option<regex::Regex>,
     minimum: Option<(f64, bool)>,
@@ -99,6 +100,10 @@ struct Rules {
     max_items: Option<usize>,
     min_properties: Option<usize>,
     max_properties: Option<usize>,
+    multiple_of: Option<f64>,
+    /// Its name, for the message.
+    format: Option<(String, fn(&str) -> bool)>,
+    junctors: Option<Box<Junctors>>,
 }
 
 /// The shape of `metadata`.
@@ -166,7 +171,7 @@ impl Structural {
             properties: count(rules.max_properties),
             one_of_bytes: rules.one_of.iter().filter_map(Value::as_str).map(|s| s.len() as u64).max(),
             required: &rules.required,
-            format: rules.format.as_deref().unwrap_or_default(),
+            format: rules.format.as_ref().map_or("", |(format, _)| format),
         }
     }
 
@@ -260,10 +265,20 @@ impl Structural {
 
     /// Judges a whole object; its metadata is judged by those who know all objects.
     pub fn validate(&self, object: &Cursor<'_>) {
+        if let (Some(rules), Some(value)) = (&self.rules, object.value()) {
+            rules.judge(object, value);
+        }
         self.judge_object(object, &["apiVersion", "kind", "metadata"]);
+        // Of the metadata a definition may restrict the name.
+        let metadata = self.properties.get("metadata").map(|m| &m.properties);
+        for name in ["name", "generateName"] {
+            if let Some(schema) = metadata.and_then(|m| m.get(name)) {
+                schema.judge(&object.field("metadata").field(name));
+            }
+        }
     }
 
-    fn judge(&self, at: &Cursor<'_>) {
+    pub(super) fn judge(&self, at: &Cursor<'_>) {
         // A member that is null counts as absent: cursors never stand on null.
         let Some(value) = at.value() else { return };
         if !self.fits(value) {
@@ -275,11 +290,17 @@ impl Structural {
             rules.judge(at, value);
         }
         match value {
-            Value::Object(_) if self.embedded => self.judge_object(at, &["apiVersion", "kind", "metadata"]),
+            Value::Object(_) if self.embedded => {
+                for name in ["apiVersion", "kind"] {
+                    at.field(name).required_because("must not be empty");
+                }
+                self.judge_object(at, &["apiVersion", "kind", "metadata"]);
+            }
             Value::Object(_) => self.judge_object(at, &[]),
             Value::Array(_) => {
                 if let Some(schema) = &self.items {
-                    at.items().for_each(|item| schema.judge(&item));
+                    at.items()
+                        .for_each(|item| if item.exists() { schema.judge(&item) } else { schema.judge_null(&item) });
                 }
                 self.judge_list(at);
             }
@@ -289,17 +310,31 @@ impl Structural {
 
     fn judge_object(&self, at: &Cursor<'_>, own: &[&str]) {
         for name in self.rules.iter().flat_map(|rules| &rules.required) {
-            let there = at.value().and_then(|v| v.get(name)).is_some_and(|v| !v.is_null());
+            let there = at.value().is_some_and(|v| v.get(name).is_some()); // null is there, and judged below
             if !there && !own.contains(&name.as_str()) {
                 at.push(FieldError::required(&at.path().child(name), ""));
             }
         }
+        let null = |name: &str| at.value().and_then(|v| v.get(name)).is_some_and(Value::is_null);
         for (name, schema) in self.properties.iter().filter(|(name, _)| !own.contains(&name.as_str())) {
-            schema.judge(&at.field(name));
+            if null(name) {
+                schema.judge_null(&at.field(name));
+            } else {
+                schema.judge(&at.field(name));
+            }
         }
         if let Additional::Values(schema) = &self.additional {
             let unnamed = at.members().filter(|(name, _)| !self.properties.contains_key(*name));
-            unnamed.for_each(|(_, value)| schema.judge(&value));
+            unnamed
+                .for_each(|(_, value)| if value.exists() { schema.judge(&value) } else { schema.judge_null(&value) });
+        }
+    }
+
+    /// Null stands only where the schema says so.
+    fn judge_null(&self, at: &Cursor<'_>) {
+        if !self.nullable && (self.kind != Kind::Any || self.int_or_string) {
+            let (path, want) = (at.path(), self.type_name());
+            at.push(FieldError::invalid(path, "null", format!("{path} in body must be of type {want}: \"null\"")));
         }
     }
 
@@ -379,9 +414,8 @@ fn type_name(value: &Value) -> &'static str {
 impl Rules {
     /// The rules in a schema; none if it states none.
     fn read(schema: &Value) -> Option<Rules> {
-        const NAMES: [&str; 12] = [
+        const NAMES: [&str; 17] = [
             "required",
-            "format",
             "enum",
             "pattern",
             "minimum",
@@ -392,6 +426,12 @@ impl Rules {
             "maxItems",
             "minProperties",
             "maxProperties",
+            "multipleOf",
+            "format",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "not",
         ];
         if NAMES.iter().all(|name| schema.get(name).is_none()) {
             return None;
@@ -403,7 +443,6 @@ impl Rules {
         };
         Some(Rules {
             required: strings(&schema["required"]),
-            format: schema["format"].as_str().map(Into::into),
             one_of: schema["enum"].as_array().cloned().unwrap_or_default(),
             // Go and this crate share RE2's syntax; a pattern that does not compile was refused with its definition.
             pattern: schema["pattern"].as_str().and_then(|pattern| regex::Regex::new(pattern).ok()),
@@ -415,11 +454,17 @@ impl Rules {
             max_items: size("maxItems"),
             min_properties: size("minProperties"),
             max_properties: size("maxProperties"),
+            multiple_of: schema["multipleOf"].as_f64().filter(|n| *n > 0.0),
+            format: schema["format"].as_str().and_then(|f| Some((f.to_owned(), formats::check(f)?))),
+            junctors: Junctors::read(schema),
         })
     }
 
     fn judge(&self, at: &Cursor<'_>, value: &Value) {
         let path = at.path();
+        if let Some(junctors) = &self.junctors {
+            junctors.judge(at);
+        }
         if !self.one_of.is_empty() && !self.one_of.contains(value) {
             let supported: Vec<&str> = self.one_of.iter().filter_map(Value::as_str).collect();
             at.push(FieldError::not_supported(path, value.clone(), &supported));
@@ -428,6 +473,9 @@ impl Rules {
             let wrong = |bound: &Option<(f64, bool)>, sign: f64| {
                 bound.filter(|(b, exclusive)| sign * (number - b) < 0.0 || *exclusive && number == *b)
             };
+            if let Some(step) = self.multiple_of.filter(|step| (number / step).fract().abs() > f64::EPSILON) {
+                at.invalid(format!("{path} in body should be a multiple of {step}"));
+            }
             for (bound, sign, word) in [(&self.minimum, 1.0, "greater"), (&self.maximum, -1.0, "less")] {
                 if let Some((bound, exclusive)) = wrong(bound, sign) {
                     let equal = if exclusive { "" } else { " or equal to" };
@@ -437,6 +485,9 @@ impl Rules {
         }
         if let Some(text) = value.as_str() {
             let length = text.chars().count();
+            if let Some((format, _)) = self.format.as_ref().filter(|(_, check)| !check(text)) {
+                at.invalid(format!("{path} in body must be of type {format}: {text:?}"));
+            }
             if self.max_length.is_some_and(|max| length > max) {
                 at.push(FieldError::too_long(path, self.max_length.unwrap_or_default()));
             }
@@ -508,6 +559,41 @@ mod tests {
         let mut bare = json!({});
         widget().fill_in(&mut bare);
         assert_eq!(bare, json!({}));
+    }
+
+    #[test]
+    fn junctors_formats_and_nulls_are_judged() {
+        let schema = Structural::read(&json!({"type": "object", "properties": {
+            "port": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "one": {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+                "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            "not": {"type": "string", "not": {"enum": ["x"]}, "allOf": [{"minLength": 1}, {"maxLength": 2}]},
+            "at": {"type": "string", "format": "date-time"},
+            "step": {"type": "integer", "multipleOf": 5},
+            "maybe": {"type": "string", "nullable": true},
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}},
+        }}));
+        let problems = |object: Value| -> Vec<String> {
+            let errors = Errors::new();
+            schema.validate(&Cursor::root(&object, &errors));
+            errors.into_vec().iter().map(ToString::to_string).collect()
+        };
+        let fine = json!({"port": "http", "one": {"a": "x"}, "not": "y", "at": "2024-01-02T03:04:05Z", "step": 10, "maybe": null,
+            "metadata": {"name": "abc"}});
+        assert_eq!(problems(fine), [""; 0]);
+        for (object, part) in [
+            (json!({"one": {"a": "x", "b": "y"}}), "\"one\" must validate one and only one schema (oneOf). Found 2"),
+            (json!({"one": {}}), "\"one\" must validate one and only one schema (oneOf). Found none valid"),
+            (json!({"not": "x"}), "\"not\" must not validate the schema (not)"),
+            (json!({"not": "long"}), "\"not\" must validate all the schemas (allOf)"),
+            (json!({"at": "yesterday"}), "at in body must be of type date-time: \"yesterday\""),
+            (json!({"step": 7}), "step in body should be a multiple of 5"),
+            (json!({"step": null}), "step in body must be of type integer: \"null\""),
+            (json!({"metadata": {"name": "long"}}), "metadata.name: Too long"),
+        ] {
+            let told = problems(object.clone());
+            assert!(told.iter().any(|t| t.contains(part)), "{object}: {told:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! name (or `inline`), protobuf number (or `-`), Go-like type, then flags: `omitempty`, `required`, `list=atomic|set|map:k1,k2`,
 //! `map=atomic`, `patch=merge|replace|retainKeys[,…]`, `key=name`. `TypeMeta` alone says that the type can be sent by itself.
 
+use super::name_table::NameTable;
 use super::packages::Package;
 use super::{Field, ListType, PatchTag, Schema, Shape, Type, TypeId};
 use std::borrow::Cow;
@@ -45,7 +46,7 @@ pub(super) fn parse(packages: &'static [Package]) -> Result<Schema, TableError> 
                     atomic: words.next() == Some("atomic"),
                     fields: Vec::new(),
                     members: Vec::new(),
-                    sorted: Vec::new(),
+                    names: NameTable::default(),
                     wire: Vec::new(),
                 });
                 continue;
@@ -163,10 +164,9 @@ fn flatten(schema: &mut Schema) {
         let mut members = Vec::new();
         expand(schema, TypeId(i as u32), &mut members);
         let name = |m: &(TypeId, u16)| schema.get(m.0).fields[m.1 as usize].name;
-        let mut sorted: Vec<u16> = (0..members.len() as u16).collect();
-        sorted.sort_by_key(|&n| name(&members[n as usize]));
+        let names = NameTable::new(members.iter().map(name));
         schema.types[i].members = members;
-        schema.types[i].sorted = sorted;
+        schema.types[i].names = names;
         let fields = &schema.types[i].fields;
         let mut wire: Vec<u16> = (0..fields.len() as u16).filter(|&n| fields[n as usize].number > 0).collect();
         wire.sort_by_key(|&n| fields[n as usize].number);

@@ -170,6 +170,16 @@ impl LabelSelector {
         self.matches(|key| labels?.get(key)?.as_str())
     }
 
+    /// Labels that must have one certain value.
+    pub fn exact(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.requirements.iter().filter_map(|r| match (&r.operator, r.values.as_slice()) {
+            (Operator::Equals | Operator::DoubleEquals | Operator::In, [value]) => {
+                Some((r.key.as_str(), value.as_str()))
+            }
+            _ => None,
+        })
+    }
+
     pub fn is_everything(&self) -> bool {
         !self.nothing && self.requirements.is_empty()
     }

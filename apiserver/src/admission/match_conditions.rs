@@ -39,6 +39,10 @@ impl MatchConditions {
         MatchConditions { env, list }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Whether all conditions are true of a write. One that is false decides, whatever fails beside it.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod default_toleration_seconds;
 pub mod extended_resource_toleration;
 pub mod limit_ranger;
 pub mod match_conditions;
+pub mod mutating_webhook;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod persistent_volume_claim_resize;
@@ -21,29 +22,58 @@ pub mod runtime_class;
 pub mod service_account;
 pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
+pub mod validating_webhook;
+pub mod webhook;
 
 use crate::api::{Api, Endpoint};
 use crate::authn::User;
+use crate::request::options::{DeleteOptions, WriteOptions};
 use crate::status::{About, Result, Status};
 use apimachinery::Value;
 use futures::future::BoxFuture;
+use std::borrow::Cow;
+use std::sync::Arc;
+use webhook::reinvocation::Reinvocation;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Create,
     Update,
     Delete,
+    /// Opening a stream to a pod, service or node. The object is the options of the stream.
+    Connect,
+}
+
+impl Operation {
+    /// As rules name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
+/// The options of a request.
+#[derive(Clone, Copy)]
+pub enum RequestOptions<'a> {
+    Write(&'a WriteOptions),
+    Delete(&'a DeleteOptions),
+    None,
 }
 
 /// A write as admission sees it.
 pub struct Attributes<'a> {
-    pub endpoint: &'a Endpoint,
+    pub endpoint: &'a Arc<Endpoint>,
     pub operation: Operation,
     pub subresource: &'a str,
     pub namespace: &'a str,
     /// Empty for a create whose name is still to be generated.
     pub name: &'a str,
     pub user: &'a User,
+    pub options: RequestOptions<'a>,
     /// What is to be written, in the version of the request; none on delete.
     pub object: Option<Value>,
     /// What is there now; none on create.
@@ -51,9 +81,82 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     /// Texts for the client's `Warning` header.
     pub warnings: Vec<String>,
+    /// For the audit log: key and value.
+    pub audit_annotations: Vec<(String, String)>,
+    pub reinvocation: Reinvocation,
 }
 
-impl Attributes<'_> {
+impl<'a> Attributes<'a> {
+    pub fn new(
+        endpoint: &'a Arc<Endpoint>,
+        operation: Operation,
+        subresource: &'a str,
+        (namespace, name): (&'a str, &'a str),
+        user: &'a User,
+    ) -> Attributes<'a> {
+        Attributes {
+            endpoint,
+            operation,
+            subresource,
+            namespace,
+            name,
+            user,
+            options: RequestOptions::None,
+            object: None,
+            old: None,
+            dry_run: false,
+            warnings: Vec::new(),
+            audit_annotations: Vec::new(),
+            reinvocation: Reinvocation::default(),
+        }
+    }
+
+    /// The options as an object of the operation's kind; null where it has none.
+    pub fn options(&self) -> Value {
+        match (self.options, self.operation) {
+            (RequestOptions::Write(options), Operation::Create) => options.to_value("CreateOptions"),
+            (RequestOptions::Write(options), _) => options.to_value("UpdateOptions"),
+            (RequestOptions::Delete(options), _) => options.to_value(),
+            (RequestOptions::None, _) => Value::Null,
+        }
+    }
+
+    /// Object and old object as they are in another version of the resource.
+    #[allow(clippy::type_complexity, reason = "two objects, each borrowed if it is in that version already")]
+    pub async fn in_version<'b>(
+        &'b self,
+        api: &Api,
+        endpoint: &Endpoint,
+    ) -> Result<(Option<Cow<'b, Value>>, Option<Cow<'b, Value>>)> {
+        let (own, other) = (self.endpoint.row.kind_of(self.subresource), endpoint.row.kind_of(self.subresource));
+        let mut given = [self.object.as_ref(), self.old].map(|o| o.filter(|o| !o.is_null()).map(Cow::Borrowed));
+        if own != other {
+            let present: Vec<Value> = given.iter().flatten().map(|o| Value::clone(o)).collect();
+            let mut converted = api.convert(&endpoint.row, own, other, present).await?.into_iter();
+            for object in given.iter_mut().flatten() {
+                *object = Cow::Owned(converted.next().unwrap_or_default());
+            }
+        }
+        let [object, old] = given;
+        Ok((object, old))
+    }
+
+    /// An object in another version of the resource as it is in the version of the request.
+    pub async fn from_version(&self, api: &Api, endpoint: &Endpoint, object: Value) -> Result<Value> {
+        let (own, other) = (self.endpoint.row.kind_of(self.subresource), endpoint.row.kind_of(self.subresource));
+        if own == other {
+            return Ok(object);
+        }
+        let mut converted = api.convert(&self.endpoint.row, other, own, vec![object]).await?;
+        Ok(converted.pop().unwrap_or_default())
+    }
+
+    /// Notes what somebody who was asked wants the client and the audit log to know.
+    pub fn heard(&mut self, by: &str, warnings: Vec<String>, audit_annotations: Vec<(String, String)>) {
+        self.warnings.extend(warnings);
+        self.audit_annotations.extend(audit_annotations.into_iter().map(|(key, value)| (format!("{by}/{key}"), value)));
+    }
+
     /// `pods` in the core group and the like.
     pub fn is_resource(&self, group: &str, plural: &str) -> bool {
         self.endpoint.row.kind.group == group && self.endpoint.row.plural == plural
@@ -117,7 +220,9 @@ impl Chain {
             Box::new(certificates::CertificateSigning),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_ingress_class::DefaultIngressClass),
+            Box::new(mutating_webhook::MutatingWebhook::new()),
             Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
+            Box::new(validating_webhook::ValidatingWebhook::new()),
             Box::new(resource_quota::ResourceQuota),
         ];
         let named = |list: &[String], name: &str| list.iter().any(|n| n == name);
@@ -128,17 +233,35 @@ impl Chain {
         Chain { plugins }
     }
 
+    /// Lets the plugins change the object. What a webhook changed the others see in a second round.
     pub async fn admit(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
+        self.admit_once(api, attributes).await?;
+        if attributes.reinvocation.wanted {
+            attributes.reinvocation.again = true;
+            self.admit_once(api, attributes).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_once(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
         for plugin in &self.plugins {
-            plugin.admit(api, attributes).await?;
+            let admitted = plugin.admit(api, attributes).await;
+            admitted.map_err(|status| status.with_warnings(&mut attributes.warnings))?;
         }
         Ok(())
     }
 
     pub async fn validate(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
         for plugin in &self.plugins {
-            plugin.validate(api, attributes).await?;
+            let validated = plugin.validate(api, attributes).await;
+            validated.map_err(|status| status.with_warnings(&mut attributes.warnings))?;
         }
         Ok(())
+    }
+
+    /// Both stages, for requests that store nothing themselves.
+    pub async fn pass(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
+        self.admit(api, attributes).await?;
+        self.validate(api, attributes).await
     }
 }

@@ -34,14 +34,18 @@ impl Plugin for NodeRestriction {
         "NodeRestriction"
     }
 
-    fn validate<'a>(&'a self, _: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
-        let result = match attributes.user.name.strip_prefix("system:node:") {
-            Some(node) if attributes.user.is_in("system:nodes") => {
-                judge(node, attributes).map_err(|why| attributes.forbidden(&why))
+    fn validate<'a>(&'a self, api: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let Some(node) = attributes.user.name.strip_prefix("system:node:") else { return Ok(()) };
+            if !attributes.user.is_in("system:nodes") {
+                return Ok(());
             }
-            _ => Ok(()),
-        };
-        Box::pin(async { result })
+            if attributes.subresource == "eviction" && attributes.is_resource("", "pods") {
+                let pod = api.fetch(attributes.endpoint, attributes.namespace, attributes.name).await?.tree();
+                return evicts(node, &pod).map_err(|why| attributes.forbidden(&why));
+            }
+            judge(node, attributes).map_err(|why| attributes.forbidden(&why))
+        })
     }
 }
 
@@ -69,12 +73,20 @@ fn judge(node: &str, a: &Attributes<'_>) -> Judgement {
     }
 }
 
+fn evicts(node: &str, pod: &Value) -> Judgement {
+    if pod["spec"]["nodeName"] == node {
+        return Ok(());
+    }
+    Err(format!("node {node:?} can only evict pods with spec.nodeName set to itself"))
+}
+
 fn own(node: &str, name: &str, what: &str) -> Judgement {
     if name == node { Ok(()) } else { Err(format!("node {node:?} is not allowed to modify {what} {name:?}")) }
 }
 
 fn pod(node: &str, operation: Operation, new: &Value, old: &Value) -> Judgement {
     match operation {
+        Operation::Connect => Ok(()),
         Operation::Create => {
             if new["metadata"]["annotations"][MIRROR].is_null() {
                 return Err(format!(
@@ -199,6 +211,7 @@ mod tests {
         assert_eq!(pod("n", Operation::Create, &mirror, &Value::Null), Ok(()));
         assert!(pod("m", Operation::Create, &mirror, &Value::Null).is_err());
         assert_eq!(pod("n", Operation::Delete, &Value::Null, &mirror), Ok(()));
+        assert!(evicts("n", &mirror).is_ok() && evicts("m", &mirror).is_err());
         assert!(pod("m", Operation::Delete, &Value::Null, &mirror).is_err());
         let mut greedy = mirror.clone();
         greedy["spec"]["volumes"] = json!([{"secret": {"secretName": "s"}}]);

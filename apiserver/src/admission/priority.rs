@@ -68,7 +68,10 @@ impl Plugin for Priority {
 fn default_class(api: &Api) -> Result<Option<Value>> {
     let classes = api.builtin("scheduling.k8s.io", "v1", "priorityclasses")?;
     let snapshot = classes.cache()?.snapshot();
-    let defaults = snapshot.objects.iter().map(|e| e.0.tree()).filter(|c| c["globalDefault"] == true);
+    // Most classes are not it, and every pod asks: look before parsing.
+    let may_be = |json: &[u8]| memchr::memmem::find(json, b"\"globalDefault\":true").is_some();
+    let candidates = snapshot.objects.iter().filter(|e| may_be(&e.0.json)).map(|e| e.0.tree());
+    let defaults = candidates.filter(|class| class["globalDefault"] == true);
     Ok(defaults.min_by_key(|c| c["value"].as_i64().unwrap_or(0)))
 }
 

@@ -2,8 +2,12 @@
 //! it is missing, by the server itself through its own writes.
 
 mod endpoints;
+mod flow_schemas;
+mod identity;
 
 pub use endpoints::keep_endpoints;
+pub use flow_schemas::keep_flow_schemas;
+pub use identity::Identity;
 
 use crate::api::{Api, Endpoint};
 use crate::authn::User;
@@ -98,7 +102,15 @@ pub async fn run(api: &Api, cluster: &Cluster) -> Result<()> {
         .into();
     let authentication =
         json!({"metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}, "data": data});
-    ensure(api, "", "v1", "configmaps", authentication).await
+    ensure(api, "", "v1", "configmaps", authentication).await?;
+    // Since when the use of legacy service account tokens is noted on them; controllers count from here. (KEP-2799.)
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let tracking = json!({
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+        "data": {"since": today},
+    });
+    ensure(api, "", "v1", "configmaps", tracking).await?;
+    flow_schemas::look(api).await
 }
 
 /// The objects of a YAML stream.

@@ -4,6 +4,7 @@
 //! the definitions there are. Requests never come here: to the generic verbs a custom resource is one more row.
 
 pub mod columns;
+pub mod conversion;
 mod names;
 mod rows;
 pub mod rules;
@@ -80,6 +81,10 @@ async fn step(server: &Server, list: &[Value], known: &mut Known) -> bool {
             server.api.retire_custom(group, plural);
         }
     }
+    if !again && let Err(status) = crate::aggregation::register::reconcile(server).await {
+        tracing::warn!(error = status.message, "APIServices are not in step with custom resources; trying again");
+        again = true;
+    }
     again
 }
 
@@ -94,7 +99,7 @@ async fn establish(server: &Server, definition: &Value, all: &[Value], known: &m
     if names::is_established(&status) && known.get(&name) != Some(&now) {
         let spec = &definition["spec"];
         let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
-        server.api.serve_custom(&group, &plural, rows::of(definition)).await?;
+        server.api.serve_custom(&group, &plural, rows::of(definition, &server.api.callout)).await?;
         known.insert(name, now);
     }
     if status != definition["status"] {
@@ -118,14 +123,24 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let user = User::apiserver();
-    let endpoint = server
-        .api
-        .served
-        .load()
-        .versions
-        .iter()
-        .find_map(|((g, _), table)| (*g == group).then(|| table.get(&plural).cloned()).flatten());
+    let served = server.api.served.load_full();
+    let of_group = served.versions.iter().filter(|((g, _), _)| *g == group);
+    let endpoints: Vec<_> = of_group.filter_map(|(_, table)| table.get(&plural).cloned()).collect();
+    // In the stored version, if it is served: what converts may be gone already.
+    let stored = endpoints.iter().find(|e| e.row.storage.as_ref().is_some_and(|s| s.kind == e.row.kind));
+    let endpoint = stored.or(endpoints.first()).cloned();
     if let Some(endpoint) = endpoint {
+        if !endpoint.row.terminating {
+            // No new objects from here on, and whoever looks is told why.
+            server.api.serve_custom(&group, &plural, rows::of(definition, &server.api.callout)).await?;
+            let status = names::terminating(&definition["status"], &crate::handlers::write::now_text());
+            let mut set = |current: &Value| {
+                let mut new = current.clone();
+                new["status"] = status.clone();
+                Ok(new)
+            };
+            change(server, definition, "status", &mut set).await?;
+        }
         let mut write = Write::internal(&server.api, &endpoint, &user, "", "");
         let (list, options) = (ListOptions::default(), DeleteOptions::default());
         write.delete_collection(&list, &options, &mut Vec::new()).await?;

@@ -18,15 +18,7 @@ pub fn status(definition: &Value, all: &[Value], now: &str) -> Value {
     let wanted = &definition["spec"]["names"];
     let conflict = conflict(definition, all);
     let set = |status: &mut Value, kind: &str, value: &str, reason: &str, message: &str| {
-        let mut list = status["conditions"].as_array().cloned().unwrap_or_default();
-        let new =
-            json!({"type": kind, "status": value, "lastTransitionTime": now, "reason": reason, "message": message});
-        match list.iter_mut().find(|c| c["type"] == kind) {
-            Some(there) if there["status"] == value && there["reason"] == reason => return,
-            Some(there) => *there = new,
-            None => list.push(new),
-        }
-        status["conditions"] = list.into();
+        set(status, kind, value, reason, message, now);
     };
     match conflict {
         None => {
@@ -43,6 +35,26 @@ pub fn status(definition: &Value, all: &[Value], now: &str) -> Value {
         }
     }
     status
+}
+
+/// The status of a definition whose objects are being deleted.
+pub fn terminating(status: &Value, now: &str) -> Value {
+    let mut status = status.clone();
+    let message = "CustomResource deletion is in progress";
+    set(&mut status, "Terminating", "True", "InstanceDeletionInProgress", message, now);
+    status
+}
+
+/// Sets a condition; one that says the same already keeps its time.
+fn set(status: &mut Value, kind: &str, value: &str, reason: &str, message: &str, now: &str) {
+    let mut list = status["conditions"].as_array().cloned().unwrap_or_default();
+    let new = json!({"type": kind, "status": value, "lastTransitionTime": now, "reason": reason, "message": message});
+    match list.iter_mut().find(|c| c["type"] == kind) {
+        Some(there) if there["status"] == value && there["reason"] == reason => return,
+        Some(there) => *there = new,
+        None => list.push(new),
+    }
+    status["conditions"] = list.into();
 }
 
 /// Names of a resource: the first two and short names are one space, the kinds another.

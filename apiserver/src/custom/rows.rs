@@ -1,11 +1,14 @@
 //! The rows of a definition: one per version that it serves.
 
 use super::columns::PrinterColumn;
+use super::conversion::Converter;
 use super::rules::Rules;
 use crate::registry::strategy::Strategy;
-use crate::registry::table::{Form, Resource, StorageRow, SubresourceRow};
+use crate::registry::table::{Form, Resource, ScalePaths, Selectable, StorageRow, SubresourceRow};
+use crate::webhook::Callout;
 use apimachinery::Value;
 use apimachinery::schema::{GroupVersionKind, Structural};
+use sha2::Digest;
 use std::sync::Arc;
 
 /// What all custom resources have in common; the rest is in their schema.
@@ -14,7 +17,8 @@ pub static CUSTOM: Strategy = Strategy { generation: true, unconditional_update:
 const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
-pub fn of(definition: &Value) -> Vec<Resource> {
+pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
+    let conversion = Converter::read(definition, callout);
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let texts = |value: &Value| -> Vec<String> { value.as_array().into_iter().flatten().map(text).collect() };
@@ -22,6 +26,12 @@ pub fn of(definition: &Value) -> Vec<Resource> {
     let (group, kind, plural) = (text(&spec["group"]), text(&names["kind"]), text(&names["plural"]));
     let versions = || spec["versions"].as_array().into_iter().flatten();
     let stored = versions().find(|v| v["storage"] == true).map(|v| text(&v["name"])).unwrap_or_default();
+    let all_selectable = selectable(&spec["versions"]);
+    let stored_schema = versions().find(|v| v["storage"] == true).map(|v| &v["schema"]["openAPIV3Schema"]);
+    let terminating = !definition["metadata"]["deletionTimestamp"].is_null();
+    let stored_as = format!("{stored} {all_selectable:?} {}", stored_schema.unwrap_or(&Value::Null));
+    let stored_as = crate::discovery::hex(&sha2::Sha256::digest(stored_as));
+    let stored_schema = stored_schema.map(|schema| Arc::new(Structural::read(schema)));
     let row = |version: &Value| {
         let gvk = GroupVersionKind::new(&group, &text(&version["name"]), &kind);
         let schema = Structural::read(&version["schema"]["openAPIV3Schema"]);
@@ -34,7 +44,7 @@ pub fn of(definition: &Value) -> Vec<Resource> {
             singular: text(&names["singular"]),
             list_kind: text(&names["listKind"]),
             namespaced: spec["scope"] == "Namespaced",
-            verbs: VERBS.map(str::to_owned).into(),
+            verbs: VERBS.iter().filter(|v| !(terminating && **v == "create")).map(|v| (*v).to_owned()).collect(),
             short_names: texts(&names["shortNames"]),
             categories: texts(&names["categories"]),
             subresources: subresources(&version["subresources"], &gvk),
@@ -44,12 +54,56 @@ pub fn of(definition: &Value) -> Vec<Resource> {
             }),
             strategy: &CUSTOM,
             rules,
+            selectable: all_selectable
+                .iter()
+                .map(|name| Selectable { name: name.clone(), here: selectable_here(version).any(|n| n == *name) })
+                .collect(),
+            scale: scale_paths(&version["subresources"]),
+            stored_schema: stored_schema.clone(),
+            stored_as: stored_as.clone(),
+            terminating,
+            deprecation: deprecation(version, &gvk),
             columns: Some(PrinterColumn::read(&version["additionalPrinterColumns"])),
+            conversion: conversion.clone(),
             on: true,
             kind: gvk,
         }
     };
     versions().filter(|v| v["served"] == true).map(row).collect()
+}
+
+/// The paths of `subresources.scale`. They are simple, which validation sees to: `.spec.replicas`.
+fn scale_paths(given: &Value) -> Option<ScalePaths> {
+    let path = |name: &str| -> Option<Vec<String>> {
+        let text = given["scale"][name].as_str().filter(|t| !t.is_empty())?;
+        Some(text.trim_start_matches('.').split('.').map(str::to_owned).collect())
+    };
+    Some(ScalePaths {
+        spec: path("specReplicasPath")?,
+        status: path("statusReplicasPath")?,
+        selector: path("labelSelectorPath"),
+    })
+}
+
+/// Names of the fields of all served versions that selectors may name, in the order in which they first stand.
+fn selectable(versions: &Value) -> Vec<String> {
+    let mut all = Vec::new();
+    for version in versions.as_array().into_iter().flatten().filter(|v| v["served"] == true) {
+        all.extend(selectable_here(version).filter(|name| !all.contains(name)).collect::<Vec<_>>());
+    }
+    all
+}
+
+fn selectable_here(version: &Value) -> impl Iterator<Item = String> + '_ {
+    let fields = version["selectableFields"].as_array().into_iter().flatten();
+    fields.filter_map(|f| Some(f["jsonPath"].as_str()?.trim_start_matches('.').to_owned()))
+}
+
+/// What clients of a deprecated version are warned of.
+fn deprecation(version: &Value, kind: &GroupVersionKind) -> Option<String> {
+    let own = version["deprecationWarning"].as_str().map(str::to_owned);
+    (version["deprecated"] == true)
+        .then(|| own.unwrap_or_else(|| format!("{} {} is deprecated", kind.api_version(), kind.kind)))
 }
 
 fn subresources(given: &Value, own: &GroupVersionKind) -> Vec<SubresourceRow> {
@@ -62,10 +116,7 @@ fn subresources(given: &Value, own: &GroupVersionKind) -> Vec<SubresourceRow> {
     if given["status"].is_object() {
         rows.push(row("status", own.clone()));
     }
-    // Replicas in any other place are not served, rather than served wrong.
-    if given["scale"]["specReplicasPath"] == ".spec.replicas"
-        && given["scale"]["statusReplicasPath"] == ".status.replicas"
-    {
+    if scale_paths(given).is_some() {
         rows.push(row("scale", GroupVersionKind::new("autoscaling", "v1", "Scale")));
     }
     rows
@@ -82,8 +133,11 @@ mod tests {
             json!({"name": name, "served": served, "storage": storage,
             "subresources": {"status": {}}, "schema": {"openAPIV3Schema": {"type": "object"}}})
         };
-        let rows = of(&json!({"spec": {"group": "g", "scope": "Cluster", "names": {"plural": "as", "kind": "A"},
-            "versions": [version("v1", true, true), version("v1beta1", true, false), version("v1alpha1", false, false)]}}));
+        let rows = of(
+            &json!({"spec": {"group": "g", "scope": "Cluster", "names": {"plural": "as", "kind": "A"},
+            "versions": [version("v1", true, true), version("v1beta1", true, false), version("v1alpha1", false, false)]}}),
+            &Arc::default(),
+        );
         let versions: Vec<&str> = rows.iter().map(|r| r.kind.version.as_str()).collect();
         assert_eq!(versions, ["v1", "v1beta1"]);
         assert!(rows.iter().all(|r| r.storage.as_ref().unwrap().kind.version == "v1" && r.has_status()));

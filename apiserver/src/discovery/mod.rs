@@ -1,5 +1,6 @@
 //! What is served: `/api`, `/apis` and below, plain and aggregated, made from the rows on demand.
 
+use crate::aggregation::discovery::{add_aggregated, add_groups};
 use crate::api::{Served, VersionTable};
 use crate::handlers::Response;
 use crate::handlers::negotiate::{Encoding, accept};
@@ -24,7 +25,7 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
     match parts.as_slice() {
         ["api"] | ["apis"] => {
             if let Some(version) = aggregated_version(request) {
-                return Ok(aggregated(&served, parts[0] == "api", version, request));
+                return Ok(aggregated(server, &served, parts[0] == "api", version, request));
             }
         }
         _ => {}
@@ -32,23 +33,28 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
     let value = match parts.as_slice() {
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": address(server)}),
         ["apis"] => {
-            let groups: Vec<Value> =
+            let mut groups: Vec<Value> =
                 served.groups().into_iter().filter(|(g, _)| !g.is_empty()).map(|(g, v)| group(g, &v)).collect();
+            add_groups(&server.aggregator.table(&server.api), &mut groups);
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["api", version] => match served.version("", version) {
             Some(table) => resources("", version, table),
             None => return Err(Status::no_such_resource()),
         },
-        ["apis", name] => match served.groups().into_iter().find(|(g, _)| g == name) {
-            Some((g, versions)) if !g.is_empty() => {
-                let mut value = group(g, &versions);
-                value["kind"] = "APIGroup".into();
-                value["apiVersion"] = "v1".into();
-                value
+        ["apis", name] if !name.is_empty() => {
+            let local = served.groups().into_iter().find(|(g, _)| g == name);
+            let mut groups: Vec<Value> = local.map(|(g, versions)| group(g, &versions)).into_iter().collect();
+            add_groups(&server.aggregator.table(&server.api), &mut groups);
+            match groups.into_iter().find(|group| group["name"] == **name) {
+                Some(mut value) => {
+                    value["kind"] = "APIGroup".into();
+                    value["apiVersion"] = "v1".into();
+                    value
+                }
+                None => return Ok(not_found()),
             }
-            _ => return Ok(not_found()),
-        },
+        }
         ["apis", g, version] => match served.version(g, version) {
             Some(table) => resources(g, version, table),
             None if served.versions.iter().any(|((known, _), _)| known == g) => return Err(Status::no_such_resource()),
@@ -134,8 +140,14 @@ fn aggregated_version<B>(request: &Request<B>) -> Option<&'static str> {
     None
 }
 
-fn aggregated<B>(served: &Served, core: bool, version: &'static str, request: &Request<B>) -> Response {
-    let items: Vec<Value> = served
+fn aggregated<B>(
+    server: &Server,
+    served: &Served,
+    core: bool,
+    version: &'static str,
+    request: &Request<B>,
+) -> Response {
+    let mut items: Vec<Value> = served
         .groups()
         .into_iter()
         .filter(|(g, _)| g.is_empty() == core)
@@ -151,6 +163,9 @@ fn aggregated<B>(served: &Served, core: bool, version: &'static str, request: &R
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
+    if !core {
+        add_aggregated(&server.aggregator, &server.aggregator.table(&server.api), &mut items);
+    }
     let value = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
     let bytes = serde_json::to_vec(&value).unwrap_or_default();
     let tag = format!("\"{}\"", hex(&sha2::Sha512::digest(&bytes)));

@@ -1,7 +1,10 @@
 //! The generic verbs. Each works on any resource; what differs between resources is in their rows and strategies.
 
+pub mod components;
+pub mod compress;
 pub mod decode;
 pub mod escalation;
+pub mod list;
 pub mod negotiate;
 pub mod read;
 pub mod render;

@@ -37,6 +37,8 @@ pub struct Accepted {
     pub encoding: Encoding,
     pub view: View,
     pub pretty: bool,
+    /// Large answers may be compressed.
+    pub gzip: bool,
 }
 
 const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
@@ -45,8 +47,9 @@ const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kub
 pub fn accept(headers: &HeaderMap, query: Option<&str>) -> Result<Accepted> {
     let header = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let pretty = query.is_some_and(|q| q.split('&').any(|p| matches!(p, "pretty" | "pretty=1" | "pretty=true")));
+    let gzip = super::compress::accepts(headers);
     if header.trim().is_empty() {
-        return Ok(Accepted { encoding: Encoding::Json, view: View::Whole, pretty });
+        return Ok(Accepted { encoding: Encoding::Json, view: View::Whole, pretty, gzip });
     }
     for clause in header.split(',') {
         let mut parts = clause.split(';').map(str::trim);
@@ -74,7 +77,7 @@ pub fn accept(headers: &HeaderMap, query: Option<&str>) -> Result<Accepted> {
             ("PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") => View::MetadataList,
             _ => continue,
         };
-        return Ok(Accepted { encoding, view, pretty });
+        return Ok(Accepted { encoding, view, pretty, gzip });
     }
     Err(Status::not_acceptable(SUPPORTED))
 }
@@ -97,7 +100,11 @@ mod tests {
         for (header, encoding, view) in cases {
             let mut headers = HeaderMap::new();
             headers.insert("accept", header.parse().unwrap());
-            assert_eq!(accept(&headers, None).unwrap(), Accepted { encoding, view, pretty: false }, "{header}");
+            assert_eq!(
+                accept(&headers, None).unwrap(),
+                Accepted { encoding, view, pretty: false, gzip: false },
+                "{header}"
+            );
         }
         let mut headers = HeaderMap::new();
         headers.insert("accept", "text/html".parse().unwrap());

@@ -1,8 +1,9 @@
 //! GET of one object and of a list.
 
 use super::Response;
-use super::negotiate::{View, accept};
-use super::render::{Renderer, encode, meta, respond};
+use super::list::respond_objects;
+use super::negotiate::accept;
+use super::render::Renderer;
 use super::selection::Selection;
 use super::table::IncludeObject;
 use crate::api::{Api, Endpoint};
@@ -12,18 +13,11 @@ use crate::status::{About, Result, Status};
 use crate::storage::cache::{NotKept, Snapshot};
 use crate::storage::freshness::CATCH_UP_MAX;
 use crate::storage::object::Object;
-use apimachinery::schema::GroupVersionKind;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use bytes::{Bytes, BytesMut};
-use component_base::serving;
-use futures::stream;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// Bytes of a list that are put together at once; a list is never in memory as a whole.
-const PIECE: usize = 128 * 1024;
 
 pub fn renderer<B>(endpoint: &Arc<Endpoint>, request: &Request<B>) -> Result<Renderer> {
     let accepted = accept(request.headers(), request.uri().query())?;
@@ -75,6 +69,7 @@ impl Api {
             query(request.uri()).find(|(k, _)| k == "resourceVersion").map(|(_, v)| v.into_owned()).unwrap_or_default();
         self.ready_for(resource_version(&version)?).await?;
         let object = self.cached(endpoint, &info.namespace, &info.name)?;
+        let object = self.readable_one(endpoint, object).await?;
         Ok(renderer.respond(StatusCode::OK, renderer.object(&object)?))
     }
 
@@ -87,7 +82,8 @@ impl Api {
         let renderer = renderer(endpoint, request)?;
         let options = ListOptions::parse(request.uri())?;
         options.validate(false)?;
-        let page = self.page(endpoint, &info.namespace, &options).await?;
+        let mut page = self.page(endpoint, &info.namespace, &options).await?;
+        page.objects = self.readable(endpoint, page.objects).await?;
         Ok(page.respond(renderer))
     }
 
@@ -124,7 +120,8 @@ impl Api {
             page.objects.extend(snapshot.get(&key).filter(|o| selection.matches(o)).cloned());
             return Ok(page);
         }
-        let mut matching = snapshot.range(&selection.prefix, &after).filter(|o| selection.matches(o));
+        let mut matching =
+            snapshot.select(&selection.prefix, &after, selection.wanted).filter(|o| selection.matches(o));
         page.objects.extend(matching.by_ref().take(limit).cloned());
         if page.objects.len() == limit
             && let Some(_more) = matching.next()
@@ -169,74 +166,10 @@ impl Page {
         metadata
     }
 
-    /// The list, sent piece by piece where it is made of cached bytes.
     pub fn respond(self, renderer: Renderer) -> Response {
-        let row = renderer.endpoint.row.clone();
-        let list = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
-        if renderer.is_plain() {
-            let head = format!(
-                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-                list.kind,
-                list.api_version(),
-                self.metadata()
-            );
-            return respond(StatusCode::OK, "application/json", serving::stream(pieces(head, self.objects)));
-        }
         let metadata = self.metadata();
-        let mut items: Vec<Value> = self.objects.iter().map(|o| renderer.item(o)).collect();
-        let (kind, value) = match renderer.accepted.view {
-            View::Table => (meta("Table"), renderer.table(items, &metadata, true)),
-            View::Metadata | View::MetadataList => {
-                let kind = meta("PartialObjectMetadataList");
-                let value =
-                    json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items});
-                (kind, value)
-            }
-            View::Whole => {
-                for item in items.iter_mut().filter_map(Value::as_object_mut) {
-                    item.remove("kind");
-                    item.remove("apiVersion");
-                }
-                let value =
-                    json!({"kind": list.kind, "apiVersion": list.api_version(), "metadata": metadata, "items": items});
-                (list, value)
-            }
-        };
-        match encode(renderer.accepted, &kind, None, value) {
-            Ok(bytes) => renderer.respond(StatusCode::OK, bytes),
-            Err(status) => super::render::status_response(&status, Some(renderer.accepted)),
-        }
+        respond_objects(renderer, self.objects, &metadata)
     }
-}
-
-/// The text of a JSON list in pieces of about [`PIECE`] bytes.
-fn pieces(
-    head: String,
-    objects: Vec<Arc<Object>>,
-) -> impl futures::Stream<Item = std::result::Result<Bytes, std::convert::Infallible>> {
-    stream::iter({
-        let mut objects = objects.into_iter();
-        let mut buffer = BytesMut::from(head.as_bytes());
-        let mut first = true;
-        let mut done = false;
-        std::iter::from_fn(move || {
-            if done {
-                return None;
-            }
-            for object in objects.by_ref() {
-                if !std::mem::take(&mut first) {
-                    buffer.extend_from_slice(b",");
-                }
-                buffer.extend_from_slice(&object.json);
-                if buffer.len() >= PIECE {
-                    return Some(Ok(buffer.split().freeze()));
-                }
-            }
-            done = true;
-            buffer.extend_from_slice(b"]}\n");
-            Some(Ok(buffer.split().freeze()))
-        })
-    })
 }
 
 /// Where a list goes on: the version all pages are of, and the key after which this one starts.

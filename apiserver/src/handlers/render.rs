@@ -1,6 +1,7 @@
 //! Objects and lists in the form the client asked for. The common case, JSON of the stored version, copies bytes and parses
 //! nothing.
 
+use super::compress;
 use super::negotiate::{Accepted, Encoding, View};
 use super::table::{self, IncludeObject};
 use super::{Body, Response};
@@ -36,9 +37,10 @@ impl Renderer {
         &self.endpoint.row.kind
     }
 
-    /// The stored version is the one asked for.
+    /// Objects come here in the version asked for.
     pub fn is_stored_version(&self) -> bool {
-        self.endpoint.row.storage.as_ref().is_some_and(|s| s.kind == *self.kind())
+        // Versions of custom resources are converted before they come here.
+        self.endpoint.row.is_custom() || self.endpoint.row.storage.as_ref().is_some_and(|s| s.kind == *self.kind())
     }
 
     /// A whole object as JSON in the stored version: bytes can be copied.
@@ -49,10 +51,20 @@ impl Renderer {
             && self.is_stored_version()
     }
 
+    /// A whole object as protobuf in the stored version: bytes that are kept with the object.
+    pub fn is_stored_proto(&self) -> bool {
+        self.accepted.encoding == Encoding::Protobuf
+            && self.accepted.view == View::Whole
+            && self.is_stored_version()
+            && !self.endpoint.row.is_custom()
+    }
+
     /// The object in the version of the request, with `kind` and `apiVersion`.
     pub fn tree(&self, object: &Object) -> Value {
         let mut tree = object.tree();
-        if let Some(storage) = &self.endpoint.row.storage {
+        if let Some(storage) = &self.endpoint.row.storage
+            && !self.endpoint.row.is_custom()
+        {
             convert(&storage.kind, self.kind(), &mut tree);
         }
         typed(tree, self.kind())
@@ -62,6 +74,12 @@ impl Renderer {
     pub fn object(&self, object: &Object) -> Result<Bytes> {
         if self.is_plain() {
             return Ok([&Object::prefix(self.kind()), object.json.get(1..).unwrap_or_default()].concat().into());
+        }
+        if self.is_stored_proto() {
+            return Ok(envelope::seal(&self.kind().api_version(), &self.kind().kind, |out| {
+                out.extend_from_slice(object.proto(self.kind()));
+            })
+            .into());
         }
         self.value(self.tree(object), &json!({"resourceVersion": object.revision.to_string()}))
     }
@@ -89,7 +107,11 @@ impl Renderer {
 
     /// One item of a list or event of a watch, in the view asked for.
     pub fn item(&self, object: &Object) -> Value {
-        let tree = self.tree(object);
+        self.view(self.tree(object))
+    }
+
+    /// A tree with `kind` and `apiVersion`, in the view asked for.
+    pub fn view(&self, tree: Value) -> Value {
         match self.accepted.view {
             View::Whole => tree,
             View::Metadata | View::MetadataList => table::partial(tree),
@@ -103,7 +125,11 @@ impl Renderer {
     }
 
     pub fn respond(&self, code: StatusCode, bytes: Bytes) -> Response {
-        respond(code, self.accepted.encoding.content_type(), serving::full(bytes))
+        let content_type = self.accepted.encoding.content_type();
+        if self.accepted.gzip && bytes.len() > compress::THRESHOLD {
+            return compress::full(code, content_type, bytes);
+        }
+        respond(code, content_type, serving::full(bytes))
     }
 }
 
@@ -154,12 +180,13 @@ pub fn json_response(code: StatusCode, value: &Value) -> Response {
 /// An error as the client asked for answers.
 pub fn status_response(status: &Status, accepted: Option<Accepted>) -> Response {
     let kind = GroupVersionKind::new("", "v1", "Status");
-    let accepted = accepted.unwrap_or(Accepted { encoding: Encoding::Json, view: View::Whole, pretty: false });
+    let accepted =
+        accepted.unwrap_or(Accepted { encoding: Encoding::Json, view: View::Whole, pretty: false, gzip: false });
     let body = encode(accepted, &kind, None, status.body()).unwrap_or_default();
     let mut response = respond(status.code, accepted.encoding.content_type(), serving::full(body));
     let retry = status.details.as_ref().and_then(|d| d.get("retryAfterSeconds")).and_then(Value::as_i64);
     if let Some(seconds) = retry {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    response
+    crate::server::route::warn(response, &status.warnings)
 }

@@ -4,11 +4,12 @@ use super::decode::{BodyType, decode};
 use super::render::{Renderer, typed};
 use super::subresource::binding;
 use super::{Response, negotiate::View};
+use crate::admission::{self, Operation, RequestOptions};
 use crate::api::Endpoint;
 use crate::authn::User;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
 use crate::request::RequestInfo;
-use crate::request::options::FieldValidation;
+use crate::request::options::{FieldValidation, WriteOptions};
 use crate::server::Server;
 use crate::status::{Result, Status};
 use apimachinery::Value;
@@ -22,12 +23,21 @@ pub async fn create(
     endpoint: &Arc<Endpoint>,
     info: &RequestInfo,
     user: &User,
+    options: &WriteOptions,
     body: BodyType,
     bytes: &[u8],
     renderer: &Renderer,
 ) -> Result<Response> {
     let row = &endpoint.row;
-    let mut review = decode(bytes, body, &row.kind, &row.form, FieldValidation::Ignore)?.object;
+    let review = decode(bytes, body, &row.kind, &row.form, FieldValidation::Ignore)?.object;
+    let mut attributes = admission::Attributes {
+        options: RequestOptions::Write(options),
+        object: Some(review),
+        dry_run: options.dry_run,
+        ..admission::Attributes::new(endpoint, Operation::Create, "", (&info.namespace, ""), user)
+    };
+    server.api.admission.pass(&server.api, &mut attributes).await?;
+    let mut review = attributes.object.unwrap_or_default();
     match row.plural.as_str() {
         "selfsubjectreviews" => review["status"] = json!({"userInfo": user_info(user)}),
         "tokenreviews" => review["status"] = token_review(server, &review).await?,
@@ -71,7 +81,8 @@ pub async fn create(
     Ok(renderer.respond(StatusCode::CREATED, bytes))
 }
 
-fn user_info(user: &User) -> Value {
+/// A user as reviews tell it.
+pub fn user_info(user: &User) -> Value {
     let mut info = json!({"username": user.name});
     if !user.uid.is_empty() {
         info["uid"] = user.uid.as_str().into();

@@ -4,6 +4,7 @@ use crate::registry::table::Resource;
 use crate::request::options::ListOptions;
 use crate::status::{Result, Status};
 use crate::storage::object::Object;
+use crate::storage::signature::Signature;
 use crate::storage::watchers::Scope;
 use apimachinery::selector::{FieldSelector, LabelSelector};
 
@@ -13,6 +14,8 @@ pub struct Selection {
     pub prefix: String,
     labels: LabelSelector,
     fields: Vec<FieldTest>,
+    /// What of labels and fields an object must have to be worth a look.
+    pub wanted: Signature,
     /// The value of `metadata.name` if it must be one.
     name: Option<String>,
     /// The indexed field's value if it must be one.
@@ -44,14 +47,21 @@ impl Selection {
             let of = match requirement.field.as_str() {
                 "metadata.name" => Part::Name,
                 "metadata.namespace" if row.namespaced => Part::Namespace,
-                other => match row.strategy.fields.iter().position(|f| f.name == other) {
+                other => match row.field(other) {
                     Some(at) => Part::Field(at),
                     None => return Err(Status::bad_request(format!("field label not supported: {other}"))),
                 },
             };
             fields.push(FieldTest { of, value: requirement.value.clone(), negated: requirement.negated });
         }
+        let mut wanted = labels.exact().fold(Signature::default(), |s, (key, value)| s.with_label(key, value));
+        for test in fields.iter().filter(|test| !test.negated) {
+            if let Part::Field(at) = test.of {
+                wanted = wanted.with_field(at, &test.value);
+            }
+        }
         Ok(Selection {
+            wanted,
             prefix: if namespace.is_empty() { String::new() } else { format!("{namespace}/") },
             labels,
             name: selector.exact("metadata.name").map(str::to_owned),
@@ -75,6 +85,12 @@ impl Selection {
             (value == test.value) != test.negated
         }) && self.labels.matches(|key| object.label(key))
             && object.key.starts_with(&self.prefix)
+    }
+
+    /// The same for something that has a name and nothing else.
+    pub fn matches_named(&self, name: &str) -> bool {
+        self.fields.iter().all(|t| (matches!(t.of, Part::Name) && name == t.value) != t.negated)
+            && self.labels.matches(|_| None)
     }
 
     /// The one key that can match, when name and namespace are both told.

@@ -31,6 +31,9 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Bytes of events that are sent at once.
 const PIECE: usize = 64 * 1024;
 
+/// Initial objects that are converted at once, where versions are.
+const CONVERTED_AHEAD: usize = 500;
+
 /// Upstream ends watches after a random time between half an hour and an hour.
 const WATCH_SECONDS_MIN: u64 = 1800;
 
@@ -42,6 +45,10 @@ struct Watch {
     prefix: Bytes,
     /// Objects to send as additions before anything else.
     initial: VecDeque<Arc<Object>>,
+    /// How many of the first of them are in the version watched.
+    initial_ready: usize,
+    /// An error has been sent: nothing follows.
+    failed: bool,
     /// Bookmark that ends the initial objects, if one is due.
     initial_end: Option<u64>,
     missed: VecDeque<Arc<Event>>,
@@ -123,6 +130,8 @@ impl Api {
             renderer,
             selection,
             initial,
+            initial_ready: 0,
+            failed: false,
             missed: missed.into(),
             live,
             revision,
@@ -158,7 +167,9 @@ fn stream_type(renderer: &Renderer) -> &'static str {
 fn select(snapshot: &Snapshot, selection: &Selection, endpoint: &Endpoint) -> VecDeque<Arc<Object>> {
     match selection.key(&endpoint.row) {
         Some(key) => snapshot.get(&key).filter(|o| selection.matches(o)).cloned().into_iter().collect(),
-        None => snapshot.range(&selection.prefix, "").filter(|o| selection.matches(o)).cloned().collect(),
+        None => {
+            snapshot.select(&selection.prefix, "", selection.wanted).filter(|o| selection.matches(o)).cloned().collect()
+        }
     }
 }
 
@@ -166,17 +177,23 @@ impl Watch {
     /// The next bytes; `None` ends the watch.
     async fn next(&mut self) -> Option<Bytes> {
         let mut out = BytesMut::new();
+        if self.failed {
+            return None;
+        }
         loop {
             // All that is at hand goes out together.
             while out.len() < PIECE {
-                if let Some(object) = self.initial.pop_front() {
-                    self.put(&mut out, EventType::Added, &object, None);
+                if !self.initial.is_empty() {
+                    self.put_initial(&mut out).await;
                 } else if let Some(revision) = self.initial_end.take() {
                     self.put_bookmark(&mut out, revision, true);
                 } else if let Some(event) = self.missed.pop_front().or_else(|| self.live.try_next()) {
-                    self.put_event(&mut out, &event);
+                    self.put_event(&mut out, &event).await;
                 } else {
                     break;
+                }
+                if self.failed {
+                    return Some(out.freeze());
                 }
             }
             if !out.is_empty() {
@@ -192,7 +209,7 @@ impl Watch {
             tokio::select! {
                 biased;
                 event = self.live.next() => match event {
-                    Some(event) => self.put_event(&mut out, &event),
+                    Some(event) => self.put_event(&mut out, &event).await,
                     None => return None,
                 },
                 _ = bookmark => {
@@ -202,11 +219,39 @@ impl Watch {
                 () = tokio::time::sleep_until(self.deadline) => return None,
                 () = self.closing.cancelled() => return None,
             }
+            if self.failed {
+                return Some(out.freeze());
+            }
         }
     }
 
+    /// The next of the initial objects; many are brought into the version watched at once.
+    async fn put_initial(&mut self, out: &mut BytesMut) {
+        if let Some(converter) = self.renderer.endpoint.row.conversion.clone()
+            && self.initial_ready == 0
+        {
+            let batch: Vec<_> = self.initial.drain(..self.initial.len().min(CONVERTED_AHEAD)).collect();
+            self.initial_ready = batch.len();
+            match converter.read_all(&self.renderer.endpoint.row, batch).await {
+                Ok(objects) => objects.into_iter().rev().for_each(|object| self.initial.push_front(object)),
+                Err(status) => return self.put_error(out, &status),
+            }
+        }
+        self.initial_ready = self.initial_ready.saturating_sub(1);
+        if let Some(object) = self.initial.pop_front() {
+            self.put(out, EventType::Added, &object, None);
+        }
+    }
+
+    /// Tells the client what went wrong; the watch ends with it.
+    fn put_error(&mut self, out: &mut BytesMut, status: &Status) {
+        let kind = GroupVersionKind::new("", "v1", "Status");
+        put_value(out, &self.renderer, "ERROR", &kind, status.body());
+        self.failed = true;
+    }
+
     /// An event as this watch sees it: a change into its selection is an addition, one out of it a deletion.
-    fn put_event(&mut self, out: &mut BytesMut, event: &Arc<Event>) {
+    async fn put_event(&mut self, out: &mut BytesMut, event: &Arc<Event>) {
         let is = event.kind != EventType::Deleted && self.selection.matches(&event.object);
         let was = event.previous.as_ref().is_some_and(|p| self.selection.matches(p));
         self.revision = event.revision;
@@ -216,7 +261,19 @@ impl Watch {
             (true, true) => EventType::Modified,
             (true, false) => EventType::Deleted,
         };
-        self.put(out, kind, &event.object, Some(event));
+        let Some(converter) = self.renderer.endpoint.row.conversion.clone() else {
+            return self.put(out, kind, &event.object, Some(event));
+        };
+        match converter.read_all(&self.renderer.endpoint.row, vec![event.object.clone()]).await {
+            Err(status) => self.put_error(out, &status),
+            Ok(objects) => {
+                for object in &objects {
+                    // The line that all watchers share is of the version that is stored.
+                    let shared = Arc::ptr_eq(object, &event.object).then_some(&**event);
+                    self.put(out, kind, object, shared);
+                }
+            }
+        }
     }
 
     fn put(&mut self, out: &mut BytesMut, kind: EventType, object: &Arc<Object>, event: Option<&Event>) {
@@ -225,6 +282,12 @@ impl Watch {
                 Some(event) => out.put(event.line(kind, &self.prefix)),
                 None => out.put(crate::storage::object::watch_line(kind, &self.prefix, &object.json)),
             }
+            return;
+        }
+        if self.renderer.is_stored_proto()
+            && let Ok(bytes) = self.renderer.object(object)
+        {
+            put_frame(out, kind.as_str(), &bytes);
             return;
         }
         let item = self.renderer.item(object);
@@ -269,13 +332,8 @@ impl Watch {
 fn put_value(out: &mut BytesMut, renderer: &Renderer, kind: &str, gvk: &GroupVersionKind, value: Value) {
     match renderer.accepted.encoding {
         Encoding::Protobuf => {
-            // A frame: four bytes of length, then a bare WatchEvent with the object in its envelope inside.
             let Ok(object) = encode(renderer.accepted, gvk, None, value) else { return };
-            let mut event = Vec::with_capacity(object.len() + 32);
-            put_bytes(&mut event, 1, kind.as_bytes());
-            put_message(&mut event, 2, |out| put_bytes(out, 1, &object));
-            out.put_u32(event.len() as u32);
-            out.put(&event[..]);
+            put_frame(out, kind, &object);
         }
         _ => {
             let line = json!({"type": kind, "object": value});
@@ -283,4 +341,13 @@ fn put_value(out: &mut BytesMut, renderer: &Renderer, kind: &str, gvk: &GroupVer
             out.put_u8(b'\n');
         }
     }
+}
+
+/// A frame of a protobuf watch: four bytes of length, then a bare WatchEvent with the object in its envelope inside.
+fn put_frame(out: &mut BytesMut, kind: &str, object: &[u8]) {
+    let mut event = Vec::with_capacity(object.len() + 32);
+    put_bytes(&mut event, 1, kind.as_bytes());
+    put_message(&mut event, 2, |out| put_bytes(out, 1, object));
+    out.put_u32(event.len() as u32);
+    out.put(&event[..]);
 }

@@ -1,8 +1,7 @@
 //! Schemas of custom resources: what the definition says, completed as its objects are sent. Read from the stored definition
 //! each time a document is made, so that nothing large is kept twice.
 
-use super::schemas::Schemas;
-use super::v3::gvk_value;
+use super::schemas::{Schemas, gvk_value};
 use crate::api::Served;
 use crate::registry::table::Resource;
 use apimachinery::Value;
@@ -14,8 +13,18 @@ const LIST_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// References to the schemas of an object and of a list of them, which are put among `schemas`.
 pub fn define(served: &Served, row: &Resource, schemas: &mut Schemas) -> (Value, Value) {
-    let mut object = stored_schema(served, row).unwrap_or_else(|| json!({"type": "object"}));
-    complete(&mut object, &row.kind, OBJECT_META, schemas);
+    let stored = stored_schema(served, row);
+    let open = stored.as_ref().is_none_or(|s| s["x-kubernetes-preserve-unknown-fields"] == true);
+    let mut object = stored.unwrap_or_else(|| json!({"type": "object"}));
+    if open && !schemas.v3 {
+        // Any member at all is allowed, and kubectl's check of version 2 allows none besides those that are named.
+        object = json!({"type": "object", "x-kubernetes-group-version-kind": [gvk_value(&row.kind)]});
+    } else {
+        if !schemas.v3 {
+            reduce(&mut object);
+        }
+        complete(&mut object, &row.kind, OBJECT_META, schemas);
+    }
     let own = put(schemas, &row.kind, object);
     let list_kind = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
     let mut list =
@@ -33,15 +42,80 @@ fn stored_schema(served: &Served, row: &Resource) -> Option<Value> {
     version["schema"].get("openAPIV3Schema").filter(|schema| schema.is_object()).cloned()
 }
 
+/// Takes out what OpenAPI 2 has no words for, so that clients that check by it refuse nothing that the server takes.
+fn reduce(schema: &mut Value) {
+    let Some(members) = schema.as_object_mut() else { return };
+    for name in ["allOf", "anyOf", "oneOf", "not"] {
+        members.remove(name);
+    }
+    let nullable = members.remove("nullable").is_some_and(|n| n == true);
+    let open = members.get("x-kubernetes-preserve-unknown-fields").is_some_and(|p| p == true);
+    if nullable || open {
+        for name in ["items", "properties", "additionalProperties"] {
+            members.remove(name);
+        }
+    }
+    if nullable || members.get("x-kubernetes-int-or-string").is_some_and(|i| i == true) {
+        members.remove("type");
+    }
+    let nullable_members: Vec<String> = members
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(_, s)| s["nullable"] == true)
+        .map(|(name, _)| name.clone())
+        .collect();
+    if let Some(required) = members.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|name| !nullable_members.iter().any(|n| name == n.as_str()));
+    }
+    if members.get("required").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        members.remove("required");
+    }
+    for (name, member) in members.iter_mut() {
+        match (name.as_str(), member) {
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(reduce),
+            ("items" | "additionalProperties", member) => reduce(member),
+            _ => {}
+        }
+    }
+}
+
 /// Adds what every object has.
 fn complete(schema: &mut Value, kind: &GroupVersionKind, metadata: &str, schemas: &mut Schemas) {
     for name in ["apiVersion", "kind"] {
         schema["properties"][name] = json!({"type": "string"});
     }
     if let Some(ty) = Schema::builtin().by_name(metadata) {
-        schema["properties"]["metadata"] = schemas.reference(ty.id);
+        let reference = schemas.reference(ty.id);
+        // Beside a reference version 3 allows nothing, not even a description.
+        schema["properties"]["metadata"] =
+            if schemas.v3 { json!({"allOf": [reference], "default": {}}) } else { reference };
+    }
+    if metadata == OBJECT_META {
+        embed(schema, schemas, true);
     }
     schema["x-kubernetes-group-version-kind"] = json!([gvk_value(kind)]);
+}
+
+/// Embedded objects have what every object has, too.
+fn embed(schema: &mut Value, schemas: &mut Schemas, root: bool) {
+    let Some(members) = schema.as_object_mut() else { return };
+    if !root && members.get("x-kubernetes-embedded-resource").is_some_and(|e| e == true) {
+        let reference = Schema::builtin().by_name(OBJECT_META).map(|ty| schemas.reference(ty.id)).unwrap_or_default();
+        let properties = members.entry("properties").or_insert_with(|| json!({}));
+        for name in ["apiVersion", "kind"] {
+            properties[name] = json!({"type": "string"});
+        }
+        properties["metadata"] = if schemas.v3 { json!({"allOf": [reference], "default": {}}) } else { reference };
+    }
+    for (name, member) in members.iter_mut() {
+        match (name.as_str(), member) {
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(|p| embed(p, schemas, false)),
+            ("items" | "additionalProperties", member) => embed(member, schemas, false),
+            _ => {}
+        }
+    }
 }
 
 fn put(schemas: &mut Schemas, kind: &GroupVersionKind, schema: Value) -> Value {

@@ -2,19 +2,21 @@
 //! type table when first asked for, kept while the set of resources stays the same.
 
 mod custom;
+mod gnostic;
 mod schemas;
 mod v2;
 mod v3;
 
+use crate::aggregation::openapi::{add_v3, merge_v2, v2_parts};
 use crate::api::Served;
-use crate::handlers::Response;
-use crate::handlers::render::{json_response, respond};
+use crate::handlers::render::respond;
+use crate::handlers::{Response, compress};
 use crate::server::Server;
 use crate::server::route::not_found;
 use crate::status::Result;
 use bytes::Bytes;
 use component_base::serving::full;
-use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{Request, StatusCode};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -52,52 +54,100 @@ fn document(served: &Arc<Served>, key: &str, make: impl FnOnce() -> Vec<u8>) -> 
     if !cache.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, served)) {
         *cache = Cache { of: Some(served.clone()), documents: HashMap::new() };
     }
+    if key.starts_with("v2") {
+        // Of the one large document only the latest is kept.
+        cache.documents.retain(|kept, _| !kept.starts_with("v2") || kept == key);
+    }
     cache.documents.entry(key.to_owned()).or_insert_with(|| Document::new(make())).clone()
+}
+
+/// How a document is sent.
+const JSON: &str = "application/json";
+const PROTO_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// What older clients call it.
+const PROTO_V2_OLD: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The first of `offered` that the client takes, in the client's order. (RFC 9110 §12.5.1, without weights other than 0.)
+fn negotiate<B>(request: &Request<B>, offered: &[&'static str]) -> Result<&'static str> {
+    let header = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
+    let ranges = header.split(',').map(|clause| clause.split(';').next().unwrap_or("").trim());
+    ranges
+        .filter_map(|range| {
+            offered.iter().find(|o| **o == range || matches!(range, "*/*" | "application/*") && **o == JSON)
+        })
+        .next()
+        .copied()
+        .ok_or_else(|| crate::status::Status::not_acceptable(&offered.join(", ")))
 }
 
 pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response> {
     let served = server.api.served.load_full();
     Ok(match path.strip_prefix("/openapi/").unwrap_or("") {
         "v2" => {
-            let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
-            // Old kubectl asks for protobuf first and takes JSON after it.
-            if !accept.contains("json") && !accept.contains("*/*") && !accept.contains("application/*") {
-                return Err(crate::status::Status::not_acceptable("application/json"));
-            }
-            send(document(&served, "v2", || v2::document(&served)), "application/json", request)
+            let (parts, said) = v2_parts(server);
+            let make = || merge_v2(v2::document(&served), &parts);
+            let media = negotiate(request, &[JSON, PROTO_V2, PROTO_V2_OLD])?;
+            let document = match media {
+                JSON => document(&served, &format!("v2 {said}"), || text(&make())),
+                _ => document(&served, &format!("v2 protobuf {said}"), || gnostic::document(&make())),
+            };
+            send(document, media, request)
         }
         "v3" => {
             let mut paths = serde_json::Map::new();
             for path in v3::paths(&served) {
-                let document = document(&served, &path, || v3::document(&served, &path));
-                paths.insert(
-                    path.clone(),
-                    json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", document.tag)}),
-                );
+                let document = document(&served, &path, || text(&v3::document(&served, &path)));
+                let url = format!("/openapi/v3/{path}?hash={}", document.tag);
+                paths.insert(path, json!({"serverRelativeURL": url}));
             }
-            let mut response = json_response(StatusCode::OK, &json!({"paths": paths}));
-            response
-                .headers_mut()
-                .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-            response
+            add_v3(server, &mut paths);
+            // Upstream names no type here, and its HTTP library guesses.
+            respond(StatusCode::OK, "text/plain; charset=utf-8", full(json!({"paths": paths}).to_string()))
         }
         rest => match rest.strip_prefix("v3/") {
             Some(of) if v3::paths(&served).iter().any(|p| p == of) => {
-                send(document(&served, of, || v3::document(&served, of)), "application/json", request)
+                let media = negotiate(request, &[JSON])?;
+                let document = document(&served, of, || text(&v3::document(&served, of)));
+                match crate::request::options::query(request.uri()).find(|(name, _)| name == "hash") {
+                    None => send(document, media, request),
+                    // What a hash names never changes.
+                    Some((_, hash)) if hash == document.tag => {
+                        let mut response = send(document, media, request);
+                        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+                        let year = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 365);
+                        let expires = year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+                        response.headers_mut().extend(HeaderValue::from_str(&expires).ok().map(|v| (EXPIRES, v)));
+                        response
+                    }
+                    Some(_) => {
+                        let mut response = respond(StatusCode::MOVED_PERMANENTLY, JSON, full(""));
+                        let now = format!("/openapi/v3/{of}?hash={}", document.tag);
+                        response.headers_mut().extend(HeaderValue::from_str(&now).ok().map(|v| (LOCATION, v)));
+                        response
+                    }
+                }
             }
             _ => not_found(),
         },
     })
 }
 
+fn text(document: &apimachinery::Value) -> Vec<u8> {
+    serde_json::to_vec(document).unwrap_or_default()
+}
+
 fn send<B>(document: Document, content_type: &'static str, request: &Request<B>) -> Response {
     let tag = format!("\"{}\"", document.tag);
-    let unchanged = request.headers().get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let (code, body) =
-        if unchanged { (StatusCode::NOT_MODIFIED, full("")) } else { (StatusCode::OK, full(document.bytes)) };
-    let mut response = respond(code, content_type, body);
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(ETAG, tag);
-    }
+    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let unchanged = known.split(',').any(|k| k.trim().trim_start_matches("W/") == tag || k.trim() == "*");
+    let mut response = if unchanged {
+        respond(StatusCode::NOT_MODIFIED, content_type, full(""))
+    } else if compress::accepts(request.headers()) && document.bytes.len() > compress::THRESHOLD {
+        compress::full(StatusCode::OK, content_type, document.bytes)
+    } else {
+        respond(StatusCode::OK, content_type, full(document.bytes))
+    };
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (ETAG, tag)));
     response
 }

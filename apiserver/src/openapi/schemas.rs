@@ -1,9 +1,9 @@
 //! The type table as JSON schemas.
 
 use apimachinery::Value;
-use apimachinery::schema::{Field, ListType, Schema, Shape, Type, TypeId};
+use apimachinery::schema::{Field, GroupVersionKind, ListType, Schema, Shape, Type, TypeId};
 use serde_json::{Map, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `io.k8s.api.core.v1.Pod`: the name of a type in OpenAPI.
 pub fn name(ty: &Type) -> String {
@@ -13,6 +13,10 @@ pub fn name(ty: &Type) -> String {
     }
 }
 
+pub fn gvk_value(kind: &GroupVersionKind) -> Value {
+    json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
+}
+
 /// Makes schemas and keeps track of the types they refer to.
 pub struct Schemas {
     /// `#/components/schemas/` or `#/definitions/`.
@@ -20,19 +24,53 @@ pub struct Schemas {
     /// OpenAPI 3 wraps references that carry defaults or descriptions.
     pub v3: bool,
     /// Types referred to so far.
-    pub wanted: BTreeSet<u32>,
+    wanted: BTreeSet<u32>,
+    /// The kinds that a type stands for.
+    kinds: BTreeMap<u32, Vec<Value>>,
     /// Finished schemas of custom resources, by name.
     pub custom: Map<String, Value>,
 }
 
 impl Schemas {
+    pub fn new(base: &'static str, v3: bool) -> Schemas {
+        Schemas { base, v3, wanted: BTreeSet::new(), kinds: BTreeMap::new(), custom: Map::new() }
+    }
+
+    /// A reference to the type of a built-in kind.
+    pub fn kind(&mut self, kind: &GroupVersionKind) -> Option<Value> {
+        let ty = Schema::builtin().kind(&kind.group, &kind.version, &kind.kind)?;
+        let list = self.kinds.entry(ty.id.0).or_default();
+        let value = gvk_value(kind);
+        if !list.contains(&value) {
+            list.push(value);
+        }
+        Some(self.reference(ty.id))
+    }
+
+    /// All schemas that are referred to, by name.
+    pub fn finish(mut self) -> Map<String, Value> {
+        let schema = Schema::builtin();
+        let mut done = Map::new();
+        let mut finished = BTreeSet::new();
+        // Each definition may want others; until none is missing.
+        while let Some(id) = self.wanted.difference(&finished).next().copied() {
+            finished.insert(id);
+            let ty = schema.get(TypeId(id));
+            let kinds = self.kinds.remove(&id).unwrap_or_default();
+            let definition = self.definition(ty, &kinds);
+            done.insert(name(ty), definition);
+        }
+        done.append(&mut self.custom);
+        done
+    }
+
     pub fn reference(&mut self, id: TypeId) -> Value {
         self.wanted.insert(id.0);
         json!({"$ref": format!("{}{}", self.base, name(Schema::builtin().get(id)))})
     }
 
     /// The schema of a struct, with the kinds it is the type of.
-    pub fn definition(&mut self, ty: &Type, kinds: &[Value]) -> Value {
+    fn definition(&mut self, ty: &Type, kinds: &[Value]) -> Value {
         let schema = Schema::builtin();
         let mut properties = Map::new();
         let mut required: Vec<&str> = Vec::new();

@@ -1,90 +1,69 @@
-//! OpenAPI 2 (Swagger): everything in one document, for older clients.
+//! OpenAPI 2 (Swagger): everything in one document, for older clients. Operations are those of version 3, said in the words of
+//! version 2.
 
-use super::schemas::{Schemas, name};
+use super::schemas::Schemas;
 use super::v3;
 use crate::api::Served;
 use apimachinery::Value;
-use apimachinery::schema::{GroupVersionKind, Schema, TypeId};
 use serde_json::{Map, json};
-use std::collections::BTreeMap;
 
-pub fn document(served: &Served) -> Vec<u8> {
-    let mut schemas = Schemas { base: "#/definitions/", v3: false, wanted: Default::default(), custom: Map::new() };
-    let mut kinds: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
+pub fn document(served: &Served) -> Value {
+    let mut schemas = Schemas::new("#/definitions/", false);
     let mut paths = Map::new();
     for ((group, version), table) in &served.versions {
-        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-        for endpoint in table.values() {
-            let row = &endpoint.row;
-            let Some(own) = v3::want(&mut schemas, &mut kinds, &row.kind) else { continue };
-            let list_kind = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
-            let list = row.storage.as_ref().and_then(|_| v3::want(&mut schemas, &mut kinds, &list_kind));
-            let base = if row.namespaced {
-                format!("{root}/namespaces/{{namespace}}/{}", row.plural)
-            } else {
-                format!("{root}/{}", row.plural)
-            };
-            let (mut collection, mut single) = (Map::new(), Map::new());
-            for verb in row.verbs.iter().filter(|v| *v != "watch") {
-                let of_list = verb == "list";
-                let item = if matches!(verb.as_str(), "list" | "create" | "deletecollection") {
-                    &mut collection
-                } else {
-                    &mut single
-                };
-                operation(item, verb, &row.kind, if of_list { list.as_ref().unwrap_or(&own) } else { &own });
-            }
-            paths.insert(base.clone(), collection.into());
-            if !single.is_empty() {
-                paths.insert(format!("{base}/{{name}}"), single.into());
+        let root = v3::group_version_path(group, version);
+        v3::describe(served, table, &root, &mut schemas, &mut paths);
+    }
+    for item in paths.values_mut().filter_map(Value::as_object_mut) {
+        for (name, member) in item.iter_mut() {
+            match name.as_str() {
+                "parameters" => flatten_parameters(member),
+                _ => operation(member),
             }
         }
     }
-    let schema = Schema::builtin();
-    let mut done = Map::new();
-    while let Some(id) = schemas.wanted.iter().copied().find(|id| !done.contains_key(&name(schema.get(TypeId(*id))))) {
-        let ty = schema.get(TypeId(id));
-        let definition = schemas.definition(ty, kinds.get(&id).map_or(&[], Vec::as_slice));
-        done.insert(name(ty), definition);
-    }
-    let document = json!({
+    json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": component_base::version::GIT_VERSION},
         "paths": paths,
-        "definitions": done,
+        "definitions": schemas.finish(),
         "securityDefinitions": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication"}},
         "security": [{"BearerToken": []}],
-    });
-    serde_json::to_vec(&document).unwrap_or_default()
+    })
 }
 
-fn operation(item: &mut Map<String, Value>, verb: &str, kind: &GroupVersionKind, reference: &Value) {
-    let (method, action) = match verb {
-        "create" => ("post", "post"),
-        "update" => ("put", "put"),
-        "patch" => ("patch", "patch"),
-        "delete" => ("delete", "delete"),
-        "deletecollection" => ("delete", "deletecollection"),
-        other => ("get", other),
-    };
-    let mut parameters = vec![json!({"name": "pretty", "in": "query", "type": "string"})];
-    if matches!(verb, "create" | "update" | "patch") {
-        let schema = if verb == "patch" { json!({"type": "object"}) } else { reference.clone() };
-        parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));
-        for name in ["dryRun", "fieldManager", "fieldValidation"] {
-            parameters.push(json!({"name": name, "in": "query", "type": "string", "uniqueItems": true}));
+/// In version 2 the form of a parameter is said in the parameter itself.
+fn flatten_parameters(list: &mut Value) {
+    for parameter in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(Value::Object(schema)) = parameter.remove("schema") {
+            parameter.extend(schema);
         }
     }
-    item.insert(
-        method.into(),
-        json!({
-            "operationId": format!("{verb}{}{}{}", kind.group.replace('.', ""), kind.version, kind.kind),
-            "consumes": ["*/*"],
-            "produces": ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"],
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": v3::gvk_value(kind),
-            "parameters": parameters,
-            "responses": {"200": {"description": "OK", "schema": reference}, "401": {"description": "Unauthorized"}},
-        }),
-    );
+}
+
+fn operation(operation: &mut Value) {
+    let Some(members) = operation.as_object_mut() else { return };
+    flatten_parameters(members.entry("parameters").or_insert_with(|| json!([])));
+    let media = |content: &Value| -> Vec<Value> {
+        content.as_object().into_iter().flatten().map(|(media, _)| media.as_str().into()).collect()
+    };
+    let schema = |content: &Value| content.as_object().and_then(|c| c.values().next()).map(|c| c["schema"].clone());
+    members.insert("consumes".into(), json!(["*/*"]));
+    if let Some(body) = members.remove("requestBody") {
+        let parameter = json!({"name": "body", "in": "body", "required": true, "schema": schema(&body["content"])});
+        if let Some(parameters) = members.get_mut("parameters").and_then(Value::as_array_mut) {
+            parameters.push(parameter);
+        }
+        members.insert("consumes".into(), media(&body["content"]).into());
+    }
+    for response in members.get_mut("responses").and_then(Value::as_object_mut).into_iter().flat_map(|r| r.values_mut())
+    {
+        let Some(response) = response.as_object_mut() else { continue };
+        if let Some(content) = response.remove("content") {
+            response.extend(schema(&content).map(|s| ("schema".to_owned(), s)));
+        }
+    }
+    let produces = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+    members.insert("produces".into(), json!(produces));
+    members.insert("schemes".into(), json!(["https"]));
 }

@@ -1,12 +1,12 @@
 //! Kinds that are served in more than one version: how an object gets from one to the other. Most pairs differ in the name of
 //! the version only; what differs more is a table or a function here.
 
-use apimachinery::Value;
 use apimachinery::codec::{Report, normalize};
 use apimachinery::schema::{GroupVersionKind, Schema};
+use apimachinery::{Map, Value};
 use serde_json::json;
 
-use super::edit::{get, items, object, remove, text};
+use super::edit::{each, get, items, object, remove, text};
 
 /// Members of an event in the core group and in `events.k8s.io`.
 const EVENT_MEMBERS: [(&str, &str); 7] = [
@@ -37,6 +37,9 @@ pub fn convert(from: &GroupVersionKind, to: &GroupVersionKind, value: &mut Value
         ("Event", ..) => rename(value, EVENT_MEMBERS.map(|(core, events)| (events, core))),
         ("HorizontalPodAutoscaler", _, "v2", "v1") => autoscaler_to_v1(value),
         ("HorizontalPodAutoscaler", _, "v1", "v2") => autoscaler_to_v2(value),
+        ("ResourceClaim", _, from, to) => flatten_requests(&mut value["spec"], from, to),
+        ("ResourceClaimTemplate", _, from, to) => flatten_requests(&mut value["spec"]["spec"], from, to),
+        ("ResourceSlice", _, from, to) => flatten_devices(&mut value["spec"], from, to),
         // The same members under another version.
         _ => return,
     }
@@ -44,6 +47,62 @@ pub fn convert(from: &GroupVersionKind, to: &GroupVersionKind, value: &mut Value
     if let Some(ty) = schema.kind(&to.group, &to.version, &to.kind) {
         // Both forms were checked when they came in; what one does not know is dropped.
         let _ = normalize(schema, ty, value, &mut Report::default());
+    }
+}
+
+/// Members that a request of `resource.k8s.io/v1beta1` has itself, and that later versions keep under `exactly`.
+const EXACTLY: [&str; 7] =
+    ["deviceClassName", "selectors", "allocationMode", "count", "adminAccess", "tolerations", "capacity"];
+
+/// `v1beta1` of a claim's specification against all later versions.
+fn flatten_requests(spec: &mut Value, from: &str, to: &str) {
+    let Some(devices) = spec.get_mut("devices") else { return };
+    each(devices, "requests", |request| {
+        if to == "v1beta1" {
+            for (name, member) in
+                remove(request, "exactly").as_mut().and_then(Value::as_object_mut).into_iter().flatten()
+            {
+                request[name] = member.take();
+            }
+        } else if from == "v1beta1" {
+            let exactly: Map<_, _> = EXACTLY
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), remove(request, name).filter(|v| !is_unset(v))?)))
+                .collect();
+            if !exactly.is_empty() {
+                request["exactly"] = exactly.into();
+            }
+        }
+    });
+}
+
+/// `v1beta1` of a slice's specification, whose devices keep nearly everything under `basic`, against all later versions.
+fn flatten_devices(spec: &mut Value, from: &str, to: &str) {
+    for name in ["nodeName", "allNodes"].iter().filter(|_| from == "v1beta1") {
+        if spec.get(name).is_some_and(|v| is_unset(v) || *v == false) {
+            remove(spec, name); // values there, references here
+        }
+    }
+    each(spec, "devices", |device| {
+        if to == "v1beta1" {
+            let name = remove(device, "name");
+            *device = json!({"name": name, "basic": device.take()});
+        } else if from == "v1beta1" {
+            for (name, member) in remove(device, "basic").as_mut().and_then(Value::as_object_mut).into_iter().flatten()
+            {
+                device[name] = member.take();
+            }
+        }
+    });
+}
+
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::strategy::Strategy;
 use super::{
-    admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
-    discovery, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
+    admissionregistration, apiextensions, apiregistration, apiserverinternal, apps, autoscaling, batch, certificates,
+    coordination, core, discovery, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
 };
 
 /// The strategy of a resource. Versions of a kind share one, unless their members differ.
@@ -58,6 +58,7 @@ pub fn strategy(group: &str, version: &str, plural: &str) -> &'static Strategy {
         },
         "resource.k8s.io" => match plural {
             "deviceclasses" => &resource::device_class::STRATEGY,
+            "devicetaintrules" => &resource::device_taint_rule::STRATEGY,
             "resourceclaims" => &resource::claim::CLAIM,
             "resourceclaimtemplates" => &resource::claim::TEMPLATE,
             "resourceslices" => &resource::slice::STRATEGY,
@@ -74,6 +75,7 @@ pub fn strategy(group: &str, version: &str, plural: &str) -> &'static Strategy {
 
 fn core_group(plural: &str) -> &'static Strategy {
     match plural {
+        "componentstatuses" => &core::component_status::STRATEGY,
         "configmaps" => &core::config_map::STRATEGY,
         "endpoints" => &core::endpoints::STRATEGY,
         "events" => &core::event::STRATEGY,
@@ -103,6 +105,7 @@ fn small_groups(group: &str, plural: &str) -> &'static Strategy {
         ("discovery.k8s.io", "endpointslices") => &discovery::endpoint_slice::STRATEGY,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flowcontrol::flow_schema::STRATEGY,
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flowcontrol::priority_level::STRATEGY,
+        ("internal.apiserver.k8s.io", "storageversions") => &apiserverinternal::storage_version::STRATEGY,
         ("node.k8s.io", "runtimeclasses") => &node::runtime_class::STRATEGY,
         ("policy", "poddisruptionbudgets") => &policy::pod_disruption_budget::STRATEGY,
         ("scheduling.k8s.io", "priorityclasses") => &scheduling::priority_class::STRATEGY,

@@ -3,6 +3,8 @@
 use super::kinds;
 use super::strategy::Strategy;
 use crate::custom::columns::PrinterColumn;
+use crate::custom::conversion::Converter;
+use crate::storage::object::FieldValue;
 use apimachinery::Value;
 use apimachinery::codec::{Report, TypeMismatch, normalize};
 use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape, Structural};
@@ -98,17 +100,79 @@ pub struct Resource {
     /// An object in which nothing is set, in normal form.
     pub zero: Value,
     pub strategy: &'static Strategy,
+    /// Selectable fields of a custom resource.
+    pub selectable: Vec<Selectable>,
+    /// Where a custom resource keeps its replicas.
+    pub scale: Option<ScalePaths>,
+    /// The schema that a custom resource is stored by.
+    pub stored_schema: Option<Arc<Structural>>,
+    /// What decides how stored objects are read: another text, another reading.
+    pub stored_as: String,
+    /// A definition that is going takes no new objects.
+    pub terminating: bool,
     /// Columns that a definition gives its objects, besides the name; none for built-in kinds.
     pub columns: Option<Vec<PrinterColumn>>,
     /// The rules that a definition states in expressions; none for built-in kinds and where it states none.
     pub rules: Option<Arc<crate::custom::rules::Rules>>,
+    /// What every client of it is warned of.
+    pub deprecation: Option<String>,
+    /// How objects of a custom resource get from version to version; none if there is one version only.
+    pub conversion: Option<Arc<Converter>>,
     /// Served without `--runtime-config`.
     pub on: bool,
 }
 
+/// A field that selectors of a custom resource may name. All versions keep the same list, so that they share a cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selectable {
+    /// As it stands in a selector: `spec.color`.
+    pub name: String,
+    /// This version allows it.
+    pub here: bool,
+}
+
+/// Paths of a custom resource's replicas, as members to go down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScalePaths {
+    pub spec: Vec<String>,
+    pub status: Vec<String>,
+    /// The selector as a text, if there is one.
+    pub selector: Option<Vec<String>>,
+}
+
 impl Resource {
+    /// How the fields that selectors may name are read, in the order of [`Resource::field`].
+    pub fn field_values(&self) -> Vec<FieldValue> {
+        let custom = self.selectable.iter().map(|s| FieldValue::At(s.name.split('.').map(str::to_owned).collect()));
+        self.strategy.fields.iter().map(|f| FieldValue::Of(f.value)).chain(custom).collect()
+    }
+
+    /// The position of a field that selectors may name.
+    pub fn field(&self, name: &str) -> Option<usize> {
+        let builtin = self.strategy.fields.iter().position(|f| f.name == name);
+        builtin.or_else(|| {
+            let at = self.selectable.iter().position(|s| s.here && s.name == name)?;
+            Some(self.strategy.fields.len() + at)
+        })
+    }
+
     pub fn subresource(&self, name: &str) -> Option<&SubresourceRow> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// The kind of the objects that requests to a subresource are about (the resource's own where it has none of its own).
+    pub fn kind_of(&self, subresource: &str) -> &GroupVersionKind {
+        self.subresource(subresource).map_or(&self.kind, |s| &s.kind)
+    }
+
+    /// What those objects look like; none if nobody knows.
+    pub fn form_of(&self, subresource: &str) -> Option<Form> {
+        let kind = self.kind_of(subresource);
+        if *kind == self.kind {
+            return Some(self.form.clone());
+        }
+        let ty = Schema::builtin().kind(&kind.group, &kind.version, &kind.kind)?;
+        Some(Form::Builtin(Shape::Struct(ty.id)))
     }
 
     pub fn is_custom(&self) -> bool {
@@ -193,6 +257,13 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     strategy: kinds::strategy(group, version, plural),
                     columns: None,
                     rules: None,
+                    selectable: Vec::new(),
+                    scale: None,
+                    stored_schema: None,
+                    stored_as: String::new(),
+                    terminating: false,
+                    deprecation: deprecation(group, version, kind, flags),
+                    conversion: None,
                     on: !flags.contains(&"off"),
                     verbs,
                     kind: gvk,
@@ -214,6 +285,21 @@ pub fn builtin() -> Vec<Arc<Resource>> {
 
 fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::to_owned).collect()
+}
+
+/// The warning of a row marked `deprecated=since[,gone]`, and `use=version` where another version of the group takes over.
+fn deprecation(group: &str, version: &str, kind: &str, flags: &[&str]) -> Option<String> {
+    let flag = |name: &str| flags.iter().find_map(|f| f.strip_prefix(name));
+    let (since, gone) = flag("deprecated=").map(|v| v.split_once(',').unwrap_or((v, "")))?;
+    let name = |version: &str| GroupVersionKind::new(group, version, kind).api_version();
+    let mut text = format!("{} {kind} is deprecated in v{since}+", name(version));
+    if !gone.is_empty() {
+        text += &format!(", unavailable in v{gone}+");
+    }
+    if let Some(other) = flag("use=") {
+        text += &format!("; use {} {kind}", name(other));
+    }
+    Some(text)
 }
 
 fn storage(gvk: &GroupVersionKind, plural: &str) -> StorageRow {

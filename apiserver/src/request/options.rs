@@ -5,6 +5,7 @@ use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::validation::{FieldError, Path};
 use http::Uri;
+use serde_json::json;
 use std::borrow::Cow;
 
 /// The pairs of a query.
@@ -83,6 +84,23 @@ fn number(name: &str, value: &str) -> Result<i64> {
 }
 
 impl WriteOptions {
+    /// As an object of one of the options kinds.
+    pub fn to_value(&self, kind: &str) -> Value {
+        let mut value = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        if !self.field_manager.is_empty() {
+            value["fieldManager"] = self.field_manager.as_str().into();
+        }
+        match self.field_validation {
+            FieldValidation::Ignore => value["fieldValidation"] = "Ignore".into(),
+            FieldValidation::Strict => value["fieldValidation"] = "Strict".into(),
+            FieldValidation::Warn => {}
+        }
+        value
+    }
+
     /// `kind` is the options type named in errors: `CreateOptions`, `UpdateOptions`, `PatchOptions`.
     pub fn parse(uri: &Uri, kind: &str) -> Result<WriteOptions> {
         let mut options = WriteOptions::default();
@@ -195,6 +213,26 @@ impl ListOptions {
 }
 
 impl DeleteOptions {
+    /// As an object of its kind.
+    pub fn to_value(&self) -> Value {
+        let mut value = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace_period_seconds {
+            value["gracePeriodSeconds"] = seconds.into();
+        }
+        if let Some(policy) = self.propagation_policy {
+            value["propagationPolicy"] = format!("{policy:?}").into();
+        }
+        for (name, text) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(text) = text {
+                value["preconditions"][name] = text.as_str().into();
+            }
+        }
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        value
+    }
+
     /// From the query, then from the body, which wins.
     pub fn parse(uri: &Uri, body: Option<&Value>) -> Result<DeleteOptions> {
         let mut options = DeleteOptions::default();

@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod route;
 
+use crate::aggregation::Aggregator;
 use crate::api::Api;
 use crate::authn::Authenticators;
 use crate::authz::Authorizers;
@@ -28,6 +29,8 @@ pub struct Server {
     pub authn: Authenticators,
     pub authz: Arc<Authorizers>,
     pub rbac: Option<Arc<Rbac>>,
+    /// API servers behind this one.
+    pub aggregator: Aggregator,
     pub kubelet: KubeletClient,
     /// For proxying to pods and services by TLS: whatever certificate they have.
     pub any_tls: Arc<rustls::ClientConfig>,

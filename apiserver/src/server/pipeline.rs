@@ -36,7 +36,9 @@ pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response 
         }
     };
     response.headers_mut().insert("audit-id", audit_id);
-    response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    // Only what never changes says otherwise.
+    let caching = response.headers_mut().entry(http::header::CACHE_CONTROL);
+    caching.or_insert(HeaderValue::from_static("no-cache, private"));
     count(&info, response.status().as_u16(), started);
     response
 }

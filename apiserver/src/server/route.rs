@@ -5,14 +5,14 @@ use super::{Server, health};
 use crate::api::Endpoint;
 use crate::authn::User;
 use crate::discovery;
-use crate::handlers::Response;
 use crate::handlers::decode::{self, body_type};
 use crate::handlers::read::renderer;
 use crate::handlers::render::{json_response, respond, typed};
 use crate::handlers::subresource;
 use crate::handlers::write::delete::{Deleted, success};
 use crate::handlers::write::patch::patch_type;
-use crate::handlers::write::{Write, Written, default_manager, now_text};
+use crate::handlers::write::{Stored, Write, Written, default_manager, now_text};
+use crate::handlers::{Response, components};
 use crate::request::RequestInfo;
 use crate::request::options::{DeleteOptions, ListOptions, WriteOptions};
 use crate::status::{Result, Status};
@@ -31,6 +31,9 @@ pub async fn route(
     user: User,
     request: Request<Incoming>,
 ) -> Result<Response> {
+    if let Some(remote) = server.aggregator.table(&server.api).of_path(&info.path) {
+        return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+    }
     if !info.is_resource {
         return beside(server, info, request).await;
     }
@@ -49,18 +52,41 @@ pub async fn route(
     if misplaced {
         return Err(Status::no_such_resource());
     }
+    let response = by_verb(server, &endpoint, info, user, request).await?;
+    Ok(warn(response, row.deprecation.as_slice()))
+}
+
+async fn by_verb(
+    server: &Arc<Server>,
+    endpoint: &Arc<Endpoint>,
+    info: &RequestInfo,
+    user: User,
+    request: Request<Incoming>,
+) -> Result<Response> {
+    let row = &endpoint.row;
     if !info.subresource.is_empty() {
-        return subresource::handle(server, &endpoint, info, user, request).await;
+        return subresource::handle(server, endpoint, info, user, request).await;
     }
     let verb = if info.verb == "head" { "get" } else { &info.verb };
+    if row.terminating && verb == "create" {
+        let message = "create not allowed while custom resource definition is terminating";
+        return Err(Status { message: message.into(), ..Status::method_not_allowed() });
+    }
     if !row.verbs.iter().any(|v| v == verb) {
         return Err(Status::method_not_allowed());
     }
+    if endpoint.cache.is_none() && matches!(verb, "get" | "list") {
+        // Only ComponentStatuses are read without being kept.
+        return match verb {
+            "get" => components::get(server, endpoint, info, &request).await,
+            _ => components::list(server, endpoint, &request).await,
+        };
+    }
     match verb {
-        "get" => server.api.get(&endpoint, info, &request).await,
-        "list" => server.api.list(&endpoint, info, &request).await,
-        "watch" => server.api.watch(&endpoint, info, &request, server.closing.clone()).await,
-        _ => write(server, &endpoint, info, &user, request).await,
+        "get" => server.api.get(endpoint, info, &request).await,
+        "list" => server.api.list(endpoint, info, &request).await,
+        "watch" => server.api.watch(endpoint, info, &request, server.closing.clone()).await,
+        _ => write(server, endpoint, info, &user, request).await,
     }
 }
 
@@ -93,6 +119,8 @@ pub fn writer<'a>(
         now: now_text(),
         applies: false,
         raw: false,
+        view: None,
+        conversions: Default::default(),
     }
 }
 
@@ -116,7 +144,9 @@ async fn write(
             let kind = body_type(headers)?;
             let bytes = read_body(body).await?;
             if row.storage.is_none() {
-                return crate::handlers::review::create(server, endpoint, info, user, kind, &bytes, &renderer).await;
+                let review =
+                    crate::handlers::review::create(server, endpoint, info, user, &options, kind, &bytes, &renderer);
+                return review.await;
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
             let mut write = writer(server, endpoint, info, user, options, headers);
@@ -195,8 +225,10 @@ async fn delete_options(parts: &http::request::Parts, body: Incoming) -> Result<
 /// The answer to a write.
 pub fn finish(renderer: &crate::handlers::render::Renderer, written: Written) -> Result<Response> {
     let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let object = typed(written.object, &renderer.endpoint.row.kind);
-    let bytes = renderer.value(object, &json!({}))?;
+    let bytes = match written.object {
+        Stored::Object(object) => renderer.object(&object)?,
+        Stored::Tree(tree) => renderer.value(typed(tree, &renderer.endpoint.row.kind), &json!({}))?,
+    };
     Ok(warn(renderer.respond(code, bytes), &written.warnings))
 }
 

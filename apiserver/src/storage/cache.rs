@@ -6,9 +6,12 @@
 
 use super::Revision;
 use super::freshness::Progress;
-use super::object::{Entry, Event, EventType, FieldValues, Object};
+use super::object::{Entry, Event, EventType, FieldValue, Object};
+use super::own::{OwnWrite, OwnWrites};
+use super::signature::Signature;
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
+use apimachinery::schema::GroupVersionKind;
 use imbl::OrdSet;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
@@ -16,6 +19,9 @@ use std::sync::Arc;
 
 /// Changes kept per resource.
 const HISTORY_MAX: usize = 8192;
+
+/// Names of versions that are kept once.
+const VERSIONS_MAX: usize = 64;
 
 /// The objects of a resource at one revision.
 #[derive(Clone, Default)]
@@ -29,15 +35,25 @@ impl Snapshot {
         self.objects.get(key).map(|e| &e.0)
     }
 
-    /// Objects whose key starts with `prefix` and comes after `after`, in order.
-    pub fn range<'a>(&'a self, prefix: &'a str, after: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+    /// Objects whose key starts with `prefix` and comes after `after`.
+    pub fn range<'a>(&'a self, prefix: &str, after: &str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.select(prefix, after, Signature::default())
+    }
+
+    /// Objects whose key starts with `prefix` (empty or ending in a slash), comes after `after`, and which can have what `wanted`
+    /// demands; in order.
+    pub fn select<'a>(
+        &'a self,
+        prefix: &str,
+        after: &str,
+        wanted: Signature,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         use std::ops::Bound;
-        let from = if after > prefix {
-            (Bound::Excluded(after), Bound::Unbounded)
-        } else {
-            (Bound::Included(prefix), Bound::Unbounded)
-        };
-        self.objects.range::<_, str>(from).map(|e| &e.0).take_while(move |o| o.key.starts_with(prefix))
+        let from = if after > prefix { Bound::Excluded(after) } else { Bound::Included(prefix) };
+        // What follows the slash in the alphabet ends the range, so that no object need be looked at to know that it is over.
+        let end = prefix.strip_suffix('/').map(|namespace| format!("{namespace}0"));
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.objects.range::<_, str>((from, to)).filter(move |e| e.may_have(wanted)).map(|e| &e.0)
     }
 }
 
@@ -58,26 +74,36 @@ struct State {
     loaded: bool,
 }
 
+/// Brings an object as it was written once to what it would be if it were written today: defaults of fields that came later,
+/// and no members that the schema has given up. Readers then find every object complete, at no cost to them.
+pub type Completion = Arc<dyn Fn(&mut Value) + Send + Sync>;
+
 /// The cache of one resource.
 pub struct Cache {
     /// etcd prefix with a slash at the end: `/registry/pods/`.
     pub prefix: String,
     /// How to read each selectable field.
-    pub fields: Vec<FieldValues>,
+    pub fields: Vec<FieldValue>,
     /// Which of them watchers are indexed by.
     pub indexed_field: Option<usize>,
+    /// What is done to everything that comes from etcd before it is an object here.
+    completion: Completion,
     state: RwLock<State>,
     /// Held while a watcher joins and while events go out, so that it neither misses one nor hears it twice.
     joining: Mutex<()>,
     pub watchers: Watchers,
+    /// Changes on their way from this server to itself.
+    pub own: OwnWrites,
     /// What the dispatcher has seen of all resources.
     progress: Arc<Progress>,
+    /// The versions that stored objects are in, each text kept once; none if all are in one.
+    versions: Option<Mutex<Vec<Arc<str>>>>,
 }
 
 impl Cache {
     pub fn new(
         prefix: String,
-        fields: Vec<FieldValues>,
+        fields: Vec<FieldValue>,
         indexed_field: Option<usize>,
         progress: Arc<Progress>,
     ) -> Cache {
@@ -85,6 +111,7 @@ impl Cache {
             prefix,
             fields,
             indexed_field,
+            completion: Arc::new(|_| {}),
             state: RwLock::new(State {
                 snapshot: Snapshot::default(),
                 history: VecDeque::new(),
@@ -93,8 +120,39 @@ impl Cache {
             }),
             joining: Mutex::new(()),
             watchers: Watchers::default(),
+            own: OwnWrites::default(),
             progress,
+            versions: None,
         }
+    }
+
+    pub fn with_completion(self, completion: Completion) -> Cache {
+        Cache { completion, ..self }
+    }
+
+    /// An object that was read past this cache, as it would be in it.
+    pub fn complete(&self, tree: &mut Value) {
+        (self.completion)(tree);
+    }
+
+    /// Remembers of each object in which version it is stored.
+    pub fn with_versions(self) -> Cache {
+        Cache { versions: Some(Mutex::default()), ..self }
+    }
+
+    /// The version that a stored tree says it is in.
+    fn version_of(&self, tree: &Value) -> Option<Arc<str>> {
+        let mut versions = self.versions.as_ref()?.lock();
+        let (_, version) = GroupVersionKind::split_api_version(tree["apiVersion"].as_str()?);
+        if let Some(known) = versions.iter().find(|v| &***v == version) {
+            return Some(known.clone());
+        }
+        let new: Arc<str> = version.into();
+        // What is stored may name any version; a definition has few.
+        if versions.len() < VERSIONS_MAX {
+            versions.push(new.clone());
+        }
+        Some(new)
     }
 
     /// The objects now. Its revision is the last one that any resource reached, since this one did not change in between.
@@ -105,25 +163,43 @@ impl Cache {
         snapshot
     }
 
+    /// The revision of the last change of this resource itself: the same number, the same objects.
+    pub fn last_change(&self) -> Revision {
+        self.state.read().snapshot.revision
+    }
+
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
         self.state.read().snapshot.get(key).cloned()
     }
 
     /// Makes an object of a stored tree.
-    pub fn object(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
-        Arc::new(Object::new(key, revision, tree, &self.fields))
+    pub fn object(&self, key: &str, revision: Revision, mut tree: Value) -> Arc<Object> {
+        self.complete(&mut tree);
+        self.make(key, revision, tree)
+    }
+
+    /// The object that a write of this server became; `None` when another revision has the same bytes.
+    pub fn own_object(&self, write: &OwnWrite, revision: Revision) -> Option<Arc<Object>> {
+        write.object(revision, |key, tree| self.make(key, revision, tree))
+    }
+
+    /// Makes an object of a tree that is complete.
+    fn make(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
+        let version = self.version_of(&tree);
+        Arc::new(Object::new(key, revision, tree, &self.fields).in_version(version))
     }
 
     /// Puts in place everything that etcd held at `revision`. Watches that ran are ended: what they missed is not known.
     pub fn load(&self, objects: impl Iterator<Item = Arc<Object>>, revision: Revision) {
         let _joining = self.joining.lock();
-        let snapshot = Snapshot { objects: objects.map(Entry).collect(), revision };
+        self.own.clear(); // what comes after a gap is not waited for
+        let snapshot = Snapshot { objects: objects.map(Entry::new).collect(), revision };
         *self.state.write() = State { snapshot, history: VecDeque::new(), history_start: revision, loaded: true };
         self.watchers.close();
     }
 
-    /// Takes in a change: the object's new tree, or `None` when it is gone.
-    pub fn apply(&self, key: &str, revision: Revision, tree: Option<Value>) {
+    /// Takes in a change: the new object, or `None` when it is gone.
+    pub fn apply(&self, key: &str, revision: Revision, object: Option<Arc<Object>>) {
         let previous = {
             let state = self.state.read();
             if !state.loaded || revision <= state.history_start {
@@ -131,13 +207,14 @@ impl Cache {
             }
             state.snapshot.get(key).cloned()
         };
-        let event = match (tree, &previous) {
-            (Some(tree), _) => {
+        let event = match (object, &previous) {
+            (Some(object), _) => {
                 let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
-                Arc::new(Event::new(kind, revision, self.object(key, revision, tree), previous))
+                Arc::new(Event::new(kind, revision, object, previous))
             }
             (None, Some(gone)) => {
-                let last = self.object(key, revision, gone.tree());
+                let last = Object::new(key, revision, gone.tree(), &self.fields);
+                let last = Arc::new(last.in_version(gone.version.clone()));
                 Arc::new(Event::new(EventType::Deleted, revision, last, previous))
             }
             (None, None) => return,
@@ -152,7 +229,7 @@ impl Cache {
                 _ => {
                     // An entry equal by key stays on insert, so the old one goes first.
                     state.snapshot.objects.remove(key);
-                    state.snapshot.objects.insert(Entry(event.object.clone()));
+                    state.snapshot.objects.insert(Entry::new(event.object.clone()));
                 }
             }
             state.snapshot.revision = revision;
@@ -180,7 +257,7 @@ impl Cache {
         for event in state.history.iter().rev().take_while(|e| e.revision > revision) {
             snapshot.objects.remove(&*event.object.key);
             if let Some(previous) = &event.previous {
-                snapshot.objects.insert(Entry(previous.clone()));
+                snapshot.objects.insert(Entry::new(previous.clone()));
             }
         }
         snapshot.revision = revision;
@@ -215,6 +292,12 @@ mod tests {
         Some(json!({"metadata": {"name": name, "namespace": "a"}, "n": n}))
     }
 
+    impl Cache {
+        fn put(&self, key: &str, revision: Revision, tree: Option<Value>) {
+            self.apply(key, revision, tree.map(|tree| self.object(key, revision, tree)));
+        }
+    }
+
     fn cache() -> Cache {
         let cache = Cache::new("/registry/pods/".into(), vec![], None, Arc::default());
         cache.load(std::iter::empty(), 10);
@@ -224,9 +307,9 @@ mod tests {
     #[test]
     fn a_snapshot_does_not_see_later_changes() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
+        cache.put("a/x", 11, pod("x", 1));
         let before = cache.snapshot();
-        cache.apply("a/x", 12, pod("x", 2));
+        cache.put("a/x", 12, pod("x", 2));
         assert_eq!(before.get("a/x").unwrap().revision, 11);
         assert_eq!(cache.get("a/x").unwrap().revision, 12);
     }
@@ -234,9 +317,9 @@ mod tests {
     #[test]
     fn an_older_version_is_found_by_undoing_changes() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
-        cache.apply("a/y", 12, pod("y", 1));
-        cache.apply("a/x", 13, None);
+        cache.put("a/x", 11, pod("x", 1));
+        cache.put("a/y", 12, pod("y", 1));
+        cache.put("a/x", 13, None);
         let keys = |at| cache.at(at).map(|s| s.objects.iter().map(|e| e.0.key.to_string()).collect::<Vec<_>>());
         assert_eq!(keys(10), Ok(vec![]));
         assert_eq!(keys(12), Ok(vec!["a/x".to_string(), "a/y".into()]));
@@ -248,11 +331,11 @@ mod tests {
     #[test]
     fn a_watch_resumes_without_a_gap() {
         let cache = cache();
-        cache.apply("a/x", 11, pod("x", 1));
-        cache.apply("a/x", 12, pod("x", 2));
+        cache.put("a/x", 11, pod("x", 1));
+        cache.put("a/x", 12, pod("x", 2));
         let (missed, mut live) = cache.watch_from(11, Scope::All).unwrap();
         assert_eq!(missed.iter().map(|e| e.revision).collect::<Vec<_>>(), [12]);
-        cache.apply("a/x", 13, None);
+        cache.put("a/x", 13, None);
         let last = live.try_next().unwrap();
         assert_eq!((last.kind, last.revision), (EventType::Deleted, 13));
         assert!(cache.watch_from(9, Scope::All).is_err());
@@ -263,7 +346,7 @@ mod tests {
         let cache = cache();
         let (_, mut other) = cache.watch_from(10, Scope::Namespace("b".into())).unwrap();
         let (_, mut same) = cache.watch_from(10, Scope::Namespace("a".into())).unwrap();
-        cache.apply("a/x", 11, pod("x", 1));
+        cache.put("a/x", 11, pod("x", 1));
         assert!(other.try_next().is_none());
         assert!(same.try_next().is_some());
     }
@@ -272,7 +355,7 @@ mod tests {
     fn a_range_starts_after_a_key_and_stays_in_its_namespace() {
         let cache = cache();
         for (i, key) in ["a/x", "a/y", "ab/z"].iter().enumerate() {
-            cache.apply(key, 11 + i as u64, Some(json!({"metadata": {}})));
+            cache.put(key, 11 + i as u64, Some(json!({"metadata": {}})));
         }
         let snapshot = cache.snapshot();
         let keys = |prefix, after| snapshot.range(prefix, after).map(|o| o.key.to_string()).collect::<Vec<_>>();

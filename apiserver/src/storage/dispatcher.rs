@@ -119,8 +119,8 @@ impl Dispatcher {
         let Ok(key) = std::str::from_utf8(key) else { return };
         let Some(path) = key.strip_prefix(&self.etcd.prefix).and_then(|k| k.strip_prefix('/')) else { return };
         let Some((cache, rest)) = self.find(path) else { return };
-        match value.map(|bytes| codec::decode(key, bytes)).transpose() {
-            Ok(tree) => cache.apply(rest, revision, tree),
+        match value.map(|bytes| object(&cache, key, rest, revision, bytes)).transpose() {
+            Ok(object) => cache.apply(rest, revision, object),
             Err(e) => {
                 error!(key, error = %e, "skipping an object that cannot be read; delete it in etcd to be rid of it")
             }
@@ -183,4 +183,18 @@ impl Dispatcher {
         cache.load(objects.into_iter(), revision);
         Ok(count)
     }
+}
+
+/// The object in the bytes of a change: as it was written, if we wrote it, else decoded.
+fn object(cache: &Cache, key: &str, rest: &str, revision: Revision, bytes: &[u8]) -> Result<Arc<Object>, StorageError> {
+    let own = cache.own.take(rest, bytes).and_then(|write| cache.own_object(&write, revision));
+    if let Some(object) = own {
+        debug_assert_eq!(
+            String::from_utf8_lossy(&object.json),
+            String::from_utf8_lossy(&cache.object(rest, revision, codec::decode(key, bytes)?).json),
+            "what is written must be what is read"
+        );
+        return Ok(object);
+    }
+    Ok(cache.object(rest, revision, codec::decode(key, bytes)?))
 }

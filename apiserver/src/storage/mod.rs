@@ -9,6 +9,8 @@
 //! * [`codec`]: bytes as upstream writes them ⇄ trees.
 //! * [`object`]: one version of one object, immutable and shared: JSON bytes and what is indexed.
 //! * [`cache`]: all objects of a resource as a persistent set; a snapshot is taken in O(1) and never changes.
+//! * [`own`]: what this server writes itself, so that it need not decode it when the watch brings it back.
+//! * [`signature`]: what an object may be selected by, in a few bits.
 //! * [`watchers`]: who hears of a change, found by namespace and by node.
 //! * [`dispatcher`]: the one etcd watch; since it sees every revision, the caches know how fresh they are.
 //! * [`freshness`]: makes reads consistent at the cost of one small etcd read for everyone who is waiting.
@@ -23,6 +25,8 @@ pub mod etcd;
 pub mod freshness;
 pub mod leases;
 pub mod object;
+pub mod own;
+pub mod signature;
 pub mod watchers;
 
 /// etcd's revision of a change: the resourceVersion of an object.

@@ -1,8 +1,10 @@
 //! One version of one object, as the cache keeps it, and the events that lead from one to the next.
 
 use super::Revision;
+use super::signature::Signature;
 use apimachinery::Value;
-use apimachinery::schema::GroupVersionKind;
+use apimachinery::codec::proto;
+use apimachinery::schema::{GroupVersionKind, Schema};
 use bytes::Bytes;
 use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
@@ -16,17 +18,39 @@ pub struct Object {
     /// The object in its storage version, resourceVersion included, `kind` and `apiVersion` left out: lists want it so, and
     /// they are quickly put in front (see [`Object::prefix`]).
     pub json: Bytes,
+    /// The version it is in, where versions of stored objects differ: custom resources.
+    pub version: Option<Arc<str>>,
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the resource's selectable fields, in the order of its strategy.
     pub fields: Box<[Box<str>]>,
+    /// The protobuf form, once somebody asked for it.
+    proto: OnceLock<Bytes>,
 }
 
-/// The value of each of a resource's selectable fields.
-pub type FieldValues = fn(&Value) -> String;
+/// How to read one of a resource's selectable fields.
+#[derive(Clone, Debug)]
+pub enum FieldValue {
+    Of(fn(&Value) -> String),
+    /// What lies at a path: a text, a number or a boolean.
+    At(Vec<String>),
+}
+
+impl FieldValue {
+    pub fn read(&self, tree: &Value) -> String {
+        match self {
+            FieldValue::Of(value) => value(tree),
+            FieldValue::At(path) => match path.iter().try_fold(tree, |value, name| value.get(name)) {
+                Some(Value::String(text)) => text.clone(),
+                Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
+                _ => String::new(),
+            },
+        }
+    }
+}
 
 impl Object {
     /// Takes the tree as decoded from storage (normal form of the storage version) and sets its resourceVersion.
-    pub fn new(key: &str, revision: Revision, mut tree: Value, fields: &[FieldValues]) -> Object {
+    pub fn new(key: &str, revision: Revision, mut tree: Value, fields: &[FieldValue]) -> Object {
         if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), revision.to_string().into());
         }
@@ -40,10 +64,22 @@ impl Object {
         Object {
             key: key.into(),
             revision,
+            version: None,
             labels: labels.unwrap_or_default(),
-            fields: fields.iter().map(|value| value(&tree).into()).collect(),
+            fields: fields.iter().map(|field| field.read(&tree).into()).collect(),
+            proto: OnceLock::new(),
             json: serde_json::to_vec(&tree).unwrap_or_default().into(),
         }
+    }
+
+    /// The same object with other content, in another version.
+    pub fn with_tree(&self, tree: Value, version: Option<Arc<str>>) -> Object {
+        Object { version, fields: self.fields.clone(), ..Object::new(&self.key, self.revision, tree, &[]) }
+    }
+
+    /// The same, stored in a version that its resource does not imply.
+    pub fn in_version(self, version: Option<Arc<str>>) -> Object {
+        Object { version, ..self }
     }
 
     pub fn namespace(&self) -> &str {
@@ -65,6 +101,19 @@ impl Object {
         serde_json::from_slice(&self.json).unwrap_or_default()
     }
 
+    /// The object's protobuf message, without an envelope. Made once and kept, since who reads protobuf reads it again. `kind` is
+    /// that of the storage version, of a built-in type.
+    pub fn proto(&self, kind: &GroupVersionKind) -> &Bytes {
+        self.proto.get_or_init(|| {
+            let schema = Schema::builtin();
+            let mut out = Vec::new();
+            if let Some(ty) = schema.kind(&kind.group, &kind.version, &kind.kind) {
+                proto::encode(schema, ty.id, &self.tree(), &mut out);
+            }
+            out.into()
+        })
+    }
+
     /// What stands before [`Object::json`]'s members when the object is sent by itself: `{"kind":"Pod","apiVersion":"v1",`.
     pub fn prefix(kind: &GroupVersionKind) -> Bytes {
         format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version()).into()
@@ -73,7 +122,19 @@ impl Object {
 
 /// An object ordered by its key, as the cache's set holds it.
 #[derive(Clone, Debug)]
-pub struct Entry(pub Arc<Object>);
+pub struct Entry(pub Arc<Object>, Signature);
+
+impl Entry {
+    pub fn new(object: Arc<Object>) -> Entry {
+        let signature = Signature::of(&object);
+        Entry(object, signature)
+    }
+
+    /// Whether the object can have what a selector demands; it must be looked at to know.
+    pub fn may_have(&self, wanted: Signature) -> bool {
+        self.1.may_have(wanted)
+    }
+}
 
 impl Borrow<str> for Entry {
     fn borrow(&self) -> &str {

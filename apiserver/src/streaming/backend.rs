@@ -66,6 +66,11 @@ pub fn client_config(ca: Option<&PathBuf>, identity: Option<Identity>) -> anyhow
     })
 }
 
+/// Takes any certificate whose key the server proves to hold.
+pub fn any_server() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(AnyServer(Arc::new(ring::default_provider())))
+}
+
 /// Checks only that the server holds the key of the certificate it shows.
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
@@ -106,19 +111,19 @@ impl ServerCertVerifier for AnyServer {
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// Connects to `host:port`, with TLS if `tls` says how.
+/// Connects to `host:port`, with TLS if `tls` says how and with whom.
 pub async fn connect(
     host: &str,
     port: u16,
-    tls: Option<&Arc<ClientConfig>>,
+    tls: Option<(&Arc<ClientConfig>, &str)>,
     timeout: Duration,
 ) -> Result<Box<dyn Stream>> {
     let failed = |why: String| Status::internal(format!("error dialing backend: dial tcp {host}:{port}: {why}"));
     let connecting = async {
         let tcp = TcpStream::connect((host, port)).await.map_err(|e| failed(e.to_string()))?;
         let _ = tcp.set_nodelay(true);
-        let Some(config) = tls else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
-        let name = ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?;
+        let Some((config, name)) = tls else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
+        let name = ServerName::try_from(name.to_owned()).map_err(|e| failed(e.to_string()))?;
         let stream = TlsConnector::from(config.clone()).connect(name, tcp).await.map_err(|e| failed(e.to_string()))?;
         Ok(Box::new(stream) as Box<dyn Stream>)
     };

@@ -2,10 +2,12 @@
 //! nodes. The server authorizes, finds the place and passes bytes on; streams of SPDY and WebSocket are tunnelled as they are.
 
 mod backend;
+mod connect_options;
 mod targets;
 mod tunnel;
 
-pub use backend::{KubeletClient, client_config};
+pub use backend::{KubeletClient, any_server, client_config, connect, read_identity};
+pub use tunnel::{Target, forward};
 
 use crate::api::Endpoint;
 use crate::authn::User;
@@ -21,10 +23,13 @@ pub async fn handle(
     server: &Arc<Server>,
     endpoint: &Arc<Endpoint>,
     info: &RequestInfo,
-    _user: &User,
+    user: &User,
     request: Request<Incoming>,
 ) -> Result<Response> {
     let query = request.uri().query().unwrap_or("").to_owned();
+    if info.subresource != "log" {
+        connect_options::admit(server, endpoint, info, user, &query).await?;
+    }
     let target = match (endpoint.row.plural.as_str(), info.subresource.as_str()) {
         ("pods", "log") => targets::log(server, endpoint, info, &query).await?,
         ("pods", "exec" | "attach") => targets::exec(server, endpoint, info, &query).await?,

@@ -25,6 +25,7 @@ fn kubelet(server: &Server, node: &str, path: String) -> Result<Target> {
         host: host.to_owned(),
         port: port as u16,
         tls: Some(server.kubelet.tls.clone()),
+        server_name: None,
         path,
         timeout: server.kubelet.timeout,
     })
@@ -184,7 +185,7 @@ pub async fn pod(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, 
 
 fn plain_or_tls(server: &Server, scheme: &str, host: &str, port: u16, path: String) -> Target {
     let tls = (scheme == "https").then(|| server.any_tls.clone());
-    Target { host: host.to_owned(), port, tls, path, timeout: std::time::Duration::from_secs(30) }
+    Target { host: host.to_owned(), port, tls, server_name: None, path, timeout: std::time::Duration::from_secs(30) }
 }
 
 pub async fn service(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {

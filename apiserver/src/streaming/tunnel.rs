@@ -18,6 +18,8 @@ pub struct Target {
     pub host: String,
     pub port: u16,
     pub tls: Option<Arc<ClientConfig>>,
+    /// The name that its certificate must be for, if not the host.
+    pub server_name: Option<String>,
     /// Path and query.
     pub path: String,
     /// For connecting; streams last as long as they last.
@@ -30,7 +32,8 @@ const NOT_PASSED: [HeaderName; 3] = [http::header::AUTHORIZATION, http::header::
 /// Sends `request` to `target` and answers with what comes back. An upgrade is passed on too: after it, bytes flow both ways
 /// until either side ends.
 pub async fn forward(target: Target, mut request: Request<Incoming>) -> Result<Response> {
-    let stream = connect(&target.host, target.port, target.tls.as_ref(), target.timeout).await?;
+    let name = target.server_name.as_deref().unwrap_or(&target.host);
+    let stream = connect(&target.host, target.port, target.tls.as_ref().map(|tls| (tls, name)), target.timeout).await?;
     let failed = |e: hyper::Error| {
         Status::internal(format!("error sending the request to {}:{}: {e}", target.host, target.port))
     };

@@ -1,7 +1,9 @@
 //! Expressions where users meet them: rules of custom resources, and admission policies.
 
 use crate::stand::Stand;
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
@@ -189,6 +191,27 @@ async fn policies_judge_writes() {
     let ignoring = json!({"spec": {"failurePolicy": "Ignore"}});
     policies.patch("small", &PatchParams::default(), &Patch::Merge(&ignoring)).await.unwrap();
     eventually(|i| create(map(&format!("ignored-{i}"), 1, judged.clone())), |r| r.is_ok()).await.unwrap();
+}
+
+// [sig-api-machinery] AdmissionWebhook: match conditions that do not compile are refused.
+#[tokio::test]
+async fn webhooks_with_bad_match_conditions_are_refused() {
+    let stand = Stand::start().await;
+    let hooks: Api<ValidatingWebhookConfiguration> = Api::all(stand.admin().await);
+    let hook = |expression: &str| -> ValidatingWebhookConfiguration {
+        serde_json::from_value(
+            json!({"metadata": {"name": "h"}, "webhooks": [{"name": "a.example.com", "sideEffects": "None",
+            "admissionReviewVersions": ["v1"], "clientConfig": {"url": "https://example.com/"},
+            "matchConditions": [{"name": "c", "expression": expression}]}]}),
+        )
+        .unwrap()
+    };
+    let create = async |expression: &str| hooks.create(&PostParams::default(), &hook(expression)).await;
+    let refused = status(create("... [] bad expression").await);
+    assert!(refused.code == 422 && refused.message.contains("webhooks[0].matchConditions[0].expression"));
+    assert!(refused.message.contains("compilation failed"), "{}", refused.message);
+    assert!(status(create("params.x == 1").await).message.contains("undeclared reference to 'params'"));
+    create("request.userInfo.username.startsWith('system:')").await.unwrap();
 }
 
 fn with_kind(mut binding: Value) -> Value {

@@ -1,7 +1,6 @@
 //! Answers recorded from upstream, asked again, where the recording stands beside the repository.
 
-use crate::stand::{Stand, TOKEN};
-use std::path::Path;
+use crate::stand::{Stand, TOKEN, shared};
 use std::process::Command;
 
 /// Cases that answer as upstream, at least.
@@ -9,10 +8,7 @@ const IDENTICAL_MIN: usize = 135;
 
 #[tokio::test]
 async fn recorded_cases_answer_as_upstream() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden");
-    if !folder.is_dir() {
-        return;
-    }
+    let Some(folder) = shared("golden") else { return };
     let stand = Stand::start().await;
     let url = format!("https://127.0.0.1:{}", stand.port);
     let (script, cases) = (folder.join("check.py"), folder.join("recorded.jsonl"));

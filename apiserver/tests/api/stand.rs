@@ -3,6 +3,7 @@
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use serde_json::Value;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,16 +31,32 @@ pub struct Stand {
     etcd: Option<Process>,
     pub port: u16,
     etcd_ports: [u16; 2],
+    /// Flags besides those that every test's server has; `FOLDER` stands for the folder with the certificates.
+    flags: Vec<String>,
     folder: tempfile::TempDir,
+    /// For [`Stand::send`]: one connection for all its requests.
+    client: tokio::sync::OnceCell<Client>,
 }
 
 impl Stand {
     pub async fn start() -> Stand {
+        Stand::start_with(&[]).await
+    }
+
+    pub async fn start_with(flags: &[&str]) -> Stand {
         let folder = tempfile::tempdir().unwrap();
         certificates(folder.path());
         std::fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
         let [port, a, b] = free_ports();
-        let mut stand = Stand { server: None, etcd: None, port, etcd_ports: [a, b], folder };
+        let mut stand = Stand {
+            server: None,
+            etcd: None,
+            port,
+            etcd_ports: [a, b],
+            flags: flags.iter().map(|f| f.to_string()).collect(),
+            folder,
+            client: Default::default(),
+        };
         stand.start_etcd();
         stand.start_server().await;
         stand
@@ -83,6 +100,8 @@ impl Stand {
         ] {
             command.arg(format!("--{flag}={}", self.path(file).display()));
         }
+        let folder = self.folder.path().display().to_string();
+        command.args(self.flags.iter().map(|flag| flag.replace("FOLDER", &folder)));
         command.stdout(Stdio::null()).stderr(std::fs::File::create(self.path("server.log")).unwrap());
         self.server = Some(Process(command.spawn().unwrap()));
         self.until_ready().await;
@@ -142,9 +161,61 @@ contexts:
         Client::try_from(config).unwrap()
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    /// A request of the administrator, as bytes on the wire; what comes back, whatever its code.
+    pub async fn send(&self, request: http::Request<Vec<u8>>) -> http::Response<Vec<u8>> {
+        let (parts, body) = self.open(request).await.into_parts();
+        let bytes = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+        http::Response::from_parts(parts, bytes.into())
+    }
+
+    /// The same, its body not read yet.
+    pub async fn open(&self, request: http::Request<Vec<u8>>) -> http::Response<kube::client::Body> {
+        let client = self.client.get_or_init(|| self.admin()).await.clone();
+        client.send(request.map(kube::client::Body::from)).await.unwrap()
+    }
+
+    /// The first event of a watch.
+    pub async fn first_event(&self, path: &str) -> Value {
+        let mut body = self.open(http::Request::get(path).body(Vec::new()).unwrap()).await.into_body();
+        let mut seen = Vec::new();
+        while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+            seen.extend_from_slice(frame.unwrap().data_ref().unwrap());
+            if let Some(end) = seen.iter().position(|b| *b == b'\n') {
+                return serde_json::from_slice(&seen[..end]).unwrap();
+            }
+        }
+        Value::Null
+    }
+
+    /// The same in JSON: code and body. `accept` and `content` may be empty.
+    pub async fn call(&self, method: &str, path: &str, content: &str, accept: &str, body: &Value) -> (u16, Value) {
+        let mut request = http::Request::builder().method(method).uri(path);
+        if !content.is_empty() {
+            request = request.header("content-type", content);
+        }
+        if !accept.is_empty() {
+            request = request.header("accept", accept);
+        }
+        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let response = self.send(request.body(bytes).unwrap()).await;
+        let code = response.status().as_u16();
+        let text = response.into_body();
+        (code, serde_json::from_slice(&text).unwrap_or_else(|_| String::from_utf8_lossy(&text).into()))
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
+}
+
+/// A folder of recordings and facts about upstream, where one stands beside the repository or above it.
+pub fn shared(folder: &str) -> Option<PathBuf> {
+    let found =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|a| a.join("shared").join(folder)).find(|f| f.is_dir());
+    if found.is_none() {
+        eprintln!("skipped: there is no folder shared/{folder} beside the repository");
+    }
+    found
 }
 
 /// Ports nobody listens on now; held together so that they differ.

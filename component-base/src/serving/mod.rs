@@ -24,4 +24,4 @@ mod server;
 pub use body::{Body, BoxError, empty, full, json, status, stream, text};
 pub use health::{Check, Checks};
 pub use router::{Handler, Router, handler};
-pub use server::{PeerAddr, bind, serve_http, serve_https};
+pub use server::{Limits, PeerAddr, bind, serve_http, serve_https, serve_https_within};

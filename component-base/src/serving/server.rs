@@ -20,12 +20,26 @@ use tokio_util::sync::CancellationToken;
 use super::router::Handler;
 use crate::tls::PeerCertificates;
 
-/// Connections at once; more wait in the kernel's backlog.
-const CONNECTIONS_MAX: usize = 1024;
-/// For the TLS handshake, and for the head of a request.
+/// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For requests that run when the server is told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the head of a request, and between two requests on a connection of HTTP/1.1.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(32);
+
+/// What a server allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; more wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// How long requests that run when the server is told to stop may take to end.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    /// For a server that a few components and a monitoring system talk to.
+    fn default() -> Self {
+        Limits { connections_max: 1024, drain: Duration::from_secs(5) }
+    }
+}
 
 /// The address a request came from, in its extensions.
 #[derive(Clone, Copy, Debug)]
@@ -43,16 +57,33 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves plain HTTP/1.1 and HTTP/2 until `shutdown`, then lets running requests end.
 pub async fn serve_http(listener: TcpListener, handler: Handler, shutdown: CancellationToken) {
-    serve(listener, None, handler, shutdown).await;
+    serve(listener, None, handler, Limits::default(), shutdown).await;
 }
 
 /// Serves HTTPS until `shutdown`, then lets running requests end.
 pub async fn serve_https(listener: TcpListener, tls: Arc<ServerConfig>, handler: Handler, shutdown: CancellationToken) {
-    serve(listener, Some(TlsAcceptor::from(tls)), handler, shutdown).await;
+    serve_https_within(Limits::default(), listener, tls, handler, shutdown).await;
 }
 
-async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, handler: Handler, shutdown: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// [`serve_https`] with limits of one's own.
+pub async fn serve_https_within(
+    limits: Limits,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    handler: Handler,
+    shutdown: CancellationToken,
+) {
+    serve(listener, Some(TlsAcceptor::from(tls)), handler, limits, shutdown).await;
+}
+
+async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    handler: Handler,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let connections = tokio_util::task::TaskTracker::new();
     loop {
@@ -82,7 +113,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, handler: Handler
     drop(listener);
     connections.close();
     let drained = async { tokio::join!(graceful.shutdown(), connections.wait()) };
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+    let _ = tokio::time::timeout(limits.drain, drained).await;
 }
 
 /// The next connection. Errors of one connection, or of having too many files open, must not end the server.
@@ -122,7 +153,7 @@ async fn serve_connection<S>(
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -93,15 +93,6 @@ fn object(name: &str, fields: &[(&str, &str)]) -> Type {
     Type::Object(Arc::new(ObjectType { name: name.into(), fields, open: false }))
 }
 
-/// `CREATE` and the like.
-pub fn operation_name(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-    }
-}
-
 /// A write, its objects as expressions see them: with `apiVersion` and `kind`.
 pub struct Input {
     pub object: Json,
@@ -133,13 +124,17 @@ impl Input {
             Operation::Create => "CreateOptions",
             Operation::Update => "UpdateOptions",
             Operation::Delete => "DeleteOptions",
+            Operation::Connect => "",
         };
         let mut request = json!({
             "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
-            "name": attributes.name, "namespace": attributes.namespace, "operation": operation_name(attributes.operation),
+            "name": attributes.name, "namespace": attributes.namespace, "operation": attributes.operation.as_str(),
             "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
             "dryRun": attributes.dry_run, "options": {"kind": options, "apiVersion": "meta.k8s.io/v1"},
         });
+        if options.is_empty() {
+            request.as_object_mut().map(|members| members.remove("options"));
+        }
         if !attributes.subresource.is_empty() {
             request["subResource"] = attributes.subresource.into();
             request["requestSubResource"] = attributes.subresource.into();

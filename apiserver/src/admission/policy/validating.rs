@@ -1,7 +1,7 @@
 //! ValidatingAdmissionPolicies: each binding of a policy that matches a write has its validations run on it.
 
 use super::Memo;
-use super::environment::{Access, Input, Scope, environment, operation_name};
+use super::environment::{Access, Input, Scope, environment};
 use super::params;
 use crate::admission::match_conditions::{self, MatchConditions};
 use crate::admission::rules::{self, Gvr, MatchResources, NamespaceLabels, Target};
@@ -23,6 +23,11 @@ const POLICIES: [&str; 4] = [
     "mutatingadmissionpolicies",
     "mutatingadmissionpolicybindings",
 ];
+
+/// Of the value of an audit annotation.
+const ANNOTATION_CHARS_MAX: usize = 10 * 1024;
+/// The annotation that tells of refusals that are only audited.
+const FAILURE: &str = "validation.policy.admission.k8s.io/validation_failure";
 
 #[derive(Default)]
 pub struct ValidatingAdmissionPolicy {
@@ -65,11 +70,21 @@ struct Binding {
 struct Refusal {
     message: String,
     reason: String,
+    /// Which of the validations.
+    index: usize,
+}
+
+/// What evaluating a policy once came to.
+#[derive(Default)]
+struct Verdict {
+    refusals: Vec<Refusal>,
+    /// Keys and values for the audit log.
+    annotations: Vec<(String, String)>,
 }
 
 impl Refusal {
     fn new(message: impl Into<String>) -> Refusal {
-        Refusal { message: message.into(), reason: String::new() }
+        Refusal { message: message.into(), reason: String::new(), index: 0 }
     }
 }
 
@@ -119,39 +134,36 @@ impl Policy {
     }
 
     /// Runs everything on one write with one object of params.
-    fn evaluate(&self, input: &Input, params: &Json, access: &Access<'_>) -> Vec<Refusal> {
-        let failed = |message: String| if self.fail { vec![Refusal::new(message)] } else { Vec::new() };
+    fn evaluate(&self, input: &Input, params: &Json, access: &Access<'_>) -> Verdict {
+        let mut verdict = Verdict::default();
+        let failed = |message: String, index| self.fail.then(|| Refusal { index, ..Refusal::new(message) });
         match self.conditions.matches(input, params, access) {
             Ok(true) => {}
-            Ok(false) => return Vec::new(),
-            Err(why) => return failed(why),
+            Ok(false) => return verdict,
+            Err(why) => {
+                verdict.refusals.extend(failed(why, 0));
+                return verdict;
+            }
         }
         let scope = Scope::new(input, params, &self.env, &self.variables, access, OBJECT_COST_MAX);
-        let mut refusals = Vec::new();
-        for validation in &self.validations {
-            let result = match &validation.program {
-                Ok(program) => scope.run(program),
-                Err(why) => {
-                    refusals.extend(failed(format!("compilation error: {why}")));
+        for (index, validation) in self.validations.iter().enumerate() {
+            let why = match validation.program.as_ref().map(|program| scope.run(program)) {
+                Ok(Ok(Value::Bool(true))) => continue,
+                Ok(Ok(Value::Bool(false))) => {
+                    verdict.refusals.push(Refusal { index, ..validation.refusal(&scope) });
                     continue;
                 }
-            };
-            match result {
-                Ok(Value::Bool(true)) => {}
-                Ok(Value::Bool(false)) => refusals.push(validation.refusal(&scope)),
-                Ok(_) => refusals
-                    .extend(failed(format!("expression '{}' resulted in error: not a bool", validation.expression))),
-                Err(Error::OverBudget) if scope.budget.get() == 0 => {
+                Ok(Ok(_)) => format!("expression '{}' resulted in error: not a bool", validation.expression),
+                Ok(Err(Error::OverBudget)) if scope.budget.get() == 0 => {
                     let why =
                         "validation failed due to running out of cost budget, no further validation rules will be run";
-                    refusals.extend(failed(why.into()));
-                    return refusals;
+                    verdict.refusals.extend(failed(why.into(), index));
+                    return verdict;
                 }
-                Err(error) => {
-                    refusals
-                        .extend(failed(format!("expression '{}' resulted in error: {error}", validation.expression)));
-                }
-            }
+                Ok(Err(error)) => format!("expression '{}' resulted in error: {error}", validation.expression),
+                Err(why) => format!("compilation error: {why}"),
+            };
+            verdict.refusals.extend(failed(why, index));
         }
         for (key, program) in &self.annotations {
             let result = match program {
@@ -159,14 +171,21 @@ impl Policy {
                 Err(why) => Err(format!("compilation error: {why}")),
             };
             match result {
-                Ok(Value::String(_) | Value::Null) => {}
-                Ok(_) => {
-                    refusals.extend(failed(format!("valueExpression of '{key}' resulted in unsupported return type")))
+                Ok(Value::Null) => {}
+                Ok(Value::String(value)) => {
+                    let value: String = value.trim().chars().take(ANNOTATION_CHARS_MAX).collect();
+                    if !value.is_empty() {
+                        verdict.annotations.push((format!("{}/{key}", self.name), value));
+                    }
                 }
-                Err(why) => refusals.extend(failed(why)),
+                Ok(_) => {
+                    let why = format!("valueExpression of '{key}' resulted in unsupported return type");
+                    verdict.refusals.extend(failed(why, 0));
+                }
+                Err(why) => verdict.refusals.extend(failed(why, 0)),
             }
         }
-        refusals
+        verdict
     }
 }
 
@@ -179,7 +198,7 @@ impl Validation {
             (None, "") => format!("failed expression: {}", self.expression.trim()),
             (None, fixed) => fixed.to_owned(),
         };
-        Refusal { message, reason: self.reason.clone() }
+        Refusal { message, reason: self.reason.clone(), index: 0 }
     }
 }
 
@@ -221,7 +240,7 @@ impl ValidatingAdmissionPolicy {
         let bindings = self.bindings.all(bindings.cache()?, Binding::read);
         let request = Request::new(api, attributes)?;
         let mut refused: Vec<(Arc<Policy>, Option<Arc<Binding>>, Refusal)> = Vec::new();
-        let mut warnings = Vec::new();
+        let (mut warnings, mut annotations) = (Vec::new(), Vec::new());
         for policy in &policies {
             let of_policy: Vec<&Arc<Binding>> = bindings.iter().filter(|b| b.policy == policy.name).collect();
             if of_policy.is_empty() {
@@ -258,17 +277,38 @@ impl ValidatingAdmissionPolicy {
                         continue;
                     }
                 };
-                for refusal in params.iter().flat_map(|params| policy.evaluate(&input, params, &access)) {
-                    if binding.actions.iter().any(|action| action == "Warn") {
-                        warnings.push(format!(
-                            "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
-                            policy.name, binding.name, refusal.message
-                        ));
-                    }
-                    if binding.actions.iter().any(|action| action == "Deny") {
-                        refused.push((policy.clone(), Some(binding.clone()), refusal));
+                let verdicts = params.iter().map(|params| policy.evaluate(&input, params, &access));
+                for verdict in verdicts {
+                    annotations.extend(verdict.annotations);
+                    for refusal in verdict.refusals {
+                        let acts = |action: &str| binding.actions.iter().any(|a| a == action);
+                        if acts("Warn") {
+                            warnings.push(format!(
+                                "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                                policy.name, binding.name, refusal.message
+                            ));
+                        }
+                        if acts("Audit") {
+                            let failure = json!([{"message": refusal.message, "policy": policy.name, "binding": binding.name,
+                                "expressionIndex": refusal.index, "validationActions": binding.actions}]);
+                            annotations.push((FAILURE.into(), failure.to_string()));
+                        }
+                        if acts("Deny") {
+                            refused.push((policy.clone(), Some(binding.clone()), refusal));
+                        }
                     }
                 }
+            }
+        }
+        // A key has one value: what several bindings say of it stands side by side.
+        for (key, value) in annotations {
+            match attributes.audit_annotations.iter_mut().find(|(k, _)| *k == key) {
+                Some((_, there)) if key != FAILURE && !there.split(", ").any(|v| v == value) => {
+                    there.push_str(", ");
+                    there.push_str(&value);
+                }
+                Some(_) => {}
+                None => attributes.audit_annotations.push((key, value)),
             }
         }
         attributes.warnings.extend(warnings);
@@ -287,12 +327,13 @@ impl ValidatingAdmissionPolicy {
 /// The Status of a refusal, with the reason that the validation chose.
 fn status(attributes: &Attributes<'_>, why: &str, reason: &str) -> Status {
     let mut status = attributes.forbidden(why);
-    (status.reason, status.code) = match reason {
+    let (reason, code) = match reason {
         "Forbidden" => ("Forbidden", StatusCode::FORBIDDEN),
         "Unauthorized" => ("Unauthorized", StatusCode::UNAUTHORIZED),
         "RequestEntityTooLarge" => ("RequestEntityTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
         _ => ("Invalid", StatusCode::UNPROCESSABLE_ENTITY),
     };
+    (status.reason, status.code) = (reason.into(), code);
     let causes = status.details.get_or_insert_default().entry("causes").or_insert_with(|| json!([]));
     if let Some(causes) = causes.as_array_mut() {
         causes.push(json!({"message": why}));
@@ -357,7 +398,7 @@ impl Request {
 fn target<'t>(attributes: &'t Attributes<'_>) -> Target<'t> {
     let row = &attributes.endpoint.row;
     Target {
-        operation: operation_name(attributes.operation),
+        operation: attributes.operation.as_str(),
         resource: Gvr { group: &row.kind.group, version: &row.kind.version, resource: &row.plural },
         subresource: attributes.subresource,
         namespace: if row.namespaced { attributes.namespace } else { "" },

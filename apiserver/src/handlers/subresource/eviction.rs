@@ -45,6 +45,8 @@ pub async fn evict(
     if !can_ignore_budgets(&pod) {
         spend(server, user, &info.namespace, &info.name, &pod, write.options.dry_run).await?;
     }
+    // The eviction has been admitted, not the deletion that follows from it.
+    write.raw = true;
     write.delete(&delete, &mut Vec::new()).await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     let bytes = renderer.encode(&GroupVersionKind::new("", "v1", "Status"), None, success)?;

@@ -9,6 +9,8 @@ use super::Response;
 use super::decode::{self, body_type};
 use super::read::renderer;
 use super::render::Renderer;
+use super::write::Write;
+use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::api::Endpoint;
 use crate::authn::User;
 use crate::request::RequestInfo;
@@ -49,11 +51,32 @@ pub async fn handle(
     let bytes = read_body(body).await?;
     let options = WriteOptions::parse(&parts.uri, "CreateOptions")?;
     let object = decode_other(&bytes, kind, &sub.kind, options.field_validation)?;
+    let object = admit(server, endpoint, info, &user, &options, object).await?;
     match sub.name.as_str() {
         "binding" => binding::bind(server, &user, &info.namespace, &info.name, &object, &renderer).await,
         "eviction" => eviction::evict(server, endpoint, info, &user, &object, options, &renderer).await,
         _ => token::request(server, endpoint, info, object, &renderer).await,
     }
+}
+
+/// Admission of a body that makes no object of its own: a Binding, an Eviction, a TokenRequest. What comes out of it is done.
+async fn admit(
+    server: &Server,
+    endpoint: &Arc<Endpoint>,
+    info: &RequestInfo,
+    user: &User,
+    options: &WriteOptions,
+    object: Value,
+) -> Result<Value> {
+    let of = (&*info.namespace, &*info.name);
+    let mut attributes = Attributes {
+        options: RequestOptions::Write(options),
+        object: Some(object),
+        dry_run: options.dry_run,
+        ..Attributes::new(endpoint, Operation::Create, &info.subresource, of, user)
+    };
+    server.api.admission.pass(&server.api, &mut attributes).await?;
+    Ok(attributes.object.unwrap_or_default())
 }
 
 /// A body of a built-in kind that is not the endpoint's.
@@ -96,13 +119,13 @@ async fn same_kind(
         write.put(decoded.object, decoded.warnings).await?
     };
     if row.plural == "namespaces" && info.subresource == "finalize" {
-        finalize_namespace(&write, &written.object).await?;
+        finalize_namespace(server, &write, &write.tree(written.object.clone()).await?).await?;
     }
     finish(&renderer, written)
 }
 
 /// A namespace whose last finalizer went is gone.
-async fn finalize_namespace(write: &super::write::Write<'_>, object: &Value) -> Result<()> {
+async fn finalize_namespace(server: &Server, write: &Write<'_>, object: &Value) -> Result<()> {
     let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
     let going = !object["metadata"]["deletionTimestamp"].is_null();
     if going
@@ -111,6 +134,9 @@ async fn finalize_namespace(write: &super::write::Write<'_>, object: &Value) -> 
         && !write.options.dry_run
     {
         let options = crate::request::options::DeleteOptions::default();
+        // The deletion was admitted when it was asked for.
+        let mut write = Write::internal(&server.api, write.endpoint, write.user, "", &write.name);
+        write.raw = true;
         match write.delete(&options, &mut Vec::new()).await {
             Err(status) if status.reason != "NotFound" => return Err(status),
             _ => {}

@@ -6,10 +6,10 @@ use crate::handlers::Response;
 use crate::handlers::decode::{self, body_type};
 use crate::handlers::negotiate::accept;
 use crate::handlers::render::{encode, respond, typed};
-use crate::handlers::write::meta_text;
 use crate::handlers::write::patch::{PatchType, patch_type};
 use crate::handlers::write::update::Preconditions;
-use crate::registry::table::Form;
+use crate::handlers::write::{View, meta_text};
+use crate::registry::table::{Form, Resource};
 use crate::request::RequestInfo;
 use crate::request::options::WriteOptions;
 use crate::server::Server;
@@ -36,20 +36,35 @@ fn form() -> Result<Form> {
     Ok(Form::Builtin(Shape::Struct(ty.id)))
 }
 
-/// The Scale of an object.
-fn scale_of(object: &Value) -> Value {
+/// The Scale of an object, which for a custom resource is where its definition says.
+fn scale_of(row: &Resource, object: &Value) -> Result<Value> {
     let meta = &object["metadata"];
-    let mut scale =
-        json!({"metadata": {}, "spec": {}, "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)}});
+    let at = |path: &[String]| path.iter().try_fold(object, |value, name| value.get(name));
+    let mut scale = json!({"metadata": {}, "spec": {}, "status": {"replicas": 0}});
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if !meta[name].is_null() {
             scale["metadata"][name] = meta[name].clone();
         }
     }
-    match object["spec"]["replicas"].as_i64() {
-        Some(n) if n != 0 => scale["spec"]["replicas"] = n.into(),
-        _ => {}
+    let mut replicas = |spec: Option<i64>, status: Option<i64>| {
+        if let Some(n) = spec.filter(|n| *n != 0) {
+            scale["spec"]["replicas"] = n.into();
+        }
+        scale["status"]["replicas"] = status.unwrap_or(0).into();
+    };
+    if let Some(paths) = &row.scale {
+        let spec = at(&paths.spec).and_then(Value::as_i64).ok_or_else(|| {
+            let path = paths.spec.join(".");
+            Status::internal(format!("Internal error occurred: the spec replicas field \".{path}\" does not exist"))
+        })?;
+        replicas(Some(spec), at(&paths.status).and_then(Value::as_i64));
+        let selector = paths.selector.as_deref().and_then(at).and_then(Value::as_str);
+        if let Some(text) = selector.filter(|s| !s.is_empty()) {
+            scale["status"]["selector"] = text.into();
+        }
+        return Ok(scale);
     }
+    replicas(object["spec"]["replicas"].as_i64(), object["status"]["replicas"].as_i64());
     let selector = &object["spec"]["selector"];
     // Replication controllers select by a plain map.
     let selector = if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() {
@@ -60,7 +75,36 @@ fn scale_of(object: &Value) -> Value {
     if let Some(text) = selector.map(|s| s.to_string()).filter(|s| !s.is_empty()) {
         scale["status"]["selector"] = text.into();
     }
-    scale
+    Ok(scale)
+}
+
+/// Puts the replicas of a Scale where the object keeps them.
+fn set_replicas(row: &Resource, object: &mut Value, replicas: i64) {
+    let Some(paths) = &row.scale else {
+        object["spec"]["replicas"] = replicas.into();
+        return;
+    };
+    let mut at = object;
+    for name in &paths.spec {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        at = &mut at[name.as_str()];
+    }
+    *at = replicas.into();
+}
+
+/// Admission sees the Scale.
+struct ScaleView;
+
+impl View for ScaleView {
+    fn of(&self, row: &Resource, object: &Value) -> Result<Value> {
+        scale_of(row, object)
+    }
+
+    fn put(&self, row: &Resource, object: &mut Value, view: &Value) {
+        set_replicas(row, object, view["spec"]["replicas"].as_i64().unwrap_or(0));
+    }
 }
 
 pub async fn handle(
@@ -72,7 +116,8 @@ pub async fn handle(
 ) -> Result<Response> {
     let accepted = accept(request.headers(), request.uri().query())?;
     let scale = if info.verb == "get" {
-        scale_of(&server.api.fetch(endpoint, &info.namespace, &info.name).await?.tree())
+        let object = server.api.fetch(endpoint, &info.namespace, &info.name).await?;
+        scale_of(&endpoint.row, &server.api.readable_one(endpoint, object).await?.tree())?
     } else {
         change(server, endpoint, info, user, request).await?
     };
@@ -91,14 +136,15 @@ async fn change(
     let patch = info.verb == "patch";
     let options = WriteOptions::parse(&parts.uri, if patch { "PatchOptions" } else { "UpdateOptions" })?;
     let validation = options.field_validation;
-    let write = writer(server, endpoint, info, user, options, &parts.headers);
+    let mut write = writer(server, endpoint, info, user, options, &parts.headers);
+    write.view = Some(&ScaleView);
     let patch = if patch { Some(patch_type(&parts.headers, false)?) } else { None };
     let encoding = if patch.is_some() { decode::BodyType::Yaml } else { body_type(&parts.headers)? };
     let bytes = read_body(body).await?;
     let (given, duplicates) = decode::parse(&bytes, encoding, &kind())?;
     let form = form()?;
     let mut set = |object: &Value| {
-        let current = typed(scale_of(object), &kind());
+        let current = typed(scale_of(&endpoint.row, object)?, &kind());
         let wanted = match patch {
             None => given.clone(),
             Some(patch) => {
@@ -131,9 +177,9 @@ async fn change(
             return Err(Status::modified(write.about()));
         }
         let mut object = object.clone();
-        object["spec"]["replicas"] = replicas.into();
+        set_replicas(&endpoint.row, &mut object, replicas);
         Ok(object)
     };
     let written = write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await?;
-    Ok(scale_of(&written.object))
+    scale_of(&endpoint.row, &write.tree(written.object).await?)
 }

@@ -1,6 +1,6 @@
 //! POST of a new object.
 
-use super::{Write, Written, meta_text, metadata};
+use super::{Stored, Write, Written, meta_text, metadata};
 use crate::admission::Operation;
 use crate::registry::edit::copy;
 use crate::status::{Result, Status};
@@ -76,32 +76,42 @@ impl Write<'_> {
         if let Some(allocator) = allocator {
             allocated = allocator.allocate(self.api, &mut object, None, self.options.dry_run).await?;
         }
-        let result =
-            if self.options.dry_run { self.dry(&object).await } else { self.transact(&mut object, generate).await };
+        let result = if self.options.dry_run { self.dry(object).await } else { self.transact(object, generate).await };
         match (result, allocator) {
             (Err(status), Some(allocator)) => {
                 allocator.release(self.api, allocated).await;
                 Err(status)
             }
             (Err(status), None) => Err(status),
-            (Ok(()), _) => Ok(Written { object, created: true, warnings }),
+            (Ok(object), _) => Ok(Written { object, created: true, warnings }),
         }
     }
 
-    async fn transact(&mut self, object: &mut Value, generate: bool) -> Result<()> {
+    async fn transact(&mut self, object: Value, generate: bool) -> Result<Stored> {
         let lease = self.lease().await?;
+        let base = meta_text(&object, "generateName").to_owned();
+        // What another try needs; a name that was given gets one only.
+        let mut spare = generate.then(|| object.clone());
+        let mut next = Some(object);
         for attempt in 1.. {
+            let Some(object) = next.take() else { break };
             let key = self.etcd_key(&self.name)?;
-            match self.api.etcd.create(&key, self.encode(object)?, lease).await? {
-                Outcome::Done(revision) => {
-                    metadata(object).insert("resourceVersion".into(), revision.to_string().into());
-                    return Ok(());
-                }
-                Outcome::Lost(_) if generate && attempt < TRIES => {
-                    self.name = generate_name(meta_text(object, "generateName"));
-                    metadata(object).insert("name".into(), self.name.as_str().into());
-                }
-                Outcome::Lost(there) => {
+            let sent = self.sent(&object)?;
+            let (bytes, tree) = self.encode(object).await?;
+            let write = self.begin(&self.name, &bytes, tree)?;
+            match self.api.etcd.create(&key, bytes, lease).await {
+                Ok(Outcome::Done(revision)) => return self.written(&write, sent, revision),
+                lost => {
+                    self.endpoint.cache()?.own.abandon(&write);
+                    let Outcome::Lost(there) = lost? else { continue };
+                    if attempt < TRIES
+                        && let Some(spare) = &mut spare
+                    {
+                        self.name = generate_name(&base);
+                        metadata(spare).insert("name".into(), self.name.as_str().into());
+                        next = Some(spare.clone());
+                        continue;
+                    }
                     let there =
                         there.and_then(|s| crate::storage::codec::decode(&key, &s.value).ok()).unwrap_or_default();
                     let mut status = Status::already_exists(self.about());
@@ -112,15 +122,15 @@ impl Write<'_> {
                 }
             }
         }
-        unreachable!("the loop ends by returning")
+        Err(Status::already_exists(self.about()))
     }
 
     /// A dry run finds out what the transaction would.
-    async fn dry(&self, object: &Value) -> Result<()> {
-        self.encode(object)?;
+    async fn dry(&self, object: Value) -> Result<Stored> {
         match self.api.fetch(self.endpoint, &self.namespace, &self.name).await {
             Ok(_) => Err(Status::already_exists(self.about())),
-            Err(_) => Ok(()),
+            Err(status) if status.reason == "NotFound" => Ok(Stored::Tree(object)),
+            Err(status) => Err(status),
         }
     }
 

@@ -4,7 +4,7 @@
 //! period holds it; or it was marked before and nothing changes.
 
 use super::{Write, meta_text, metadata};
-use crate::admission::Operation;
+use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::custom::FINALIZER;
 use crate::registry::table::Resource;
 use crate::request::options::{DeleteOptions, ListOptions, Propagation};
@@ -35,35 +35,49 @@ const FOREGROUND: &str = "foregroundDeletion";
 
 impl Write<'_> {
     pub async fn delete(&self, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<Deleted> {
-        let mut current =
-            self.api.fetch(self.endpoint, &self.namespace, &self.name).await.map(|o| (o.tree(), o.revision))?;
+        let mut current = self.api.fetch(self.endpoint, &self.namespace, &self.name).await?;
         for _ in 0..ROUNDS_MAX {
-            let old = self.decode(current.0)?;
+            let revision = current.revision;
+            let old = self.decode(current).await?;
             self.check_delete(options, &old)?;
-            self.admit(Operation::Delete, Value::Null, Some(&old), warnings).await?;
-            self.validate_admission(Operation::Delete, None, Some(&old), warnings).await?;
+            self.admit_delete(options, &old, warnings).await?;
             let key = self.etcd_key(&self.name)?;
             let (result, outcome) = match self.step(&old, options) {
                 Step::AlreadyMarked(object) => return Ok(Deleted::Marked(object)),
                 Step::Remove(object) if self.options.dry_run => return Ok(Deleted::Gone(object)),
                 Step::Mark(object) if self.options.dry_run => return Ok(Deleted::Marked(object)),
-                Step::Remove(object) => (Deleted::Gone(object), self.api.etcd.delete_if(&key, current.1).await?),
+                Step::Remove(object) => (Deleted::Gone(object), self.api.etcd.delete_if(&key, revision).await?),
                 Step::Mark(object) => {
-                    let bytes = self.encode(&object)?;
-                    (Deleted::Marked(object), self.api.etcd.put_if(&key, current.1, bytes, 0).await?)
+                    let (bytes, _) = self.encode(object.clone()).await?;
+                    (Deleted::Marked(object), self.api.etcd.put_if(&key, revision, bytes, 0).await?)
                 }
             };
             match outcome {
                 Outcome::Done(revision) => return Ok(self.done(result, &old, revision).await),
                 Outcome::Lost(None) => return Err(Status::not_found(self.about())),
                 Outcome::Lost(Some(stored)) => {
-                    let mut tree = crate::storage::codec::decode(&key, &stored.value)?;
-                    metadata(&mut tree).insert("resourceVersion".into(), stored.revision.to_string().into());
-                    current = (tree, stored.revision);
+                    current = self.stored(&key, &stored)?;
                 }
             }
         }
         Err(Status::modified(self.about()))
+    }
+
+    /// Both stages of admission; a deletion by the server itself, or of what is admitted under another name, passes none.
+    async fn admit_delete(&self, options: &DeleteOptions, old: &Value, warnings: &mut Vec<String>) -> Result<()> {
+        if self.raw {
+            return Ok(());
+        }
+        let of = (&*self.namespace, &*self.name);
+        let mut attributes = Attributes {
+            options: RequestOptions::Delete(options),
+            old: Some(old),
+            dry_run: self.options.dry_run,
+            ..Attributes::new(self.endpoint, Operation::Delete, &self.subresource, of, self.user)
+        };
+        self.api.admission.pass(self.api, &mut attributes).await?;
+        warnings.append(&mut attributes.warnings);
+        Ok(())
     }
 
     async fn done(&self, mut result: Deleted, old: &Value, revision: u64) -> Deleted {

@@ -10,14 +10,20 @@ pub mod delete;
 pub mod patch;
 pub mod update;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::api::{Api, Endpoint};
 use crate::authn::User;
+use crate::custom::conversion::{Wanted, conform};
 use crate::registry::conversion::convert;
 use crate::registry::strategy::{Context, NameRule};
+use crate::registry::table::Resource;
 use crate::request::options::WriteOptions;
 use crate::status::{About, Result, Status};
+use crate::storage::etcd;
+use crate::storage::object::Object;
+use crate::storage::own::OwnWrite;
 use apimachinery::apply::{FieldManager, FieldSet};
+use apimachinery::schema::{GroupVersionKind, Node, Schema};
 use apimachinery::validation::{Cursor, Errors, names, object_meta};
 use apimachinery::{Map, Value};
 use http::HeaderMap;
@@ -42,12 +48,33 @@ pub struct Write<'a> {
     pub applies: bool,
     /// A change by the server that no client could make: stored as it is, without tracking, preparation and validation.
     pub raw: bool,
+    /// What admission sees of the object, if not all.
+    pub view: Option<&'static dyn View>,
+    /// What the field manager must see in other versions.
+    pub conversions: Wanted,
 }
 
-/// A written object: in the version of the request, with its resourceVersion, without `kind` and `apiVersion`.
+/// What of an object a request to a subresource of another kind is about, `scale` for one: admission sees and changes that.
+pub trait View: Sync {
+    fn of(&self, row: &Resource, object: &Value) -> Result<Value>;
+    /// Puts a changed view back.
+    fn put(&self, row: &Resource, object: &mut Value, view: &Value);
+}
+
+/// What a write came to.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// As the cache will have it.
+    Object(Arc<Object>),
+    /// Stored in another version or not stored: a dry run, a change that changed nothing, the last state of what is gone. In the
+    /// version of the request, with its resourceVersion, without `kind` and `apiVersion`.
+    Tree(Value),
+}
+
+/// A written object.
 #[derive(Debug)]
 pub struct Written {
-    pub object: Value,
+    pub object: Stored,
     pub created: bool,
     pub warnings: Vec<String>,
 }
@@ -85,6 +112,8 @@ impl<'a> Write<'a> {
             now: now_text(),
             applies: false,
             raw: false,
+            view: None,
+            conversions: Wanted::default(),
         }
     }
 
@@ -111,6 +140,27 @@ impl<'a> Write<'a> {
 
     fn with_manager<T>(&self, act: impl FnOnce(FieldManager) -> T) -> T {
         let row = &self.endpoint.row;
+        // Looked up only for objects that somebody wrote in another version.
+        let others = std::cell::OnceCell::new();
+        let in_version = |object: &Value, version: &str| {
+            let others = others.get_or_init(|| self.api.equivalents(self.endpoint));
+            let Some(other) = others.iter().find(|e| e.row.kind.api_version() == version) else {
+                return in_unserved_version(&row.kind, object, version);
+            };
+            let other = &other.row;
+            let converted = match &row.conversion {
+                Some(converter) if converter.asks() => self.conversions.get(version, object)?,
+                _ => {
+                    let mut object = object.clone();
+                    convert(&row.kind, &other.kind, &mut object);
+                    if row.is_custom() {
+                        conform(other, &mut object).ok()?;
+                    }
+                    object
+                }
+            };
+            Some((converted, other.form.node()))
+        };
         act(FieldManager {
             node: row.form.node(),
             zero: &row.zero,
@@ -119,7 +169,7 @@ impl<'a> Write<'a> {
             subresource: &self.subresource,
             now: &self.now,
             reset: &self.reset_fields(),
-            convert: &|_, _| None,
+            convert: &in_version,
         })
     }
 
@@ -131,6 +181,15 @@ impl<'a> Write<'a> {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<Value> {
+        if let Some(view) = self.view {
+            let row = &self.endpoint.row;
+            let (mut object, old) = (object, old.map(|old| view.of(row, old)).transpose()?);
+            let mut attributes = self.attributes(operation, Some(view.of(row, &object)?), old.as_ref());
+            self.api.admission.admit(self.api, &mut attributes).await?;
+            warnings.append(&mut attributes.warnings);
+            view.put(row, &mut object, &attributes.object.unwrap_or_default());
+            return Ok(object);
+        }
         let mut attributes = self.attributes(operation, Some(object), old);
         self.api.admission.admit(self.api, &mut attributes).await?;
         warnings.append(&mut attributes.warnings);
@@ -144,6 +203,14 @@ impl<'a> Write<'a> {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>> {
+        if let (Some(view), Some(whole)) = (self.view, &object) {
+            let row = &self.endpoint.row;
+            let old = old.map(|old| view.of(row, old)).transpose()?;
+            let mut attributes = self.attributes(operation, Some(view.of(row, whole)?), old.as_ref());
+            self.api.admission.validate(self.api, &mut attributes).await?;
+            warnings.append(&mut attributes.warnings);
+            return Ok(object);
+        }
         let mut attributes = self.attributes(operation, object, old);
         self.api.admission.validate(self.api, &mut attributes).await?;
         warnings.append(&mut attributes.warnings);
@@ -151,17 +218,13 @@ impl<'a> Write<'a> {
     }
 
     fn attributes<'b>(&'b self, operation: Operation, object: Option<Value>, old: Option<&'b Value>) -> Attributes<'b> {
+        let of = (&*self.namespace, &*self.name);
         Attributes {
-            endpoint: self.endpoint,
-            operation,
-            subresource: &self.subresource,
-            namespace: &self.namespace,
-            name: &self.name,
-            user: self.user,
+            options: RequestOptions::Write(&self.options),
             object,
             old,
             dry_run: self.options.dry_run,
-            warnings: Vec::new(),
+            ..Attributes::new(self.endpoint, operation, &self.subresource, of, self.user)
         }
     }
 
@@ -219,23 +282,72 @@ impl<'a> Write<'a> {
         Err(Status::invalid(&kind.group, &kind.kind, name, &errors.into_vec()))
     }
 
-    /// The bytes to store of an object in the version of the request.
-    fn encode(&self, object: &Value) -> Result<Vec<u8>> {
-        let storage = self.endpoint.storage()?;
-        let mut stored = object.clone();
-        convert(&self.endpoint.row.kind, &storage.kind, &mut stored);
-        Ok(crate::storage::codec::encode(self.api.media, &storage.kind, &mut stored))
+    /// The bytes to store of an object in the version of the request, and the tree they stand for.
+    async fn encode(&self, object: Value) -> Result<(Vec<u8>, Value)> {
+        let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
+        let stored = self.api.convert(row, &row.kind, &storage.kind, vec![object]).await?.pop();
+        let mut stored = stored.unwrap_or_default();
+        let bytes = crate::storage::codec::encode(self.api.media, &storage.kind, &mut stored);
+        Ok((bytes, stored))
     }
 
-    /// An object read from storage, in the version of the request, defaults filled in as they are today.
-    fn decode(&self, mut stored: Value) -> Result<Value> {
-        let storage = self.endpoint.storage()?;
-        convert(&storage.kind, &self.endpoint.row.kind, &mut stored);
-        if let Some(members) = stored.as_object_mut() {
-            members.remove("kind");
-            members.remove("apiVersion");
+    /// Tells the cache what is about to be written under `key`, the object's below the resource's prefix.
+    fn begin(&self, name: &str, bytes: &[u8], tree: Value) -> Result<Arc<OwnWrite>> {
+        Ok(self.endpoint.cache()?.own.begin(&self.endpoint.row.key(&self.namespace, name), bytes, tree))
+    }
+
+    /// What was written, as a tree in the version of the request.
+    pub async fn tree(&self, stored: Stored) -> Result<Value> {
+        match stored {
+            Stored::Object(object) => self.decode(object).await,
+            Stored::Tree(tree) => Ok(tree),
         }
-        Ok(stored)
+    }
+
+    /// What the client gets back where it did not write in the stored version.
+    fn sent(&self, object: &Value) -> Result<Option<Value>> {
+        Ok((self.endpoint.storage()?.kind != self.endpoint.row.kind).then(|| object.clone()))
+    }
+
+    /// The object of a write that etcd has taken, as of its revision.
+    fn written(&self, write: &OwnWrite, sent: Option<Value>, revision: u64) -> Result<Stored> {
+        if let Some(mut sent) = sent {
+            metadata(&mut sent).insert("resourceVersion".into(), revision.to_string().into());
+            return Ok(Stored::Tree(sent));
+        }
+        let object = self.endpoint.cache()?.own_object(write, revision);
+        object.map(Stored::Object).ok_or_else(|| Status::internal("a write has two revisions"))
+    }
+
+    /// An object as it is stored, in the version of the request.
+    async fn decode(&self, stored: Arc<Object>) -> Result<Value> {
+        let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
+        let mut tree = self.api.readable_one(self.endpoint, stored).await?.tree();
+        if !row.is_custom() {
+            convert(&storage.kind, &row.kind, &mut tree);
+        }
+        Ok(tree)
+    }
+
+    /// What etcd holds under a key, as the cache would hold it.
+    fn stored(&self, key: &str, stored: &etcd::Stored) -> Result<Arc<Object>> {
+        let tree = crate::storage::codec::decode(key, &stored.value)?;
+        let cache = self.endpoint.cache()?;
+        Ok(cache.object(&self.endpoint.row.key(&self.namespace, &self.name), stored.revision, tree))
+    }
+
+    /// Makes the conversions that the field manager found missing. True if there were any: then it must look again.
+    async fn convert_wanted(&self) -> Result<bool> {
+        let wanted = self.conversions.take();
+        let again = !wanted.is_empty();
+        for (version, object) in wanted {
+            let others = self.api.equivalents(self.endpoint);
+            let Some(other) = others.iter().find(|e| e.row.kind.api_version() == version) else { continue };
+            let (own, row) = (&self.endpoint.row.kind, &other.row);
+            let made = self.api.convert(row, own, &row.kind, vec![object.clone()]).await?.pop();
+            self.conversions.put(version, object, made.unwrap_or_default());
+        }
+        Ok(again)
     }
 
     /// The etcd key of the object.
@@ -249,6 +361,15 @@ impl<'a> Write<'a> {
         let is_event = self.endpoint.storage()?.prefix == "events";
         Ok(if is_event { self.api.event_leases.lease().await? } else { 0 })
     }
+}
+
+/// An object of a built-in kind in a version that is switched off, for the managed fields of those who wrote it in that.
+fn in_unserved_version(kind: &GroupVersionKind, object: &Value, version: &str) -> Option<(Value, Node<'static>)> {
+    let (group, version) = GroupVersionKind::split_api_version(version);
+    let ty = Schema::builtin().kind(group, version, &kind.kind)?;
+    let mut object = object.clone();
+    convert(kind, &GroupVersionKind::new(group, version, &kind.kind), &mut object);
+    Some((object, Node::of_type(ty.id)))
 }
 
 pub fn name_rule(rule: NameRule) -> fn(&str) -> names::Problems {

@@ -1,12 +1,14 @@
 //! Changing an object: read, change, store if nobody else did meanwhile, else start over.
 
-use super::{Write, Written, meta_text, metadata};
+use super::{Stored, Write, Written, meta_text, metadata};
 use crate::admission::Operation;
 use crate::registry::edit::copy;
 use crate::status::{Result, Status};
-use crate::storage::etcd::Outcome;
+use crate::storage::etcd::{self, Outcome};
+use crate::storage::object::Object;
 use apimachinery::Value;
 use apimachinery::validation::{FieldError, Path};
+use std::sync::Arc;
 
 /// What a client demands of the object it changes.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,8 @@ struct Current {
     revision: u64,
     /// Known to be the latest, not just what the cache has.
     fresh: bool,
+    /// It is stored in a version that is not stored any more: a write that changes nothing else changes that.
+    old_version: bool,
 }
 
 /// What a round of an update comes to.
@@ -91,7 +95,7 @@ impl Write<'_> {
                 Err(_) | Ok(Round::Unchanged(_)) if !current.fresh => {
                     let object = self.api.fetch(self.endpoint, &self.namespace, &self.name).await?;
                     let stale = object.revision != current.revision;
-                    current = Current { object: self.decode(object.tree())?, revision: object.revision, fresh: true };
+                    current = self.current(object, true).await?;
                     if stale {
                         continue;
                     }
@@ -101,49 +105,63 @@ impl Write<'_> {
             }?;
             warnings.append(&mut said);
             let key = self.etcd_key(&self.name)?;
-            let (object, outcome) = match round {
-                Round::Unchanged(object) => return Ok(Written { object, created: false, warnings: Vec::new() }),
-                Round::Store(object) | Round::Remove(object) if self.options.dry_run => {
-                    return Ok(Written { object, created: false, warnings: Vec::new() });
-                }
-                Round::Remove(object) => {
-                    let outcome = self.api.etcd.delete_if(&key, current.revision).await?;
-                    (object, outcome)
-                }
-                Round::Store(mut object) => {
-                    let allocator = self.api.allocator(&self.endpoint.row);
-                    let mut allocated = Vec::new();
-                    if let Some(allocator) = allocator {
-                        allocated = allocator.allocate(self.api, &mut object, Some(&current.object), false).await?;
+            let unstored = |object| Ok(Written { object: Stored::Tree(object), created: false, warnings: Vec::new() });
+            let there = match round {
+                Round::Unchanged(object) => return unstored(object),
+                Round::Store(object) | Round::Remove(object) if self.options.dry_run => return unstored(object),
+                Round::Remove(mut object) => match self.api.etcd.delete_if(&key, current.revision).await? {
+                    Outcome::Done(revision) => {
+                        metadata(&mut object).insert("resourceVersion".into(), revision.to_string().into());
+                        return unstored(object);
                     }
-                    let outcome =
-                        self.api.etcd.put_if(&key, current.revision, self.encode(&object)?, self.lease().await?).await;
-                    if let Some(allocator) = allocator {
-                        let unused = match &outcome {
-                            Ok(Outcome::Done(_)) => allocator.released(&current.object, Some(&object)),
-                            _ => allocated,
-                        };
-                        allocator.release(self.api, unused).await;
-                    }
-                    (object, outcome?)
-                }
+                    Outcome::Lost(there) => there,
+                },
+                Round::Store(object) => match self.replace(&key, &current, object).await? {
+                    Ok(object) => return Ok(Written { object, created: false, warnings: Vec::new() }),
+                    Err(there) => there,
+                },
             };
-            match outcome {
-                Outcome::Done(revision) => {
-                    let mut object = object;
-                    metadata(&mut object).insert("resourceVersion".into(), revision.to_string().into());
-                    return Ok(Written { object, created: false, warnings: Vec::new() });
-                }
-                Outcome::Lost(None) => return Err(Status::not_found(self.about())),
-                Outcome::Lost(Some(stored)) => {
-                    let tree = crate::storage::codec::decode(&key, &stored.value)?;
-                    let mut object = self.decode(tree)?;
-                    metadata(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
-                    current = Current { object, revision: stored.revision, fresh: true };
+            match there {
+                None => return Err(Status::not_found(self.about())),
+                Some(stored) => {
+                    current = self.current(self.stored(&key, &stored)?, true).await?;
                 }
             }
         }
         Err(Status::modified(self.about()))
+    }
+
+    /// The transaction of an update, with what is set aside for the object around it. The inner error is what somebody who
+    /// was faster left there.
+    async fn replace(
+        &self,
+        key: &str,
+        current: &Current,
+        mut object: Value,
+    ) -> Result<std::result::Result<Stored, Option<etcd::Stored>>> {
+        let allocator = self.api.allocator(&self.endpoint.row);
+        let mut allocated = Vec::new();
+        let mut freed = Vec::new();
+        if let Some(allocator) = allocator {
+            allocated = allocator.allocate(self.api, &mut object, Some(&current.object), false).await?;
+            freed = allocator.released(&current.object, Some(&object));
+        }
+        let lease = self.lease().await?;
+        let sent = self.sent(&object)?;
+        let (bytes, tree) = self.encode(object).await?;
+        let write = self.begin(&self.name, &bytes, tree)?;
+        let outcome = self.api.etcd.put_if(key, current.revision, bytes, lease).await;
+        if !matches!(outcome, Ok(Outcome::Done(_))) {
+            self.endpoint.cache()?.own.abandon(&write);
+        }
+        if let Some(allocator) = allocator {
+            let unused = if matches!(outcome, Ok(Outcome::Done(_))) { freed } else { allocated };
+            allocator.release(self.api, unused).await;
+        }
+        match outcome? {
+            Outcome::Done(revision) => Ok(Ok(self.written(&write, sent, revision)?)),
+            Outcome::Lost(there) => Ok(Err(there)),
+        }
     }
 
     /// The object as the cache has it, or as etcd has it if the cache does not know it.
@@ -152,7 +170,14 @@ impl Write<'_> {
             Ok(object) => (object, false),
             Err(_) => (self.api.fetch(self.endpoint, &self.namespace, &self.name).await?, true),
         };
-        Ok(Current { object: self.decode(object.tree())?, revision: object.revision, fresh })
+        self.current(object, fresh).await
+    }
+
+    async fn current(&self, stored: Arc<Object>, fresh: bool) -> Result<Current> {
+        let revision = stored.revision;
+        let storage = &self.endpoint.storage()?.kind.version;
+        let old_version = stored.version.as_deref().is_some_and(|version| version != storage);
+        Ok(Current { object: self.decode(stored).await?, revision, fresh, old_version })
     }
 
     /// All stages of a write, up to the transaction.
@@ -167,20 +192,17 @@ impl Write<'_> {
         let strategy = row.strategy;
         let old = &current.object;
         self.check(preconditions, old)?;
-        let mut object = change(old)?;
-        let version = meta_text(&object, "resourceVersion");
-        if !version.is_empty() && version != "0" && version != meta_text(old, "resourceVersion") {
-            return Err(Status::modified(self.about()));
-        }
         if self.raw {
+            let object = self.changed(old, change)?;
             return Ok(if same(&object, old) { Round::Unchanged(object) } else { Round::Store(object) });
         }
-        self.keep_system_metadata(&mut object, old);
-        (strategy.default)(&mut object);
-        row.form.fill_in(&mut object);
-        if !self.applies {
-            self.with_manager(|m| m.update(old, &mut object));
-        }
+        // Who owns what may have to be seen in versions that only somebody else converts to: then once more, with those.
+        let object = loop {
+            let tracked = self.tracked(old, change);
+            if !self.convert_wanted().await? {
+                break tracked?;
+            }
+        };
 
         let mut object = self.admit(Operation::Update, object, Some(old), warnings).await?;
         match (strategy.subresource(&self.subresource), self.subresource.as_str()) {
@@ -210,7 +232,34 @@ impl Write<'_> {
         if going && !held && grace == 0 && strategy_allows_removal(row) {
             return Ok(Round::Remove(object));
         }
-        Ok(if same(&object, old) { Round::Unchanged(old.clone()) } else { Round::Store(object) })
+        Ok(if same(&object, old) && !current.old_version {
+            Round::Unchanged(old.clone())
+        } else {
+            Round::Store(object)
+        })
+    }
+
+    /// The object as the change wants it.
+    fn changed(&self, old: &Value, change: &mut Change<'_>) -> Result<Value> {
+        let object = change(old)?;
+        let version = meta_text(&object, "resourceVersion");
+        if !version.is_empty() && version != "0" && version != meta_text(old, "resourceVersion") {
+            return Err(Status::modified(self.about()));
+        }
+        Ok(object)
+    }
+
+    /// The same with defaults, and with its managed fields brought up to date.
+    fn tracked(&self, old: &Value, change: &mut Change<'_>) -> Result<Value> {
+        let row = &self.endpoint.row;
+        let mut object = self.changed(old, change)?;
+        self.keep_system_metadata(&mut object, old);
+        (row.strategy.default)(&mut object);
+        row.form.fill_in(&mut object);
+        if !self.applies {
+            self.with_manager(|m| m.update(old, &mut object));
+        }
+        Ok(object)
     }
 
     fn check(&self, preconditions: &Preconditions, old: &Value) -> Result<()> {

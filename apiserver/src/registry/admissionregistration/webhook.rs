@@ -58,7 +58,7 @@ fn validate(configuration: &Cursor<'_>) {
             field("name").duplicate();
         }
         seen.push(field("name").str());
-        review_versions(&field("admissionReviewVersions"));
+        review_versions(&field("admissionReviewVersions"), "must specify one of v1, v1beta1");
         for rule in field("rules").items() {
             rules::rule(&rule);
         }
@@ -78,8 +78,9 @@ fn validate(configuration: &Cursor<'_>) {
     }
 }
 
-fn review_versions(list: &Cursor<'_>) {
-    if !list.required_because("must specify one of v1, v1beta1") {
+/// Checks the versions of reviews that a webhook understands; `missing` is said when there are none.
+pub fn review_versions(list: &Cursor<'_>, missing: &str) {
+    if !list.required_because(missing) {
         return;
     }
     let mut seen = Vec::new();
@@ -104,13 +105,26 @@ pub fn client(client: &Cursor<'_>) {
             for name in ["name", "namespace"] {
                 service.field(name).required();
             }
-            let path = service.field("path");
-            if path.exists() && !path.str().starts_with('/') {
-                path.invalid("must start with a '/'");
-            }
+            service_path(&service.field("path"));
             service.field("port").port();
         }
         _ => client.missing("exactly one of url or service is required"),
+    }
+}
+
+fn service_path(path: &Cursor<'_>) {
+    let text = path.str();
+    if matches!(text, "" | "/") {
+        return;
+    }
+    let Some(rest) = text.strip_prefix('/') else { return path.invalid("must start with a '/'") };
+    for (i, segment) in rest.strip_suffix('/').unwrap_or(rest).split('/').enumerate() {
+        if segment.is_empty() {
+            path.invalid(format!("segment[{i}] may not be empty"));
+        } else {
+            let problems = names::dns1123_subdomain(segment);
+            problems.into_iter().for_each(|problem| path.invalid(format!("segment[{i}]: {problem}")));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use apimachinery::validation::{Cursor, names};
 use serde_json::json;
 
 use crate::custom::rules;
-use crate::registry::admissionregistration::webhook::client;
+use crate::registry::admissionregistration::webhook::{client, review_versions};
 use crate::registry::edit::{at, copy, default, default_text, each, items, object, text};
 use crate::registry::printing::{CREATED_AT, NAME, name};
 use crate::registry::strategy::{Context, Strategy, Subresource, Table};
@@ -195,17 +195,24 @@ fn printer_columns(columns: &Cursor<'_>) {
 
 fn conversion(conversion: &Cursor<'_>) {
     let webhook = conversion.field("webhook");
+    // Upstream names these as they were called before v1.
+    let path = |name: &str| conversion.path().child(name);
+    let config = Cursor::at(webhook.field("clientConfig").value(), path("webhookClientConfig"), conversion.errors());
+    let versions = webhook.field("conversionReviewVersions");
+    let versions = Cursor::at(versions.value(), path("conversionReviewVersions"), conversion.errors());
     match conversion.field("strategy").str() {
         "None" => {
-            webhook.absent("should not be set when strategy is not set to Webhook");
+            for given in [config, versions].iter().filter(|given| given.exists() && !given.is_empty()) {
+                given.forbid("should not be set when strategy is not set to Webhook");
+            }
         }
         "Webhook" => {
-            webhook.field("conversionReviewVersions").required();
-            if webhook.field("clientConfig").exists() {
-                client(&webhook.field("clientConfig"));
+            if config.exists() {
+                client(&config);
             } else {
-                webhook.field("clientConfig").missing("required when strategy is set to Webhook");
+                config.missing("required when strategy is set to Webhook");
             }
+            review_versions(&versions, "");
         }
         "" => conversion.field("strategy").missing(""),
         _ => conversion.field("strategy").not_supported(&["None", "Webhook"]),

@@ -1,5 +1,6 @@
 //! Kinds of the core group, and the pod's spec that kinds of other groups share.
 
+pub mod component_status;
 pub mod config_map;
 pub mod endpoints;
 pub mod event;

@@ -4,11 +4,12 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 
 use super::device_class::selectors;
-use crate::registry::edit::{copy, default, each, get, items, object, text};
+use crate::registry::edit::{copy, default_number, default_text, each, get, items, object, text};
 use crate::registry::printing::{AGE, NAME, column, created, name};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
 const REQUESTS_MAX: usize = 32;
+const ALTERNATIVES_MAX: usize = 8;
 
 pub const CLAIM: Strategy = Strategy {
     default: |claim| spec_defaults(object(claim, "spec")),
@@ -45,16 +46,21 @@ pub const TEMPLATE: Strategy = Strategy {
 fn spec_defaults(spec: &mut Value) {
     let Some(devices) = spec.get_mut("devices") else { return };
     each(devices, "requests", |request| {
+        each(request, "firstAvailable", request_defaults);
         // Newer versions nest what is exact; older ones hold it in the request itself.
-        let exact = if request.get("exactly").is_some() { object(request, "exactly") } else { request };
-        if exact.get("deviceClassName").is_none() {
-            return;
-        }
-        default(exact, "allocationMode", "ExactCount");
-        if text(exact, "allocationMode") == "ExactCount" {
-            default(exact, "count", 1);
-        }
+        request_defaults(if request.get("exactly").is_some() { object(request, "exactly") } else { request });
     });
+}
+
+fn request_defaults(request: &mut Value) {
+    if text(request, "deviceClassName").is_empty() {
+        return;
+    }
+    default_text(request, "allocationMode", "ExactCount");
+    if text(request, "allocationMode") == "ExactCount" {
+        default_number(request, "count", 1);
+    }
+    each(request, "tolerations", |toleration| default_text(toleration, "operator", "Equal"));
 }
 
 fn spec(spec: &Cursor<'_>) {
@@ -70,13 +76,25 @@ fn spec(spec: &Cursor<'_>) {
             }
             seen.push(name.str());
         }
-        for exact in
-            [request.field("exactly"), request.clone()].into_iter().filter(|r| r.field("deviceClassName").exists())
-        {
-            exact.field("deviceClassName").shape(names::dns1123_subdomain);
-            selectors(&exact.field("selectors"));
-            exact.field("allocationMode").one_of(&["All", "ExactCount"]);
-            exact.field("count").positive();
+        let alternatives = request.field("firstAvailable");
+        // Newer versions nest what is exact; older ones hold it in the request itself.
+        let nested = request.field("exactly");
+        let flat = !request.field("deviceClassName").is_empty();
+        match (flat || nested.exists(), !alternatives.is_empty()) {
+            (true, true) => {
+                request.invalid("exactly one of `exactly` or `firstAvailable` is required, but both are set")
+            }
+            (false, false) => request.missing("exactly one of `exactly` or `firstAvailable` is required"),
+            _ => {}
+        }
+        if flat || nested.exists() {
+            exact(if flat { &request } else { &nested });
+        }
+        alternatives.items_max(ALTERNATIVES_MAX);
+        alternatives.unique(|a| a.field("name"));
+        for alternative in alternatives.items() {
+            alternative.field("name").required_shape(names::dns1123_label);
+            exact(&alternative);
         }
     }
     for list in ["constraints", "config"] {
@@ -88,6 +106,20 @@ fn spec(spec: &Cursor<'_>) {
                 }
             }
         }
+    }
+}
+
+/// What is asked of one class of devices.
+fn exact(request: &Cursor<'_>) {
+    request.field("deviceClassName").required_shape(names::dns1123_subdomain);
+    selectors(&request.field("selectors"));
+    request.field("allocationMode").one_of(&["All", "ExactCount"]);
+    match (request.field("allocationMode").str(), request.field("count")) {
+        ("ExactCount", count) => drop(count.positive()),
+        (_, count) if count.i64().unwrap_or(0) != 0 => {
+            count.invalid("must not be specified when allocationMode is not 'ExactCount'");
+        }
+        _ => {}
     }
 }
 

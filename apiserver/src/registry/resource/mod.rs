@@ -2,4 +2,5 @@
 
 pub mod claim;
 pub mod device_class;
+pub mod device_taint_rule;
 pub mod slice;

@@ -1,0 +1,113 @@
+//! MutatingAdmissionWebhook: asks other servers what to change in an object, one after the other, each about what the one before
+//! left.
+
+use super::webhook::ask::{Failure, Kind, Versioned, ask, judge};
+use super::webhook::hook::Hook;
+use super::webhook::matching::{Invocation, invocation, is_exempt};
+use super::webhook::source::Source;
+use super::{Attributes, Plugin};
+use crate::api::Api;
+use crate::status::{Result, Status};
+use apimachinery::Value;
+use apimachinery::codec::Report;
+use apimachinery::patch::json_patch;
+use futures::future::BoxFuture;
+
+pub struct MutatingWebhook {
+    source: Source,
+}
+
+impl MutatingWebhook {
+    pub const fn new() -> MutatingWebhook {
+        MutatingWebhook { source: Source::new("mutatingwebhookconfigurations") }
+    }
+}
+
+impl Plugin for MutatingWebhook {
+    fn name(&self) -> &'static str {
+        "MutatingAdmissionWebhook"
+    }
+
+    fn admit<'a>(&'a self, api: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if is_exempt(attributes) {
+                return Ok(());
+            }
+            let hooks = self.source.hooks(api)?;
+            if hooks.is_empty() {
+                return Ok(());
+            }
+            attributes.reinvocation.start(attributes.object.as_ref());
+            for hook in hooks.iter() {
+                if attributes.reinvocation.skips(&hook.id) {
+                    continue;
+                }
+                let Some(invocation) = invocation(api, hook, attributes).await? else { continue };
+                let changed = match mutate(api, hook, attributes, &invocation).await {
+                    Ok(changed) => changed,
+                    Err(failure) => {
+                        judge(Kind::Mutating, hook, failure)?;
+                        false
+                    }
+                };
+                attributes.reinvocation.asked(&hook.id, hook.reinvoke, changed);
+            }
+            attributes.reinvocation.end(attributes.object.as_ref());
+            Ok(())
+        })
+    }
+}
+
+/// Asks one webhook and does what it says; whether that changed the object.
+async fn mutate(
+    api: &Api,
+    hook: &Hook,
+    attributes: &mut Attributes<'_>,
+    invocation: &Invocation,
+) -> std::result::Result<bool, Failure> {
+    let (object, old) = attributes.in_version(api, &invocation.endpoint).await.map_err(Failure::Other)?;
+    let versioned = Versioned { object: object.as_deref(), old: old.as_deref() };
+    let answer = ask(api, Kind::Mutating, hook, attributes, invocation, versioned).await?;
+    let Some(patch) = answer.patch else {
+        attributes.heard(&hook.name, answer.warnings, answer.audit_annotations);
+        return Ok(false);
+    };
+    let Some(object) = object else {
+        let why = format!(
+            "Internal error occurred: admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+            hook.name
+        );
+        return Err(Failure::Other(Status::internal(why)));
+    };
+    let patched = patched(&object, patch, attributes, invocation).map_err(Failure::Other)?;
+    let mut new = None;
+    if patched != *object {
+        new = Some(attributes.from_version(api, &invocation.endpoint, patched).await.map_err(Failure::Other)?);
+    }
+    attributes.heard(&hook.name, answer.warnings, answer.audit_annotations);
+    let changed = new.is_some();
+    if changed {
+        attributes.object = new;
+    }
+    Ok(changed)
+}
+
+/// The object with a patch applied, in normal form, what the patch left open filled with defaults.
+fn patched(object: &Value, patch: Value, attributes: &Attributes<'_>, invocation: &Invocation) -> Result<Value> {
+    let failed = |why: String| Status::internal(format!("Internal error occurred: {why}"));
+    let kind = &invocation.kind;
+    let mut tree = crate::handlers::render::typed(object.clone(), kind);
+    json_patch(&mut tree, patch).map_err(|e| failed(e.to_string()))?;
+    let members = tree.as_object_mut().ok_or_else(|| failed("the patch leaves no object".into()))?;
+    let said = (members.remove("apiVersion"), members.remove("kind"));
+    if said != (Some(kind.api_version().into()), Some(kind.kind.as_str().into())) {
+        return Err(failed(format!("the patch changes apiVersion or kind of a {}", kind.kind)));
+    }
+    let form = invocation.endpoint.row.form_of(attributes.subresource).ok_or_else(Status::no_such_resource)?;
+    form.normalize(&mut tree, &mut Report::default()).map_err(|e| failed(e.to_string()))?;
+    if *kind == invocation.endpoint.row.kind {
+        (invocation.endpoint.row.strategy.default)(&mut tree);
+        form.fill_in(&mut tree);
+    }
+    Ok(tree)
+}

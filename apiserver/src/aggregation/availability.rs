@@ -1,0 +1,298 @@
+//! Whether aggregated API servers can be reached. Asked when an APIService, its Service or the endpoints of that change, and
+//! every now and then; the answer is a condition of the APIService, which is what everybody, this server too, goes by.
+
+use super::discovery::resources;
+use super::openapi::Documents;
+use super::proxy::identify;
+use super::table::Remote;
+use super::{GROUP, PLURAL, Said};
+use crate::authn::User;
+use crate::handlers::write::update::Preconditions;
+use crate::handlers::write::{Write, now_text};
+use crate::server::Server;
+use crate::storage::object::{EventType, Object};
+use crate::storage::watchers::{Scope, Subscription};
+use crate::webhook::config::Place;
+use crate::webhook::resolver::port_of;
+use apimachinery::Value;
+use component_base::serving::empty;
+use futures::{FutureExt, StreamExt};
+use http::header::{ACCEPT, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks at servers that are well, and at those that are not: first and last.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// What a server may take to say what it serves.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+const DISCOVERY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Servers that are asked at once.
+const CHECKS_MAX: usize = 8;
+
+/// A condition of type Available.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    pub status: &'static str,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Condition {
+    fn no(reason: &'static str, message: String) -> Condition {
+        Condition { status: "False", reason, message }
+    }
+}
+
+/// The changes that matter.
+struct Changes {
+    services: Subscription,
+    slices: Subscription,
+    registrations: Subscription,
+}
+
+impl Changes {
+    fn subscribe(server: &Server) -> Option<Changes> {
+        let of = |group: &str, plural: &str| {
+            let endpoint = server.api.endpoint(group, "v1", plural)?;
+            Some(endpoint.cache.as_ref()?.watch_with_state(Scope::All).1)
+        };
+        Some(Changes {
+            services: of("", "services")?,
+            slices: of("discovery.k8s.io", "endpointslices")?,
+            registrations: of(GROUP, PLURAL)?,
+        })
+    }
+
+    /// Waits for a change of an APIService or of a Service that one names. None when changes may have been missed.
+    async fn next(&mut self, named: &BTreeSet<String>) -> Option<()> {
+        loop {
+            tokio::select! {
+                event = self.registrations.next() => {
+                    let event = event?;
+                    // Not for what this loop writes itself, nor other servers' loops: the status.
+                    let spec = |object: &Object| object.tree()["spec"].take();
+                    let before = event.previous.as_ref().filter(|_| event.kind == EventType::Modified);
+                    if before.is_none_or(|before| spec(before) != spec(&event.object)) {
+                        return Some(());
+                    }
+                }
+                event = self.services.next() => {
+                    if named.contains(&*event?.object.key) {
+                        return Some(());
+                    }
+                }
+                event = self.slices.next() => {
+                    let slice = event?.object.clone();
+                    let service = slice.label("kubernetes.io/service-name").unwrap_or("");
+                    if named.contains(&format!("{}/{service}", slice.namespace())) {
+                        return Some(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the conditions, until `shutdown`.
+pub async fn run(server: Arc<Server>, shutdown: CancellationToken) {
+    let Some(mut changes) = Changes::subscribe(&server) else { return };
+    let mut retry = RETRY_MIN;
+    while !shutdown.is_cancelled() {
+        let table = server.aggregator.table(&server.api);
+        server.aggregator.said.write().retain(|name, _| table.remotes.iter().any(|r| r.name == *name));
+        let checks: Vec<_> = table.remotes.iter().map(|remote| look(&server, remote).boxed()).collect();
+        let well: Vec<bool> = futures::stream::iter(checks).buffer_unordered(CHECKS_MAX).collect().await;
+        retry = if well.contains(&false) { retry } else { RETRY_MIN };
+        let pause = async {
+            match (table.remotes.is_empty(), well.contains(&false)) {
+                (true, _) => std::future::pending().await,
+                (_, true) => tokio::time::sleep(retry).await,
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        };
+        let named: BTreeSet<String> = table
+            .remotes
+            .iter()
+            .filter_map(|r| match &r.destination.place {
+                Place::Service { namespace, name, .. } => Some(format!("{namespace}/{name}")),
+                Place::Host { .. } => None,
+            })
+            .collect();
+        tokio::select! {
+            change = changes.next(&named) => {
+                retry = RETRY_MIN;
+                if change.is_none() {
+                    match Changes::subscribe(&server) {
+                        Some(again) => changes = again,
+                        None => return,
+                    }
+                }
+            }
+            () = pause => retry = (retry * 2).min(LOOK_EVERY),
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// One look at one server; whether it is well.
+async fn look(server: &Server, remote: &Remote) -> bool {
+    let (condition, found) = match ready(server, remote) {
+        Err(condition) => (condition, None),
+        Ok(()) => match ask(server, remote).await {
+            Ok(found) => {
+                (Condition { status: "True", reason: "Passed", message: "all checks passed".into() }, Some(found))
+            }
+            Err(why) => (Condition::no("FailedDiscoveryCheck", why), None),
+        },
+    };
+    let well = found.is_some();
+    let before = server.aggregator.said(&remote.name);
+    let said = match found {
+        Some(list) => {
+            let documents = Documents::fetch(server, remote, &before.documents).await;
+            Said { resources: Arc::new(resources(&list, &remote.group, &remote.version)), fresh: true, documents }
+        }
+        None => Said { fresh: false, ..before },
+    };
+    server.aggregator.said.write().insert(remote.name.clone(), said);
+    match tell(server, remote, &condition).await {
+        Ok(()) => well,
+        Err(status) => {
+            tracing::warn!(api_service = remote.name, error = status.message, "cannot write the status");
+            false
+        }
+    }
+}
+
+/// What the Service and its endpoints say.
+fn ready(server: &Server, remote: &Remote) -> Result<(), Condition> {
+    let Place::Service { namespace, name, port } = &remote.destination.place else { return Ok(()) };
+    let resolver = &server.api.callout.resolver;
+    let Some(service) = resolver.service(namespace, name) else {
+        return Err(Condition::no("ServiceNotFound", format!("service/{name} in {namespace:?} is not present")));
+    };
+    if !matches!(service["spec"]["type"].as_str(), None | Some("ClusterIP")) {
+        return Ok(());
+    }
+    let Some(port) = port_of(&service, *port) else {
+        let why = format!("service/{name} in {namespace:?} is not listening on port {port}");
+        return Err(Condition::no("ServicePortError", why));
+    };
+    if !resolver.has_slices(namespace, name) {
+        let why = format!("cannot find endpointslices for service/{name} in {namespace:?}");
+        return Err(Condition::no("EndpointsNotFound", why));
+    }
+    let port_name = port["name"].as_str().unwrap_or("");
+    if resolver.endpoints(namespace, name, port_name).is_empty() {
+        let why = format!(
+            "endpointslices for service/{name} in {namespace:?} have no addresses with port name {port_name:?}"
+        );
+        return Err(Condition::no("MissingEndpoints", why));
+    }
+    Ok(())
+}
+
+/// Asks the server what it serves in the group and version: an `APIResourceList`.
+async fn ask(server: &Server, remote: &Remote) -> Result<Value, String> {
+    let (host, port) = server.api.callout.address(&remote.destination).map_err(|e| e.to_string())?;
+    let path = format!("/apis/{}/{}", remote.group, remote.version);
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let url = format!("https://{host}:{port}{path}");
+    match get(server, remote, &path, "application/json", DISCOVERY_BYTES_MAX).await {
+        Err(why) => Err(format!("failing or missing response from {url}: {why}")),
+        Ok((code, ..)) if !code.is_success() => {
+            Err(format!("failing or missing response from {url}: bad status from {url}: {}", code.as_u16()))
+        }
+        Ok((_, bytes, _)) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+    }
+}
+
+/// A GET as this server itself; code, body and entity tag.
+pub async fn get(
+    server: &Server,
+    remote: &Remote,
+    path: &str,
+    accept: &'static str,
+    bytes_max: usize,
+) -> Result<(StatusCode, bytes::Bytes, String), String> {
+    let mut request = Request::new(empty());
+    *request.method_mut() = Method::GET;
+    let uri = format!("https://{}{path}", remote.destination.authority);
+    *request.uri_mut() = uri.parse().map_err(|e: http::uri::InvalidUri| e.to_string())?;
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+    let user = User { name: "system:kube-aggregator".into(), groups: vec!["system:masters".into()], ..User::default() };
+    identify(request.headers_mut(), &user);
+    let asked = async {
+        let answer = server.api.callout.send(&remote.destination, true, request).await.map_err(|e| e.to_string())?;
+        let code = answer.status();
+        let tag = answer.headers().get(http::header::ETAG).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        let body = Limited::new(answer.into_body(), bytes_max).collect().await.map_err(|e| e.to_string())?;
+        Ok((code, body.to_bytes(), tag))
+    };
+    let late = || Err("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned());
+    tokio::time::timeout(CHECK_TIMEOUT, asked).await.unwrap_or_else(|_| late())
+}
+
+/// Writes the condition, if it is another than before.
+async fn tell(server: &Server, remote: &Remote, condition: &Condition) -> crate::status::Result<()> {
+    let endpoint = server.api.builtin(GROUP, "v1", PLURAL)?;
+    let Ok(object) = server.api.cached(&endpoint, "", &remote.name) else { return Ok(()) };
+    let now = now_text();
+    if with_condition(&object.tree(), condition, &now).is_none() {
+        return Ok(());
+    }
+    let user = User::apiserver();
+    let mut write = Write::internal(&server.api, &endpoint, &user, "", &remote.name);
+    write.subresource = "status".into();
+    let mut set = |current: &Value| Ok(with_condition(current, condition, &now).unwrap_or_else(|| current.clone()));
+    match write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await {
+        Err(status) if status.reason != "NotFound" => Err(status),
+        _ => Ok(()),
+    }
+}
+
+/// The APIService with the condition in place of the one it had; none if it had the same.
+fn with_condition(service: &Value, condition: &Condition, now: &str) -> Option<Value> {
+    let mut new = json!({"type": "Available", "status": condition.status, "lastTransitionTime": now,
+        "reason": condition.reason, "message": condition.message});
+    let mut list = service["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    match list.iter_mut().find(|c| c["type"] == "Available") {
+        Some(old) => {
+            if old["status"] == new["status"] {
+                new["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            if *old == new {
+                return None;
+            }
+            *old = new;
+        }
+        None => list.push(new),
+    }
+    let mut service = service.clone();
+    service["status"]["conditions"] = list.into();
+    Some(service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_time_while_its_status_stays() {
+        let down = |why: &str| Condition::no("FailedDiscoveryCheck", why.into());
+        let first = with_condition(&json!({}), &down("a"), "t1").unwrap();
+        assert!(with_condition(&first, &down("a"), "t2").is_none());
+        let second = with_condition(&first, &down("b"), "t2").unwrap();
+        assert_eq!(second["status"]["conditions"][0]["lastTransitionTime"], "t1");
+        let up = Condition { status: "True", reason: "Passed", message: String::new() };
+        let third = with_condition(&second, &up, "t3").unwrap();
+        assert_eq!(third["status"]["conditions"][0]["lastTransitionTime"], "t3");
+        assert_eq!(third["status"]["conditions"].as_array().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,407 @@
+//! Custom resources in several versions: an object is stored in one and read in any.
+//!
+//! With `strategy: None` versions differ in their name and in what their schemas keep. With `strategy: Webhook` another server
+//! converts (ConversionReview of apiextensions.k8s.io, v1 and v1beta1): many objects in one request, and what it answered is
+//! remembered per object and revision, so that a list or a thousand watchers ask once. An object that is in the version asked
+//! for already is never touched.
+
+use crate::registry::table::Resource;
+use crate::status::{Result, Status};
+use crate::storage::object::Object;
+use crate::webhook::{Callout, Destination, Limits};
+use apimachinery::Value;
+use apimachinery::codec::Report;
+use apimachinery::schema::GroupVersionKind;
+use apimachinery::validation::{Cursor, Errors, object_meta};
+use http::StatusCode;
+use parking_lot::Mutex;
+use serde_json::json;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// What is sent in one request, at most.
+const BATCH_OBJECTS: usize = 500;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// An answer may be this large; what it says of each object is checked.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Converted objects that are remembered per definition.
+const MEMO_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How the objects of one definition get from version to version.
+pub struct Converter {
+    webhook: Option<Webhook>,
+    memo: Mutex<Memo>,
+}
+
+struct Webhook {
+    callout: Arc<Callout>,
+    destination: std::result::Result<Destination, String>,
+    /// `v1` or `v1beta1`, as the first of the definition's versions that is spoken here.
+    review_version: Option<&'static str>,
+}
+
+#[derive(Default)]
+struct Memo {
+    /// By key of the object and version it was converted to.
+    objects: HashMap<(Box<str>, Box<str>), Arc<Object>>,
+    order: VecDeque<(Box<str>, Box<str>)>,
+    bytes: usize,
+}
+
+impl Memo {
+    fn get(&self, object: &Object, version: &str) -> Option<Arc<Object>> {
+        let found = self.objects.get(&(object.key.clone(), version.into()))?;
+        (found.revision == object.revision).then(|| found.clone())
+    }
+
+    fn put(&mut self, version: &str, object: Arc<Object>) {
+        let key = (object.key.clone(), Box::from(version));
+        self.bytes += object.json.len();
+        match self.objects.insert(key.clone(), object) {
+            Some(old) => self.bytes -= old.json.len(),
+            None => self.order.push_back(key),
+        }
+        while self.bytes > MEMO_BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else { return };
+            if let Some(gone) = self.objects.remove(&oldest) {
+                self.bytes -= gone.json.len();
+            }
+        }
+    }
+}
+
+impl Converter {
+    /// Reads `spec.conversion` of a definition; none if it has but one version.
+    pub fn read(definition: &Value, callout: &Arc<Callout>) -> Option<Arc<Converter>> {
+        let spec = &definition["spec"];
+        if spec["versions"].as_array().is_none_or(|versions| versions.len() < 2) {
+            return None;
+        }
+        let webhook = (spec["conversion"]["strategy"] == "Webhook").then(|| {
+            let webhook = &spec["conversion"]["webhook"];
+            let spoken = |v: &Value| ["v1", "v1beta1"].into_iter().find(|spoken| v == spoken);
+            Webhook {
+                callout: callout.clone(),
+                destination: Destination::webhook(&webhook["clientConfig"]),
+                review_version: webhook["conversionReviewVersions"].as_array().and_then(|v| v.iter().find_map(spoken)),
+            }
+        });
+        Some(Arc::new(Converter { webhook, memo: Mutex::default() }))
+    }
+
+    /// Somebody else converts.
+    pub fn asks(&self) -> bool {
+        self.webhook.is_some()
+    }
+
+    /// Cached objects in the version of `row`, one of the definition's: those in another version are replaced.
+    pub async fn read_all(&self, row: &Resource, mut objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>> {
+        let version = row.kind.version.as_str();
+        let mut stale = Vec::new();
+        {
+            let memo = self.memo.lock();
+            for (at, object) in objects.iter_mut().enumerate() {
+                if object.version.as_deref().is_none_or(|stored| stored == version) {
+                    continue;
+                }
+                match memo.get(object, version) {
+                    Some(converted) => *object = converted,
+                    None => stale.push(at),
+                }
+            }
+        }
+        let mut rest = &stale[..];
+        while !rest.is_empty() {
+            let batch = &rest[..batch(rest.iter().map(|at| objects[*at].json.len()))];
+            rest = &rest[batch.len()..];
+            let of = |object: &Object| GroupVersionKind {
+                version: object.version.as_deref().unwrap_or(version).to_owned(),
+                ..row.kind.clone()
+            };
+            let trees = batch.iter().map(|at| (of(&objects[*at]), objects[*at].tree())).collect();
+            let converted = self.convert(&row.kind, trees).await?;
+            for (at, mut tree) in batch.iter().zip(converted) {
+                conform(row, &mut tree)?;
+                let stored = &objects[*at];
+                let made = stored.with_tree(tree, Some(version.into()));
+                let made = Arc::new(made);
+                self.memo.lock().put(version, made.clone());
+                objects[*at] = made;
+            }
+        }
+        Ok(objects)
+    }
+
+    /// Objects, each with the kind it is in, in another version. Neither has `kind` and `apiVersion` in it.
+    ///
+    /// # Errors
+    /// 500 in upstream's words when the webhook fails or changes what it may not.
+    pub async fn convert(&self, to: &GroupVersionKind, objects: Vec<(GroupVersionKind, Value)>) -> Result<Vec<Value>> {
+        let Some(webhook) = &self.webhook else { return Ok(objects.into_iter().map(|(_, object)| object).collect()) };
+        let mut converted: Vec<Value> = Vec::with_capacity(objects.len());
+        let mut rest = objects.into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut sent, mut bytes) = (Vec::new(), 0);
+            while let Some((_, object)) = rest.peek() {
+                bytes += object.to_string().len();
+                if !sent.is_empty() && (sent.len() >= BATCH_OBJECTS || bytes > BATCH_BYTES) {
+                    break;
+                }
+                sent.extend(rest.next());
+            }
+            converted.extend(webhook.ask(to, sent).await?);
+        }
+        Ok(converted)
+    }
+}
+
+/// How many of these sizes make one request.
+fn batch(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0;
+    let fits = |size: &usize| {
+        sum += size;
+        sum <= BATCH_BYTES
+    };
+    sizes.take(BATCH_OBJECTS).take_while(fits).count().max(1)
+}
+
+/// What the version's schema does not know goes, and what it has defaults for comes.
+pub fn conform(row: &Resource, object: &mut Value) -> Result<()> {
+    let fit = row.form.normalize(object, &mut Report::default());
+    fit.map_err(|e| failure(format!("{} in version {:?}: {e}", row.kind.kind, row.kind.version)))?;
+    row.form.fill_in(object);
+    Ok(())
+}
+
+fn failure(why: String) -> Status {
+    Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
+}
+
+/// As upstream writes a kind in messages.
+fn told(kind: &GroupVersionKind) -> String {
+    format!("{}, Kind={}", kind.api_version(), kind.kind)
+}
+
+impl Webhook {
+    async fn ask(&self, to: &GroupVersionKind, objects: Vec<(GroupVersionKind, Value)>) -> Result<Vec<Value>> {
+        let about = objects.first().map(|(kind, _)| told(kind)).unwrap_or_default();
+        let failed = |why: String| failure(format!("conversion webhook for {about} failed: {why}"));
+        let version = self
+            .review_version
+            .ok_or_else(|| failed("webhook does not accept known ConversionReview versions (v1, v1beta1)".into()))?;
+        let destination = self.destination.as_ref().map_err(|why| failed(why.clone()))?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let originals: Vec<Value> =
+            objects.into_iter().map(|(kind, object)| crate::handlers::render::typed(object, &kind)).collect();
+        let question = json!({
+            "kind": "ConversionReview", "apiVersion": format!("apiextensions.k8s.io/{version}"),
+            "request": {"uid": uid, "desiredAPIVersion": to.api_version(), "objects": originals},
+        });
+        let body = serde_json::to_vec(&question).unwrap_or_default().into();
+        let limits = Limits { timeout: TIMEOUT, bytes_max: ANSWER_BYTES_MAX };
+        let mut review = self.callout.post(destination, body, limits).await.map_err(|e| failed(e.to_string()))?;
+        understood(version, &uid, &review).map_err(failed)?;
+        let converted = match review["response"]["convertedObjects"].take() {
+            Value::Array(objects) => objects,
+            _ => Vec::new(),
+        };
+        if converted.len() != originals.len() {
+            let (got, want) = (converted.len(), originals.len());
+            return Err(failure(format!("conversion webhook for {about} returned {got} objects, expected {want}")));
+        }
+        let checked = originals.iter().zip(converted).enumerate().map(|(i, (original, object))| {
+            checked(to, original, object).map_err(|(what, why)| {
+                failure(format!("conversion webhook for {about} returned invalid {what} at index {i}: {why}"))
+            })
+        });
+        checked.collect()
+    }
+}
+
+/// Whether the review is an answer to the question `uid` that says success.
+fn understood(version: &str, uid: &str, review: &Value) -> std::result::Result<(), String> {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let (got, kind) = (text(&review["apiVersion"]), text(&review["kind"]));
+    let want = format!("apiextensions.k8s.io/{version}");
+    if (&*got, &*kind) != (&*want, "ConversionReview") {
+        let got = if got.is_empty() { "/".into() } else { got };
+        return Err(format!("expected webhook response of {want}, Kind=ConversionReview, got {got}, Kind={kind}"));
+    }
+    let response = &review["response"];
+    if !response.is_object() {
+        return Err("no response provided".into());
+    }
+    if version == "v1" && response["uid"] != uid {
+        return Err(format!("expected response.uid={uid:?}, got {:?}", text(&response["uid"])));
+    }
+    match (text(&response["result"]["status"]), text(&response["result"]["message"])) {
+        (status, _) if status == "Success" => Ok(()),
+        (status, message) if message.is_empty() => Err(format!("response.result.status was '{status}', not 'Success'")),
+        (_, message) => Err(message),
+    }
+}
+
+/// A converted object, with all metadata but labels and annotations as they were; or what of it is invalid, and why.
+fn checked(
+    to: &GroupVersionKind,
+    original: &Value,
+    mut converted: Value,
+) -> std::result::Result<Value, (&'static str, String)> {
+    const OBJECT: &str = "converted object";
+    let Some(members) = converted.as_object_mut() else { return Err((OBJECT, "not an object".into())) };
+    let (version, kind) =
+        (members.remove("apiVersion").unwrap_or_default(), members.remove("kind").unwrap_or_default());
+    if version != to.api_version() {
+        let got = version.as_str().unwrap_or("");
+        return Err((OBJECT, format!("invalid groupVersion (expected {}, received {got})", to.api_version())));
+    }
+    if kind != to.kind.as_str() {
+        let got = kind.as_str().unwrap_or("");
+        return Err((OBJECT, format!("invalid kind (expected {}, received {got})", to.kind)));
+    }
+    let text = |object: &Value, name: &str| object["metadata"][name].as_str().unwrap_or("").to_owned();
+    for (name, called) in [("name", "name"), ("namespace", "namespace"), ("uid", "UID")] {
+        let (was, is) = (text(original, name), text(&converted, name));
+        if was != is {
+            return Err((OBJECT, format!("must have the same {called}: {was} != {is}")));
+        }
+    }
+    const METADATA: &str = "metadata in object";
+    if !converted["metadata"].is_object() {
+        return Err((METADATA, "missing metadata in converted object".into()));
+    }
+    let given = converted["metadata"].take();
+    converted["metadata"] = original["metadata"].clone();
+    for name in ["labels", "annotations"] {
+        match &given[name] {
+            Value::Null => {
+                converted["metadata"].as_object_mut().map(|m| m.remove(name));
+            }
+            Value::Object(map) if map.values().all(Value::is_string) => {
+                converted["metadata"][name] = given[name].clone()
+            }
+            _ => return Err((METADATA, format!("invalid metadata.{name}: must be a map of strings"))),
+        }
+    }
+    let errors = Errors::new();
+    {
+        let metadata = Cursor::root(&converted, &errors).field("metadata");
+        object_meta::labels(&metadata.field("labels"));
+        object_meta::annotations(&metadata.field("annotations"));
+    }
+    match errors.into_vec().first() {
+        None => Ok(converted),
+        Some(error) => Err((METADATA, error.to_string())),
+    }
+}
+
+/// Conversions that one write's field manager needs and cannot wait for: it says which, they are made, and it starts over.
+#[derive(Default)]
+pub struct Wanted(Mutex<WantedState>);
+
+#[derive(Default)]
+struct WantedState {
+    /// Version, object, the object in that version.
+    made: Vec<(String, Value, Value)>,
+    wanted: Vec<(String, Value)>,
+}
+
+impl Wanted {
+    /// The object in another version, if that was made already; else it is noted as wanted.
+    pub fn get(&self, version: &str, object: &Value) -> Option<Value> {
+        let mut state = self.0.lock();
+        let made = state.made.iter().find(|(v, o, _)| v == version && o == object).map(|(.., made)| made.clone());
+        if made.is_none() {
+            state.wanted.push((version.to_owned(), object.clone()));
+        }
+        made
+    }
+
+    /// What is wanted and not made yet.
+    pub fn take(&self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.0.lock().wanted)
+    }
+
+    pub fn put(&self, version: String, object: Value, made: Value) {
+        self.0.lock().made.push((version, object, made));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(version: &str) -> GroupVersionKind {
+        GroupVersionKind::new("g.io", version, "Foo")
+    }
+
+    #[test]
+    fn only_labels_and_annotations_of_metadata_may_change() {
+        let meta = json!({"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "5", "labels": {"old": "x"}});
+        let original = json!({"apiVersion": "g.io/v1", "kind": "Foo", "metadata": meta});
+        let answer = |patch: Value| {
+            let mut converted = json!({"apiVersion": "g.io/v2", "kind": "Foo", "metadata": meta, "spec": 1});
+            apimachinery::patch::merge_patch(&mut converted, &patch);
+            checked(&kind("v2"), &original, converted).map_err(|(what, why)| format!("{what}: {why}"))
+        };
+        let labelled = answer(
+            json!({"metadata": {"labels": {"old": null, "new": "y"}, "resourceVersion": "9", "finalizers": ["f"]}}),
+        );
+        let want = json!({"metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "5", "labels": {"new": "y"}}, "spec": 1});
+        assert_eq!(labelled, Ok(want));
+        for (patch, words) in [
+            (
+                json!({"apiVersion": "g.io/v3"}),
+                "converted object: invalid groupVersion (expected g.io/v2, received g.io/v3)",
+            ),
+            (json!({"kind": "Bar"}), "converted object: invalid kind (expected Foo, received Bar)"),
+            (json!({"metadata": {"name": "b"}}), "converted object: must have the same name: a != b"),
+            (json!({"metadata": {"uid": null}}), "converted object: must have the same UID: u != "),
+            (
+                json!({"metadata": {"labels": {"x": 1}}}),
+                "metadata in object: invalid metadata.labels: must be a map of strings",
+            ),
+        ] {
+            assert_eq!(answer(patch.clone()), Err(words.to_owned()), "{patch}");
+        }
+    }
+
+    #[test]
+    fn answers_are_understood() {
+        let review = |response: Value| json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": response});
+        for (answer, want) in [
+            (review(json!({"uid": "u", "result": {"status": "Success"}})), Ok(())),
+            (review(Value::Null), Err("no response provided")),
+            (review(json!({"uid": "x"})), Err("expected response.uid=\"u\", got \"x\"")),
+            (review(json!({"uid": "u"})), Err("response.result.status was '', not 'Success'")),
+            (review(json!({"uid": "u", "result": {"status": "Failure", "message": "no"}})), Err("no")),
+            (
+                json!({}),
+                Err("expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got /, Kind="),
+            ),
+        ] {
+            assert_eq!(understood("v1", "u", &answer), want.map_err(str::to_owned), "{answer}");
+        }
+    }
+
+    #[test]
+    fn batches_are_bounded_and_never_empty() {
+        assert_eq!(batch([1; 1000].into_iter()), BATCH_OBJECTS);
+        assert_eq!(batch([BATCH_BYTES, 1].into_iter()), 1);
+        assert_eq!(batch([BATCH_BYTES + 1].into_iter()), 1);
+    }
+
+    #[test]
+    fn the_memo_forgets_the_oldest() {
+        let object = |key: &str, revision| {
+            Arc::new(Object::new(key, revision, json!({"data": "x".repeat(MEMO_BYTES_MAX / 2)}), &[]))
+        };
+        let mut memo = Memo::default();
+        memo.put("v2", object("a", 1));
+        memo.put("v2", object("b", 1));
+        assert!(memo.get(&object("a", 1), "v2").is_none() && memo.get(&object("b", 1), "v2").is_some());
+        assert!(memo.get(&object("b", 2), "v2").is_none(), "another revision");
+    }
+}

@@ -1,0 +1,220 @@
+//! The body of a list, made item by item as it is sent: what is in memory at once is a piece of it, never a second copy of all
+//! objects. Only YAML and indented JSON, which people read, are made whole.
+
+use super::Response;
+use super::compress::{THRESHOLD, gzip};
+use super::negotiate::{Accepted, Encoding, View};
+use super::render::{Renderer, encode, meta, respond, status_response};
+use super::table;
+use crate::storage::object::Object;
+use apimachinery::Value;
+use apimachinery::codec::{envelope, proto, wire};
+use apimachinery::schema::{GroupVersionKind, Schema};
+use bytes::{Bytes, BytesMut};
+use component_base::serving;
+use futures::stream;
+use http::StatusCode;
+use serde_json::json;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+/// Bytes of a list that are put together at once.
+const PIECE: usize = 128 * 1024;
+
+/// A list of cached objects as the client wants it.
+pub fn respond_objects(renderer: Renderer, objects: Vec<Arc<Object>>, metadata: &Value) -> Response {
+    let accepted = renderer.accepted;
+    let kind = list_kind(&renderer);
+    match (accepted.encoding, accepted.view) {
+        (Encoding::Json, _) if !accepted.pretty => {
+            let plain = renderer.is_plain();
+            let size = objects.iter().map(|o| o.json.len()).sum();
+            let body = Pieces {
+                head: json_head(&renderer, &kind, metadata),
+                tail: b"]}\n".as_slice().into(),
+                separator: b",",
+                put: move |object: &Object, out: &mut BytesMut| match plain {
+                    true => put_plain(&renderer, object, out),
+                    false => {
+                        let item = listed(&renderer, renderer.item(object));
+                        out.extend_from_slice(&serde_json::to_vec(&item).unwrap_or_default());
+                    }
+                },
+            };
+            body.respond(accepted, objects, size)
+        }
+        (Encoding::Protobuf, _) if renderer.is_stored_proto() => {
+            let of = renderer.endpoint.row.kind.clone();
+            let mut items = 0;
+            for object in &objects {
+                let length = object.proto(&of).len();
+                items += 1 + varint_length(length) + length;
+            }
+            let (head, tail) = proto_head(&kind, metadata, items);
+            let put = move |object: &Object, out: &mut BytesMut| {
+                let mut field = Vec::with_capacity(8);
+                wire::put_head(&mut field, 2, object.proto(&of).len());
+                out.extend_from_slice(&field);
+                out.extend_from_slice(object.proto(&of));
+            };
+            Pieces { head, tail, separator: b"", put }.respond(accepted, objects, items)
+        }
+        _ => {
+            let items = objects.iter().map(|o| renderer.item(o)).collect();
+            respond_items(&renderer, items, metadata)
+        }
+    }
+}
+
+/// A list of items that are in the view asked for already.
+pub fn respond_items(renderer: &Renderer, items: Vec<Value>, metadata: &Value) -> Response {
+    let kind = list_kind(renderer);
+    let value = match renderer.accepted.view {
+        View::Table => renderer.table(items, metadata, true),
+        _ => {
+            let items: Value = items.into_iter().map(|item| listed(renderer, item)).collect();
+            json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
+        }
+    };
+    match encode(renderer.accepted, &kind, None, value) {
+        Ok(bytes) => renderer.respond(StatusCode::OK, bytes),
+        Err(status) => status_response(&status, Some(renderer.accepted)),
+    }
+}
+
+/// What a list in the view asked for is.
+fn list_kind(renderer: &Renderer) -> GroupVersionKind {
+    let row = &renderer.endpoint.row;
+    match renderer.accepted.view {
+        View::Table => meta("Table"),
+        View::Metadata | View::MetadataList => meta("PartialObjectMetadataList"),
+        View::Whole => GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() },
+    }
+}
+
+/// An item as it stands in a list: what the list says for all, items of built-in kinds leave out.
+fn listed(renderer: &Renderer, mut item: Value) -> Value {
+    if renderer.accepted.view == View::Whole
+        && !renderer.endpoint.row.is_custom()
+        && let Some(members) = item.as_object_mut()
+    {
+        members.remove("kind");
+        members.remove("apiVersion");
+    }
+    item
+}
+
+fn put_plain(renderer: &Renderer, object: &Object, out: &mut BytesMut) {
+    if renderer.endpoint.row.is_custom() {
+        out.extend_from_slice(&Object::prefix(&renderer.endpoint.row.kind));
+        out.extend_from_slice(object.json.get(1..).unwrap_or_default());
+    } else {
+        out.extend_from_slice(&object.json);
+    }
+}
+
+fn json_head(renderer: &Renderer, kind: &GroupVersionKind, metadata: &Value) -> Bytes {
+    let start =
+        format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata}", kind.kind, kind.api_version());
+    match renderer.accepted.view {
+        View::Table => {
+            let columns = table::columns(&renderer.endpoint.row);
+            format!("{start},\"columnDefinitions\":{columns},\"rows\":[").into()
+        }
+        _ => format!("{start},\"items\":[").into(),
+    }
+}
+
+/// What stands before and behind the items of a list in its envelope. The list's message is its metadata (field 1) and its items
+/// (field 2, `items` bytes of them).
+fn proto_head(kind: &GroupVersionKind, metadata: &Value, items: usize) -> (Bytes, Bytes) {
+    let schema = Schema::builtin();
+    let mut start = Vec::new();
+    if let Some(ty) = schema.kind(&kind.group, &kind.version, &kind.kind) {
+        proto::encode(schema, ty.id, &json!({"metadata": metadata, "items": []}), &mut start);
+    }
+    let (mut head, tail) = envelope::around(&kind.api_version(), &kind.kind, start.len() + items);
+    head.extend_from_slice(&start);
+    (head.into(), tail.into())
+}
+
+fn varint_length(value: usize) -> usize {
+    (usize::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+/// A body of a head, objects with a separator between them, and a tail.
+struct Pieces<F> {
+    head: Bytes,
+    tail: Bytes,
+    separator: &'static [u8],
+    put: F,
+}
+
+impl<F: FnMut(&Object, &mut BytesMut) + Send + 'static> Pieces<F> {
+    /// Sends it; compressed, if the client takes that and it is of about `size` bytes.
+    fn respond(self, accepted: Accepted, objects: Vec<Arc<Object>>, size: usize) -> Response {
+        let pieces = self.stream(objects);
+        let content_type = accepted.encoding.content_type();
+        if accepted.gzip && size > THRESHOLD {
+            return gzip(StatusCode::OK, content_type, pieces);
+        }
+        respond(StatusCode::OK, content_type, serving::stream(stream::iter(pieces.map(Ok::<Bytes, Infallible>))))
+    }
+
+    fn stream(mut self, objects: Vec<Arc<Object>>) -> impl Iterator<Item = Bytes> + Send + 'static {
+        let mut objects = objects.into_iter();
+        let mut buffer = BytesMut::from(&*self.head);
+        let (mut first, mut done) = (true, false);
+        std::iter::from_fn(move || {
+            if done {
+                return None;
+            }
+            for object in objects.by_ref() {
+                if !std::mem::take(&mut first) {
+                    buffer.extend_from_slice(self.separator);
+                }
+                (self.put)(&object, &mut buffer);
+                if buffer.len() >= PIECE {
+                    return Some(buffer.split().freeze());
+                }
+            }
+            done = true;
+            buffer.extend_from_slice(&self.tail);
+            Some(buffer.split().freeze())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streamed_protobuf_list_is_the_list_encoded_at_once() {
+        let of = GroupVersionKind::new("", "v1", "ConfigMap");
+        let objects: Vec<Arc<Object>> = (0..300)
+            .map(|n| {
+                let tree = json!({"metadata": {"name": format!("m{n}")}, "data": {"k": "v".repeat(n)}});
+                Arc::new(Object::new(&format!("a/m{n}"), n as u64 + 1, tree, &[]))
+            })
+            .collect();
+        let kind = GroupVersionKind::new("", "v1", "ConfigMapList");
+        let metadata = json!({"resourceVersion": "7"});
+        let schema = Schema::builtin();
+        let ty = schema.kind("", "v1", "ConfigMapList").unwrap();
+        let items: Vec<Value> = objects.iter().map(|o| o.tree()).collect();
+        let whole = envelope::seal("v1", "ConfigMapList", |out| {
+            proto::encode(schema, ty.id, &json!({"metadata": metadata, "items": items}), out);
+        });
+        let size = objects.iter().map(|o| 1 + varint_length(o.proto(&of).len()) + o.proto(&of).len()).sum();
+        let (head, tail) = proto_head(&kind, &metadata, size);
+        let put = move |object: &Object, out: &mut BytesMut| {
+            let mut field = Vec::new();
+            wire::put_head(&mut field, 2, object.proto(&of).len());
+            out.extend_from_slice(&field);
+            out.extend_from_slice(object.proto(&of));
+        };
+        let pieces: Vec<Bytes> = Pieces { head, tail, separator: b"", put }.stream(objects).collect();
+        assert_eq!(pieces.concat(), whole);
+    }
+}

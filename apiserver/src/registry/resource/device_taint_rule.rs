@@ -1,0 +1,61 @@
+//! DeviceTaintRules: taints that an administrator gives to devices, whoever publishes them.
+
+use apimachinery::validation::{Cursor, names};
+
+use crate::registry::edit::text;
+use crate::registry::printing::{AGE, NAME, age, column, created, name};
+use crate::registry::strategy::{Strategy, Table};
+
+pub const STRATEGY: Strategy = Strategy {
+    generation: true,
+    prepare_for_create: |rule, context| {
+        if let Some(taint) = crate::registry::edit::at(rule, "spec.taint") {
+            crate::registry::edit::default(taint, "timeAdded", context.now);
+        }
+    },
+    validate,
+    validate_update: |new, old| {
+        validate(new);
+        // A rule stands for a point in time: who is selected does not change under the pods.
+        new.dig("spec.deviceSelector").immutable(&old.dig("spec.deviceSelector"));
+    },
+    table: Some(Table {
+        columns: &[
+            NAME,
+            column("Key", "The taint's key."),
+            column("Value", "The taint's value."),
+            column("Effect", "What the taint does to pods."),
+            column("TimeAdded", "How long ago the taint was set."),
+            AGE,
+        ],
+        cells: |rule, now| {
+            let taint = |member: &str| text(rule, &format!("spec.taint.{member}")).into();
+            vec![
+                name(rule),
+                taint("key"),
+                taint("value"),
+                taint("effect"),
+                age(&rule["spec"]["taint"]["timeAdded"], now).into(),
+                created(rule, now),
+            ]
+        },
+    }),
+    ..Strategy::GENERIC
+};
+
+fn validate(rule: &Cursor<'_>) {
+    let spec = rule.field("spec");
+    let selector = spec.field("deviceSelector");
+    selector.field("deviceClassName").optional_shape(names::dns1123_subdomain);
+    selector.field("driver").optional_shape(names::dns1123_subdomain);
+    selector.field("device").optional_shape(names::dns1123_label);
+    super::device_class::selectors(&selector.field("selectors"));
+    taint(&spec.field("taint"));
+}
+
+/// Checks one taint of a device.
+pub fn taint(taint: &Cursor<'_>) {
+    taint.field("key").required_shape(names::qualified_name);
+    taint.field("value").optional_shape(names::label_value);
+    taint.field("effect").required_one_of(&["NoExecute", "NoSchedule"]);
+}

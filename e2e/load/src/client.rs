@@ -1,0 +1,152 @@
+//! One HTTP/1.1 connection over TLS, used for one request after the other. Cheap, so that the server is what is measured.
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Where the server is and who asks.
+#[derive(Clone)]
+pub struct Target {
+    /// `host:port`
+    pub address: String,
+    pub authorization: String,
+    tls: Arc<ClientConfig>,
+}
+
+impl Target {
+    pub fn new(address: &str, token: &str) -> anyhow::Result<Target> {
+        let provider = Arc::new(ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
+            .with_no_client_auth();
+        Ok(Target { address: address.into(), authorization: format!("Bearer {token}"), tls: Arc::new(tls) })
+    }
+
+    pub async fn connect(&self) -> anyhow::Result<Connection> {
+        let stream =
+            TcpStream::connect(&self.address).await.with_context(|| format!("connecting to {}", self.address))?;
+        stream.set_nodelay(true)?;
+        let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
+        let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.context("TLS handshake")?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection); // ends when the sender is dropped
+        Ok(Connection { sender, target: self.clone() })
+    }
+}
+
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    target: Target,
+}
+
+impl Connection {
+    /// Sends a request and returns its answer, the body still to come.
+    pub async fn open(
+        &mut self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> anyhow::Result<http::Response<Incoming>> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.target.address)
+            .header("authorization", &self.target.authorization)
+            .header("content-type", kind)
+            .header("accept", "application/json")
+            .header("user-agent", "load/1")
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        Ok(self.sender.send_request(request).await?)
+    }
+
+    /// Sends a request, reads the answer and returns how many bytes it had.
+    ///
+    /// # Errors
+    /// When the answer is not a success.
+    pub async fn send(&mut self, method: Method, path: &str, kind: &str, body: Bytes) -> anyhow::Result<usize> {
+        let answer = self.open(method, path, kind, body).await?;
+        let code = answer.status();
+        let mut body = answer.into_body();
+        let mut bytes = 0;
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            if let Some(data) = frame?.data_ref() {
+                bytes += data.len();
+                if !code.is_success() {
+                    text.extend_from_slice(data);
+                }
+            }
+        }
+        if !code.is_success() {
+            bail!("{path}: {code}: {}", String::from_utf8_lossy(&text));
+        }
+        Ok(bytes)
+    }
+
+    pub async fn get(&mut self, path: &str) -> anyhow::Result<usize> {
+        self.send(Method::GET, path, "application/json", Bytes::new()).await
+    }
+
+    /// Creates an object; one that is there already counts as created.
+    pub async fn create(&mut self, path: &str, body: Bytes) -> anyhow::Result<()> {
+        let answer = self.open(Method::POST, path, "application/json", body).await?;
+        let code = answer.status();
+        let text = answer.into_body().collect().await?.to_bytes();
+        if !code.is_success() && code != StatusCode::CONFLICT {
+            bail!("creating in {path}: {code}: {}", String::from_utf8_lossy(&text));
+        }
+        Ok(())
+    }
+}
+
+/// Takes any certificate: what is measured is speed, on loopback.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
