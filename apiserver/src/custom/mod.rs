@@ -7,6 +7,7 @@ pub mod columns;
 pub mod conversion;
 mod names;
 mod rows;
+pub mod rules;
 
 use crate::authn::User;
 use crate::handlers::write::Write;

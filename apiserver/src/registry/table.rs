@@ -112,6 +112,8 @@ pub struct Resource {
     pub terminating: bool,
     /// Columns that a definition gives its objects, besides the name; none for built-in kinds.
     pub columns: Option<Vec<PrinterColumn>>,
+    /// The rules that a definition states in expressions; none for built-in kinds and where it states none.
+    pub rules: Option<Arc<crate::custom::rules::Rules>>,
     /// How objects of a custom resource get from version to version; none if there is one version only.
     pub conversion: Option<Arc<Converter>>,
     /// What every client of it is warned of.
@@ -261,6 +263,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     strategy: kinds::strategy(group, version, plural),
                     columns: None,
                     conversion: None,
+                    rules: None,
                     selectable: Vec::new(),
                     scale: None,
                     stored_schema: None,

@@ -6,6 +6,7 @@ mod aggregation;
 mod crd_conversion;
 mod custom;
 mod definitions;
+mod expressions;
 mod facts;
 mod golden;
 mod guards;

@@ -234,6 +234,9 @@ impl<'a> Write<'a> {
         }
         (row.strategy.validate)(&root);
         row.form.validate(&root);
+        if let Some(rules) = &row.rules {
+            rules.judge(&root, None);
+        }
         self.judge(object, errors)
     }
 
@@ -248,6 +251,9 @@ impl<'a> Write<'a> {
         }
         object_meta::object_meta_update(&root.field("metadata"), &was.field("metadata"));
         row.form.validate(&root);
+        if let Some(rules) = &row.rules {
+            rules.judge(&root, Some(old));
+        }
         match (row.strategy.subresource(&self.subresource), self.subresource.as_str()) {
             (Some(subresource), _) => (subresource.validate)(&root, &was),
             (None, "" | "scale") => (row.strategy.validate_update)(&root, &was),

@@ -4,6 +4,7 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, Errors, names};
 use serde_json::json;
 
+use crate::custom::rules;
 use crate::registry::admissionregistration::webhook::{client, review_versions};
 use crate::registry::edit::{at, copy, default, default_text, each, items, object, text};
 use crate::registry::printing::{CREATED_AT, NAME, name};
@@ -15,7 +16,7 @@ pub const STRATEGY: Strategy = Strategy {
     default: defaulted,
     prepare_for_create,
     prepare_for_update,
-    validate,
+    validate: validate_new,
     validate_update,
     subresources: &[Subresource {
         name: "status",
@@ -86,6 +87,11 @@ fn validate(definition: &Cursor<'_>) {
     }
     approval(definition);
     self::spec(&spec);
+}
+
+fn validate_new(definition: &Cursor<'_>) {
+    validate(definition);
+    rules::definition::validate(&definition.field("spec"), None);
 }
 
 fn spec(spec: &Cursor<'_>) {
@@ -296,6 +302,7 @@ fn conversion(conversion: &Cursor<'_>) {
 
 fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
     validate(new);
+    rules::definition::validate(&new.field("spec"), old.field("spec").value());
     let established =
         old.dig("status.conditions").array().iter().any(|c| c["type"] == "Established" && c["status"] == "True");
     for path in ["spec.group", "spec.names.plural"] {
