@@ -17,6 +17,7 @@
 //! | be the only one | [`leader::run`] |
 //! | tell users what happened | [`events::Recorder`] |
 
+pub mod any_server;
 pub mod cli;
 pub mod client;
 pub mod controller;
