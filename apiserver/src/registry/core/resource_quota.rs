@@ -44,6 +44,27 @@ const MEASURED: [&str; 10] = [
     "requests.storage",
 ];
 
+/// Whether a scope makes sense for a resource of Kubernetes' own.
+fn applies(scope: &str, resource: &str) -> bool {
+    if !COUNTED.contains(&resource) && !MEASURED.contains(&resource) {
+        return true;
+    }
+    match scope {
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => ["persistentvolumeclaims", "requests.storage"].contains(&resource),
+        _ => {
+            resource == "pods"
+                || ["", "requests.", "limits."]
+                    .iter()
+                    .any(|side| resource.strip_prefix(side).is_some_and(|rest| rest == "cpu" || rest == "memory"))
+        }
+    }
+}
+
+/// Scopes that a pod is in or not: there are no values to choose.
+const WITHOUT_VALUES: [&str; 5] =
+    ["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "Terminating"];
+
 pub const STRATEGY: Strategy = Strategy {
     validate,
     validate_update,
@@ -90,10 +111,16 @@ fn amounts(list: &Cursor<'_>) {
 fn validate(quota: &Cursor<'_>) {
     let spec = quota.field("spec");
     amounts(&spec.field("hard"));
+    let hard = spec.field("hard");
+    let misapplied = |scope: &str| hard.entries().any(|(resource, _)| !applies(scope, resource));
     let scopes = spec.field("scopes");
     for scope in scopes.items() {
         if !SCOPES.contains(&scope.str()) {
             scopes.invalid("unsupported scope");
+            return;
+        }
+        if misapplied(scope.str()) {
+            scopes.invalid("unsupported scope applied to resource");
             return;
         }
     }
@@ -106,6 +133,15 @@ fn validate(quota: &Cursor<'_>) {
             (expression.field("scopeName"), expression.field("operator"), expression.field("values"));
         if !SCOPES.contains(&name.str()) {
             name.invalid("unsupported scope");
+        } else if misapplied(name.str()) {
+            name.invalid("unsupported scope applied to resource");
+        }
+        if WITHOUT_VALUES.contains(&name.str()) && operator.str() != "Exists" {
+            operator.invalid(
+                "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+                 ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
+                 ResourceQuotaScopeCrossNamespacePodAffinity",
+            );
         }
         match operator.str() {
             "In" | "NotIn" => {
