@@ -4,9 +4,8 @@ use crate::admission::Chain;
 use crate::authz::Authorizers;
 use crate::custom::conversion::conform;
 use crate::handlers::write::allocator::Allocator;
-use crate::registry::conversion::convert;
-use crate::registry::kinds;
 use crate::registry::table::{Form, Resource, StorageRow};
+use crate::registry::{conversion, kinds};
 use crate::status::{Result, Status};
 use crate::storage::cache::{Cache, Completion};
 use crate::storage::codec::MediaType;
@@ -260,7 +259,7 @@ impl Api {
                 Ok(converted)
             }
             _ => {
-                objects.iter_mut().for_each(|object| convert(from, to, object));
+                objects.iter_mut().for_each(|object| conversion::convert(from, to, object));
                 Ok(objects)
             }
         }
@@ -299,8 +298,8 @@ impl Api {
 fn new_cache(etcd: &Etcd, row: &Resource, storage: &StorageRow, progress: &Arc<Progress>) -> Cache {
     let fields = row.field_values();
     let indexed = row.strategy.fields.iter().position(|f| f.name == "spec.nodeName");
-    let cache = Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone())
-        .with_completion(completion(row, storage));
+    let cache = Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone());
+    let cache = cache.with_completion(completion(row, storage));
     if row.is_custom() { cache.with_versions() } else { cache }
 }
 
@@ -315,21 +314,37 @@ fn completion(row: &Resource, storage: &StorageRow) -> Completion {
                 // Another server may have written it in another version.
                 if !version.is_empty() && (group != stored.group || version != stored.version) {
                     let from = GroupVersionKind::new(group, version, &stored.kind);
-                    convert(&from, &stored, tree);
+                    conversion::convert(&from, &stored, tree);
                 }
                 default(tree);
+                true
             })
         }
         Form::Custom(_) => {
-            let Some(schema) = row.stored_schema.clone() else { return Arc::new(|_| {}) };
-            let stored = stored.api_version();
+            let Some(schema) = row.stored_schema.clone() else { return Arc::new(|_| true) };
+            let many = row.conversion.is_some();
             Arc::new(move |tree| {
-                // In another version it has another schema, and is completed by that when it is read.
-                if tree["apiVersion"].as_str().is_some_and(|version| version != stored) {
-                    return;
+                // Another version has another schema; it is completed when it is converted.
+                let version = GroupVersionKind::split_api_version(tree["apiVersion"].as_str().unwrap_or("")).1;
+                if !version.is_empty() && version != stored.version {
+                    return true;
                 }
+                if let Some(members) = tree.as_object_mut() {
+                    members.remove("kind");
+                    members.remove("apiVersion");
+                }
+                let before = many.then(|| tree.clone());
                 let _ = schema.normalize(tree, &mut Default::default()); // what does not fit stays as it was written
+                // What another version has written is kept for its readers.
+                let fits = before.is_none_or(|before| {
+                    let same = before == *tree;
+                    if !same {
+                        *tree = before;
+                    }
+                    same
+                });
                 schema.fill_in(tree);
+                fits
             })
         }
     }

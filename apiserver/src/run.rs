@@ -67,6 +67,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let advertised =
         options.serving.advertise_address.unwrap_or_else(|| reachable_address(options.serving.bind_address));
     let server = Arc::new(assemble(&options, api, advertised, shutdown.clone())?);
+    crate::server::metrics::count_objects(server.clone());
     let cluster = cluster(&options)?;
     tokio::spawn(crate::custom::run(server.clone(), background.clone()));
     tokio::spawn(crate::aggregation::availability::run(server.clone(), background.clone()));

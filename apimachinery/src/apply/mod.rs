@@ -22,4 +22,4 @@ pub mod merge;
 
 pub use element::PathElement;
 pub use fieldset::FieldSet;
-pub use managed::{ApplyError, Conflict, FieldManager};
+pub use managed::{ApplyError, Conflict, FieldManager, decode as decode_managed_fields};

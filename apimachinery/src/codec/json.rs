@@ -32,15 +32,17 @@ pub fn parse(text: &[u8]) -> Result<Parsed, serde_json::Error> {
 }
 
 /// Parses one YAML document; JSON is YAML too. Members that are no strings (`8080: x`) become strings, as kubectl makes them.
-pub fn parse_yaml(text: &[u8]) -> Result<Value, serde_yaml_ng::Error> {
-    let mut documents = serde_yaml_ng::Deserializer::from_slice(text);
-    match documents.next() {
-        Some(document) => {
-            let seen = Cell::new(false);
-            Tree { duplicate: &seen }.deserialize(document)
-        }
-        None => Ok(Value::Null),
+pub fn parse_yaml(text: &[u8]) -> Result<Parsed, serde_yaml_ng::Error> {
+    let Some(document) = serde_yaml_ng::Deserializer::from_slice(text).next() else { return Ok(Parsed::default()) };
+    let seen = Cell::new(false);
+    let value = Tree { duplicate: &seen }.deserialize(document)?;
+    let found = RefCell::new(Vec::new());
+    if seen.get()
+        && let Some(document) = serde_yaml_ng::Deserializer::from_slice(text).next()
+    {
+        Paths { path: &RefCell::default(), found: &found }.deserialize(document)?;
     }
+    Ok(Parsed { value, duplicates: found.into_inner() })
 }
 
 struct Tree<'a> {
@@ -209,6 +211,6 @@ mod tests {
 
     #[test]
     fn yaml_names_become_strings() {
-        assert_eq!(parse_yaml(b"8080: x\ntrue: 1\n").unwrap(), json!({"8080": "x", "true": 1}));
+        assert_eq!(parse_yaml(b"8080: x\ntrue: 1\n").unwrap().value, json!({"8080": "x", "true": 1}));
     }
 }

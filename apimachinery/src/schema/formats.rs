@@ -7,7 +7,8 @@ use regex::Regex;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
-type Check = fn(&str) -> bool;
+/// Whether a text is of a format.
+pub type Check = fn(&str) -> bool;
 
 /// Name, without dashes, and what must be true of the text.
 const FORMATS: &[(&str, Check)] = &[
@@ -114,7 +115,7 @@ fn luhn(text: &str) -> bool {
     let separators = text.chars().filter(|c| matches!(c, ' ' | '-')).count();
     let sum: u32 =
         digits.iter().rev().enumerate().map(|(i, d)| if i % 2 == 0 { *d } else { d * 2 / 10 + d * 2 % 10 }).sum();
-    (12..=19).contains(&digits.len()) && digits.len() + separators == text.chars().count() && sum % 10 == 0
+    (12..=19).contains(&digits.len()) && digits.len() + separators == text.chars().count() && sum.is_multiple_of(10)
 }
 
 fn isbn(text: &str, length: usize) -> bool {
@@ -128,8 +129,10 @@ fn isbn(text: &str, length: usize) -> bool {
         .map(|(i, c)| if length == 10 && i == 9 && matches!(c, 'X' | 'x') { Some(10) } else { c.to_digit(10) })
         .collect();
     values.is_some_and(|values| match length {
-        10 => values.iter().enumerate().map(|(i, v)| (10 - i as u32) * v).sum::<u32>() % 11 == 0,
-        _ => values.iter().enumerate().map(|(i, v)| if i % 2 == 0 { *v } else { 3 * v }).sum::<u32>() % 10 == 0,
+        10 => values.iter().enumerate().map(|(i, v)| (10 - i as u32) * v).sum::<u32>().is_multiple_of(11),
+        _ => {
+            values.iter().enumerate().map(|(i, v)| if i % 2 == 0 { *v } else { 3 * v }).sum::<u32>().is_multiple_of(10)
+        }
     })
 }
 

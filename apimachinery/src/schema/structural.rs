@@ -55,6 +55,35 @@ pub struct Structural {
     pub atomic: bool,
     /// Boxed: most places have none, and a large definition has tens of thousands of places.
     rules: Option<Box<Rules>>,
+    /// `x-kubernetes-validations`
+    pub validations: Option<Box<[Validation]>>,
+}
+
+/// A rule in the Common Expression Language, as a schema states it. What compiles and asks it stands elsewhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Validation {
+    pub rule: String,
+    pub message: String,
+    pub message_expression: String,
+    /// `FieldValueInvalid` if empty.
+    pub reason: String,
+    /// Where in the value the error is: `.spec.replicas`.
+    pub field_path: String,
+    /// The rule is also asked where there is no old value; `oldSelf` is optional then.
+    pub optional_old_self: bool,
+}
+
+/// What a schema says of the size of a value; none where it says nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits<'a> {
+    /// Characters.
+    pub length: Option<u64>,
+    pub items: Option<u64>,
+    pub properties: Option<u64>,
+    /// Bytes of the longest of the values allowed.
+    pub one_of_bytes: Option<u64>,
+    pub required: &'a [String],
+    pub format: &'a str,
 }
 
 /// What a value must fulfil beyond its type.
@@ -73,7 +102,7 @@ struct Rules {
     max_properties: Option<usize>,
     multiple_of: Option<f64>,
     /// Its name, for the message.
-    format: Option<(String, fn(&str) -> bool)>,
+    format: Option<(String, formats::Check)>,
     junctors: Option<Box<Junctors>>,
 }
 
@@ -128,6 +157,21 @@ impl Structural {
             },
             atomic: schema["x-kubernetes-map-type"] == "atomic",
             rules: Rules::read(schema).map(Box::new),
+            validations: validations(&schema["x-kubernetes-validations"]),
+        }
+    }
+
+    /// What is said of the size of a value.
+    pub fn limits(&self) -> Limits<'_> {
+        let Some(rules) = &self.rules else { return Limits::default() };
+        let count = |n: Option<usize>| n.map(|n| n as u64);
+        Limits {
+            length: count(rules.max_length),
+            items: count(rules.max_items),
+            properties: count(rules.max_properties),
+            one_of_bytes: rules.one_of.iter().filter_map(Value::as_str).map(|s| s.len() as u64).max(),
+            required: &rules.required,
+            format: rules.format.as_ref().map_or("", |(format, _)| format),
         }
     }
 
@@ -232,6 +276,16 @@ impl Structural {
                 schema.judge(&object.field("metadata").field(name));
             }
         }
+    }
+
+    /// Judges what stands at one place, a default for instance.
+    pub fn judge_value(&self, at: &Cursor<'_>) {
+        self.judge(at);
+    }
+
+    /// Takes out of what stands at one place what the schema does not know.
+    pub fn prune_value(&self, value: &mut Value, report: &mut Report) {
+        self.prune(value, "", report);
     }
 
     pub(super) fn judge(&self, at: &Cursor<'_>) {
@@ -340,6 +394,19 @@ impl Structural {
             Kind::Any => "",
         }
     }
+}
+
+fn validations(list: &Value) -> Option<Box<[Validation]>> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let read = |v: &Value| Validation {
+        rule: text(&v["rule"]),
+        message: text(&v["message"]),
+        message_expression: text(&v["messageExpression"]),
+        reason: text(&v["reason"]),
+        field_path: text(&v["fieldPath"]),
+        optional_old_self: v["optionalOldSelf"] == true,
+    };
+    list.as_array().filter(|list| !list.is_empty()).map(|list| list.iter().map(read).collect())
 }
 
 fn type_name(value: &Value) -> &'static str {

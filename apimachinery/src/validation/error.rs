@@ -172,6 +172,11 @@ impl Errors {
         self.list.borrow().len()
     }
 
+    /// Whether any error is one that `test` takes.
+    pub fn any(&self, test: impl Fn(&FieldError) -> bool) -> bool {
+        self.list.borrow().iter().any(test)
+    }
+
     pub fn into_vec(self) -> Vec<FieldError> {
         self.list.into_inner()
     }

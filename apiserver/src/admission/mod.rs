@@ -8,11 +8,13 @@ pub mod default_storage_class;
 pub mod default_toleration_seconds;
 pub mod extended_resource_toleration;
 pub mod limit_ranger;
+pub mod match_conditions;
 pub mod mutating_webhook;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod persistent_volume_claim_resize;
 pub mod pod_security;
+pub mod policy;
 pub mod priority;
 pub mod resource_quota;
 pub mod rules;
@@ -140,7 +142,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// An object in another version of the resource as it is in the version of the request.
-    pub async fn from_version(&self, api: &Api, endpoint: &Endpoint, object: Value) -> Result<Value> {
+    pub async fn in_own_version(&self, api: &Api, endpoint: &Endpoint, object: Value) -> Result<Value> {
         let (own, other) = (self.endpoint.row.kind_of(self.subresource), endpoint.row.kind_of(self.subresource));
         if own == other {
             return Ok(object);
@@ -219,6 +221,7 @@ impl Chain {
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_ingress_class::DefaultIngressClass),
             Box::new(mutating_webhook::MutatingWebhook::new()),
+            Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
             Box::new(validating_webhook::ValidatingWebhook::new()),
             Box::new(resource_quota::ResourceQuota),
         ];

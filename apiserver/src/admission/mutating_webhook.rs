@@ -9,6 +9,7 @@ use super::{Attributes, Plugin};
 use crate::api::Api;
 use crate::status::{Result, Status};
 use apimachinery::Value;
+use apimachinery::apply::decode_managed_fields;
 use apimachinery::codec::Report;
 use apimachinery::patch::json_patch;
 use futures::future::BoxFuture;
@@ -79,17 +80,35 @@ async fn mutate(
         );
         return Err(Failure::Other(Status::internal(why)));
     };
-    let patched = patched(&object, patch, attributes, invocation).map_err(Failure::Other)?;
+    let mut patched = patched(&object, patch, attributes, invocation).map_err(Failure::Other)?;
+    let spoilt = keep_managed_fields(&mut patched, &object);
     let mut new = None;
     if patched != *object {
-        new = Some(attributes.from_version(api, &invocation.endpoint, patched).await.map_err(Failure::Other)?);
+        new = Some(attributes.in_own_version(api, &invocation.endpoint, patched).await.map_err(Failure::Other)?);
     }
     attributes.heard(&hook.name, answer.warnings, answer.audit_annotations);
+    attributes.warnings.extend(spoilt);
     let changed = new.is_some();
     if changed {
         attributes.object = new;
     }
     Ok(changed)
+}
+
+/// Puts managed fields back that a patch has made unreadable; the text to warn of it.
+fn keep_managed_fields(patched: &mut Value, object: &Value) -> Option<String> {
+    let (new, old) = (patched["metadata"].get("managedFields"), object["metadata"].get("managedFields"));
+    if new == old {
+        return None;
+    }
+    let why = decode_managed_fields(new).err()?;
+    match old.cloned() {
+        Some(old) => patched["metadata"]["managedFields"] = old,
+        None => drop(patched["metadata"].as_object_mut().and_then(|m| m.remove("managedFields"))),
+    }
+    Some(format!(
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: {why}"
+    ))
 }
 
 /// The object with a patch applied, in normal form, what the patch left open filled with defaults.

@@ -107,6 +107,13 @@ pub async fn run(server: Arc<Server>, shutdown: CancellationToken) {
         let table = server.aggregator.table(&server.api);
         server.aggregator.said.write().retain(|name, _| table.remotes.iter().any(|r| r.name == *name));
         let checks: Vec<_> = table.remotes.iter().map(|remote| look(&server, remote).boxed()).collect();
+        for name in &table.untold {
+            let message = "Local APIServices are always available".into();
+            let local = Condition { status: "True", reason: "Local", message };
+            if let Err(status) = tell(&server, name, &local).await {
+                tracing::warn!(api_service = name, error = status.message, "cannot write the status");
+            }
+        }
         let well: Vec<bool> = futures::stream::iter(checks).buffer_unordered(CHECKS_MAX).collect().await;
         retry = if well.contains(&false) { retry } else { RETRY_MIN };
         let pause = async {
@@ -161,7 +168,7 @@ async fn look(server: &Server, remote: &Remote) -> bool {
         None => Said { fresh: false, ..before },
     };
     server.aggregator.said.write().insert(remote.name.clone(), said);
-    match tell(server, remote, &condition).await {
+    match tell(server, &remote.name, &condition).await {
         Ok(()) => well,
         Err(status) => {
             tracing::warn!(api_service = remote.name, error = status.message, "cannot write the status");
@@ -240,15 +247,15 @@ pub async fn get(
 }
 
 /// Writes the condition, if it is another than before.
-async fn tell(server: &Server, remote: &Remote, condition: &Condition) -> crate::status::Result<()> {
+async fn tell(server: &Server, name: &str, condition: &Condition) -> crate::status::Result<()> {
     let endpoint = server.api.builtin(GROUP, "v1", PLURAL)?;
-    let Ok(object) = server.api.cached(&endpoint, "", &remote.name) else { return Ok(()) };
+    let Ok(object) = server.api.cached(&endpoint, "", name) else { return Ok(()) };
     let now = now_text();
     if with_condition(&object.tree(), condition, &now).is_none() {
         return Ok(());
     }
     let user = User::apiserver();
-    let mut write = Write::internal(&server.api, &endpoint, &user, "", &remote.name);
+    let mut write = Write::internal(&server.api, &endpoint, &user, "", name);
     write.subresource = "status".into();
     let mut set = |current: &Value| Ok(with_condition(current, condition, &now).unwrap_or_else(|| current.clone()));
     match write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await {

@@ -22,6 +22,8 @@ pub struct Remote {
 pub struct Table {
     /// In the order in which clients prefer the versions of a group.
     pub remotes: Vec<Remote>,
+    /// APIServices of what is served here whose condition does not say so yet.
+    pub untold: Vec<String>,
     /// `groupPriorityMinimum` of each group, the highest of its versions: groups with more come first.
     pub priorities: HashMap<String, i64>,
 }
@@ -35,12 +37,15 @@ impl Table {
             let group = text(&spec["group"]);
             let priority = table.priorities.entry(group.clone()).or_default();
             *priority = (*priority).max(spec["groupPriorityMinimum"].as_i64().unwrap_or(0));
+            let conditions = service["status"]["conditions"].as_array();
+            let condition = conditions.and_then(|c| c.iter().find(|c| c["type"] == "Available"));
+            let available = condition.is_some_and(|c| c["status"] == "True");
             if !spec["service"].is_object() {
+                if !available || condition.is_some_and(|c| c["reason"] != "Local") {
+                    table.untold.push(text(&service["metadata"]["name"]));
+                }
                 continue;
             }
-            let conditions = service["status"]["conditions"].as_array();
-            let available =
-                conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Available" && c["status"] == "True"));
             table.remotes.push(Remote {
                 name: text(&service["metadata"]["name"]),
                 group,
@@ -104,5 +109,6 @@ mod tests {
         assert_eq!(table.remotes.iter().map(|r| &*r.version).collect::<Vec<_>>(), ["v1", "v1beta1"]);
         assert_eq!(table.priorities["g.io"], 9);
         assert!(table.remotes[0].available);
+        assert_eq!(table.untold, ["v2.g.io"], "its condition is that of another server's");
     }
 }

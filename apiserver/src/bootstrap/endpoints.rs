@@ -18,15 +18,19 @@ use tokio_util::sync::CancellationToken;
 /// How long an address counts after its server was last heard of.
 const LEASE_SECONDS: i64 = 15;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// At the start the namespace may not be there yet.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Keeps the endpoints right until `shutdown`, then takes this server out of them.
 pub async fn keep_endpoints(api: Arc<crate::server::Server>, address: IpAddr, port: u16, shutdown: CancellationToken) {
     let api = &api.api;
     loop {
+        let mut again = RENEW_EVERY;
         if let Err(status) = renew(api, address, port).await {
             tracing::warn!(error = status.message, "could not renew the endpoints of the service kubernetes");
+            again = RETRY;
         }
-        tokio::select! { () = tokio::time::sleep(RENEW_EVERY) => {}, () = shutdown.cancelled() => break }
+        tokio::select! { () = tokio::time::sleep(again) => {}, () = shutdown.cancelled() => break }
     }
     let key = key(api, address);
     if let Ok(Some(stored)) = api.etcd.get(&key).await {

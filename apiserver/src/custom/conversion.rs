@@ -116,8 +116,9 @@ impl Converter {
         while !rest.is_empty() {
             let batch = &rest[..batch(rest.iter().map(|at| objects[*at].json.len()))];
             rest = &rest[batch.len()..];
+            let stored = row.storage.as_ref().map_or(version, |storage| &storage.kind.version);
             let of = |object: &Object| GroupVersionKind {
-                version: object.version.as_deref().unwrap_or(version).to_owned(),
+                version: object.version.as_deref().filter(|v| !v.is_empty()).unwrap_or(stored).to_owned(),
                 ..row.kind.clone()
             };
             let trees = batch.iter().map(|at| (of(&objects[*at]), objects[*at].tree())).collect();
@@ -140,8 +141,20 @@ impl Converter {
     /// 500 in upstream's words when the webhook fails or changes what it may not.
     pub async fn convert(&self, to: &GroupVersionKind, objects: Vec<(GroupVersionKind, Value)>) -> Result<Vec<Value>> {
         let Some(webhook) = &self.webhook else { return Ok(objects.into_iter().map(|(_, object)| object).collect()) };
-        let mut converted: Vec<Value> = Vec::with_capacity(objects.len());
-        let mut rest = objects.into_iter().peekable();
+        // What is in the version asked for is not sent; it keeps its place.
+        let mut all: Vec<Option<Value>> = Vec::with_capacity(objects.len());
+        let mut others = Vec::new();
+        for (kind, object) in objects {
+            let there = kind == *to;
+            if there {
+                all.push(Some(object));
+            } else {
+                all.push(None);
+                others.push((kind, object));
+            }
+        }
+        let mut converted: Vec<Value> = Vec::with_capacity(others.len());
+        let mut rest = others.into_iter().peekable();
         while rest.peek().is_some() {
             let (mut sent, mut bytes) = (Vec::new(), 0);
             while let Some((_, object)) = rest.peek() {
@@ -153,7 +166,8 @@ impl Converter {
             }
             converted.extend(webhook.ask(to, sent).await?);
         }
-        Ok(converted)
+        let mut converted = converted.into_iter();
+        Ok(all.into_iter().filter_map(|object| object.or_else(|| converted.next())).collect())
     }
 }
 

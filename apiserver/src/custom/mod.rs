@@ -7,6 +7,7 @@ pub mod columns;
 pub mod conversion;
 mod names;
 mod rows;
+pub mod rules;
 
 use crate::authn::User;
 use crate::handlers::write::Write;
@@ -131,7 +132,6 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
     if let Some(endpoint) = endpoint {
         if !endpoint.row.terminating {
             // No new objects from here on, and whoever looks is told why.
-            server.api.serve_custom(&group, &plural, rows::of(definition, &server.api.callout)).await?;
             let status = names::terminating(&definition["status"], &crate::handlers::write::now_text());
             let mut set = |current: &Value| {
                 let mut new = current.clone();
@@ -139,8 +139,10 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
                 Ok(new)
             };
             change(server, definition, "status", &mut set).await?;
+            server.api.serve_custom(&group, &plural, rows::of(definition, &server.api.callout)).await?;
         }
         let mut write = Write::internal(&server.api, &endpoint, &user, "", "");
+        write.raw = true; // nobody is asked: the definition's own deletion was admitted
         let (list, options) = (ListOptions::default(), DeleteOptions::default());
         write.delete_collection(&list, &options, &mut Vec::new()).await?;
         if !server.api.page(&endpoint, "", &list).await?.objects.is_empty() {

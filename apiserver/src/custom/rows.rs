@@ -2,6 +2,7 @@
 
 use super::columns::PrinterColumn;
 use super::conversion::Converter;
+use super::rules::Rules;
 use crate::registry::strategy::Strategy;
 use crate::registry::table::{Form, Resource, ScalePaths, Selectable, StorageRow, SubresourceRow};
 use crate::webhook::Callout;
@@ -33,7 +34,9 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
     let stored_schema = stored_schema.map(|schema| Arc::new(Structural::read(schema)));
     let row = |version: &Value| {
         let gvk = GroupVersionKind::new(&group, &text(&version["name"]), &kind);
-        let form = Form::Custom(Arc::new(Structural::read(&version["schema"]["openAPIV3Schema"])));
+        let schema = Structural::read(&version["schema"]["openAPIV3Schema"]);
+        let rules = Rules::compile(&schema).map(Arc::new);
+        let form = Form::Custom(Arc::new(schema));
         Resource {
             zero: form.zero(),
             form,
@@ -50,6 +53,7 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
                 kind: GroupVersionKind::new(&group, &stored, &kind),
             }),
             strategy: &CUSTOM,
+            rules,
             selectable: all_selectable
                 .iter()
                 .map(|name| Selectable { name: name.clone(), here: selectable_here(version).any(|n| n == *name) })

@@ -227,12 +227,17 @@ pub fn paths(server: &Server) -> Vec<String> {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|(v, _)| format!("/apis/{group}/{v}")));
     }
+    for remote in &server.aggregator.table(&server.api).remotes {
+        paths.push(format!("/apis/{}", remote.group));
+        paths.push(format!("/apis/{}/{}", remote.group, remote.version));
+    }
     for path in
         ["/healthz", "/livez", "/readyz", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"]
     {
         paths.push(path.into());
     }
     paths.sort();
+    paths.dedup();
     paths
 }
 

@@ -64,7 +64,10 @@ pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(V
             let parsed = json::parse(bytes).map_err(|e| unrecognized("json", e.to_string()))?;
             Ok((parsed.value, parsed.duplicates))
         }
-        BodyType::Yaml => Ok((json::parse_yaml(bytes).map_err(|e| unrecognized("yaml", e.to_string()))?, Vec::new())),
+        BodyType::Yaml => {
+            let parsed = json::parse_yaml(bytes).map_err(|e| unrecognized("yaml", e.to_string()))?;
+            Ok((parsed.value, parsed.duplicates))
+        }
         BodyType::Protobuf => {
             let opened = envelope::open(bytes).ok_or_else(|| unrecognized("protobuf", "no envelope".into()))?;
             let opened = opened.map_err(|e| unrecognized("protobuf", e.to_string()))?;

@@ -18,8 +18,8 @@ use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-/// Bytes of a list that are put together at once.
-const PIECE: usize = 128 * 1024;
+/// Bytes of a list that are put together at once; more than that is large.
+const PIECE: usize = THRESHOLD + 1;
 
 /// A list of cached objects as the client wants it.
 pub fn respond_objects(renderer: Renderer, objects: Vec<Arc<Object>>, metadata: &Value) -> Response {
@@ -28,7 +28,6 @@ pub fn respond_objects(renderer: Renderer, objects: Vec<Arc<Object>>, metadata: 
     match (accepted.encoding, accepted.view) {
         (Encoding::Json, _) if !accepted.pretty => {
             let plain = renderer.is_plain();
-            let size = objects.iter().map(|o| o.json.len()).sum();
             let body = Pieces {
                 head: json_head(&renderer, &kind, metadata),
                 tail: b"]}\n".as_slice().into(),
@@ -41,7 +40,7 @@ pub fn respond_objects(renderer: Renderer, objects: Vec<Arc<Object>>, metadata: 
                     }
                 },
             };
-            body.respond(accepted, objects, size)
+            body.respond(accepted, objects)
         }
         (Encoding::Protobuf, _) if renderer.is_stored_proto() => {
             let of = renderer.endpoint.row.kind.clone();
@@ -57,7 +56,7 @@ pub fn respond_objects(renderer: Renderer, objects: Vec<Arc<Object>>, metadata: 
                 out.extend_from_slice(&field);
                 out.extend_from_slice(object.proto(&of));
             };
-            Pieces { head, tail, separator: b"", put }.respond(accepted, objects, items)
+            Pieces { head, tail, separator: b"", put }.respond(accepted, objects)
         }
         _ => {
             let items = objects.iter().map(|o| renderer.item(o)).collect();
@@ -151,11 +150,14 @@ struct Pieces<F> {
 }
 
 impl<F: FnMut(&Object, &mut BytesMut) + Send + 'static> Pieces<F> {
-    /// Sends it; compressed, if the client takes that and it is of about `size` bytes.
-    fn respond(self, accepted: Accepted, objects: Vec<Arc<Object>>, size: usize) -> Response {
-        let pieces = self.stream(objects);
+    /// Sends it; compressed, if the client takes that and there is more than one piece.
+    fn respond(self, accepted: Accepted, objects: Vec<Arc<Object>>) -> Response {
+        let mut pieces = self.stream(objects);
+        let first = pieces.next().unwrap_or_default();
+        let large = first.len() > THRESHOLD;
+        let pieces = std::iter::once(first).chain(pieces);
         let content_type = accepted.encoding.content_type();
-        if accepted.gzip && size > THRESHOLD {
+        if accepted.gzip && large {
             return gzip(StatusCode::OK, content_type, pieces);
         }
         respond(StatusCode::OK, content_type, serving::stream(stream::iter(pieces.map(Ok::<Bytes, Infallible>))))

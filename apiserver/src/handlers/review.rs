@@ -1,6 +1,5 @@
 //! Kinds that are only answered: who am I, may I, whose token is this; and the old way to bind a pod.
 
-use super::decode::{BodyType, decode};
 use super::render::{Renderer, typed};
 use super::subresource::binding;
 use super::{Response, negotiate::View};
@@ -9,7 +8,7 @@ use crate::api::Endpoint;
 use crate::authn::User;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
 use crate::request::RequestInfo;
-use crate::request::options::{FieldValidation, WriteOptions};
+use crate::request::options::WriteOptions;
 use crate::server::Server;
 use crate::status::{Result, Status};
 use apimachinery::Value;
@@ -24,12 +23,10 @@ pub async fn create(
     info: &RequestInfo,
     user: &User,
     options: &WriteOptions,
-    body: BodyType,
-    bytes: &[u8],
+    review: Value,
     renderer: &Renderer,
 ) -> Result<Response> {
     let row = &endpoint.row;
-    let review = decode(bytes, body, &row.kind, &row.form, FieldValidation::Ignore)?.object;
     let mut attributes = admission::Attributes {
         options: RequestOptions::Write(options),
         object: Some(review),

@@ -8,6 +8,7 @@ use super::selection::Selection;
 use crate::api::{Api, Endpoint};
 use crate::request::RequestInfo;
 use crate::request::options::ListOptions;
+use crate::server::metrics;
 use crate::status::{Result, Status};
 use crate::storage::cache::{NotKept, Snapshot};
 use crate::storage::freshness::{CATCH_UP_MAX, Progress};
@@ -16,6 +17,7 @@ use crate::storage::watchers::Subscription;
 use apimachinery::codec::wire::{put_bytes, put_message};
 use apimachinery::schema::GroupVersionKind;
 use bytes::{BufMut, Bytes, BytesMut};
+use component_base::metrics::{IntCounter, IntGauge};
 use component_base::serving;
 use http::Request;
 use serde_json::{Value, json};
@@ -61,6 +63,31 @@ struct Watch {
     sent_columns: bool,
     deadline: Instant,
     closing: tokio_util::sync::CancellationToken,
+    /// How many run, and how many events they sent.
+    running: Running,
+}
+
+/// A watch among those that run, as long as it does.
+struct Running {
+    now: IntGauge,
+    events: IntCounter,
+}
+
+impl Running {
+    fn new(endpoint: &Endpoint, namespace: &str) -> Running {
+        let kind = &endpoint.row.kind;
+        let (group, version, resource) = (&*kind.group, &*kind.version, &*endpoint.row.plural);
+        let scope = if namespace.is_empty() { "cluster" } else { "namespace" };
+        let now = metrics::LONG_RUNNING.with_label_values(&["WATCH", group, version, resource, "", scope, "apiserver"]);
+        now.inc();
+        Running { now, events: metrics::WATCH_EVENTS.with_label_values(&[group, version, resource]) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.now.dec();
+    }
 }
 
 impl Api {
@@ -140,6 +167,7 @@ impl Api {
             sent_columns: false,
             deadline: Instant::now() + Duration::from_secs(seconds),
             closing,
+            running: Running::new(endpoint, &info.namespace),
         };
         let pieces = futures::stream::unfold(watch, |mut watch| async move {
             let piece = watch.next().await?;
@@ -277,6 +305,7 @@ impl Watch {
     }
 
     fn put(&mut self, out: &mut BytesMut, kind: EventType, object: &Arc<Object>, event: Option<&Event>) {
+        self.running.events.inc();
         if self.renderer.is_plain() {
             match event {
                 Some(event) => out.put(event.line(kind, &self.prefix)),

@@ -64,8 +64,8 @@ fn document(served: &Arc<Served>, key: &str, make: impl FnOnce() -> Vec<u8>) -> 
 /// How a document is sent.
 const JSON: &str = "application/json";
 const PROTO_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-/// What older clients call it.
-const PROTO_V2_OLD: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What it is called in answers, since `@` may not stand in a media type (RFC 9110 §8.3.1) and clients parse it; some ask so.
+const PROTO_V2_SENT: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The first of `offered` that the client takes, in the client's order. (RFC 9110 §12.5.1, without weights other than 0.)
 fn negotiate<B>(request: &Request<B>, offered: &[&'static str]) -> Result<&'static str> {
@@ -86,12 +86,13 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
         "v2" => {
             let (parts, said) = v2_parts(server);
             let make = || merge_v2(v2::document(&served), &parts);
-            let media = negotiate(request, &[JSON, PROTO_V2, PROTO_V2_OLD])?;
-            let document = match media {
-                JSON => document(&served, &format!("v2 {said}"), || text(&make())),
-                _ => document(&served, &format!("v2 protobuf {said}"), || gnostic::document(&make())),
-            };
-            send(document, media, request)
+            match negotiate(request, &[JSON, PROTO_V2, PROTO_V2_SENT])? {
+                JSON => send(document(&served, &format!("v2 {said}"), || text(&make())), JSON, request),
+                _ => {
+                    let document = document(&served, &format!("v2 protobuf {said}"), || gnostic::document(&make()));
+                    send(document, PROTO_V2_SENT, request)
+                }
+            }
         }
         "v3" => {
             let mut paths = serde_json::Map::new();

@@ -112,10 +112,12 @@ pub struct Resource {
     pub terminating: bool,
     /// Columns that a definition gives its objects, besides the name; none for built-in kinds.
     pub columns: Option<Vec<PrinterColumn>>,
-    /// What every client of it is warned of.
-    pub deprecation: Option<String>,
+    /// The rules that a definition states in expressions; none for built-in kinds and where it states none.
+    pub rules: Option<Arc<crate::custom::rules::Rules>>,
     /// How objects of a custom resource get from version to version; none if there is one version only.
     pub conversion: Option<Arc<Converter>>,
+    /// What every client of it is warned of.
+    pub deprecation: Option<String>,
     /// Served without `--runtime-config`.
     pub on: bool,
 }
@@ -175,6 +177,12 @@ impl Resource {
 
     pub fn is_custom(&self) -> bool {
         matches!(self.form, Form::Custom(_))
+    }
+
+    /// Finalizers without a domain must be among those that Kubernetes knows. Kinds of the servers beside the core (extensions,
+    /// aggregation) take any qualified name, as custom resources do.
+    pub fn restricts_finalizers(&self) -> bool {
+        !self.is_custom() && !matches!(&*self.kind.group, "apiextensions.k8s.io" | "apiregistration.k8s.io")
     }
 
     pub fn has_status(&self) -> bool {
@@ -254,13 +262,14 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     form: Form::Builtin(Shape::Struct(ty.id)),
                     strategy: kinds::strategy(group, version, plural),
                     columns: None,
+                    conversion: None,
+                    rules: None,
                     selectable: Vec::new(),
                     scale: None,
                     stored_schema: None,
                     stored_as: String::new(),
                     terminating: false,
                     deprecation: deprecation(group, version, kind, flags),
-                    conversion: None,
                     on: !flags.contains(&"off"),
                     verbs,
                     kind: gvk,

@@ -71,8 +71,7 @@ impl RequestInfo {
                 }
             }
         }
-        let watching =
-            || query(uri).any(|(k, v)| k == "watch" && matches!(&*v, "" | "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let watching = || query(uri).any(|(k, v)| k == "watch" && super::options::flag(&v));
         info.verb = match (method.as_str(), info.name.is_empty()) {
             ("GET" | "HEAD", _) if watch => "watch",
             ("GET" | "HEAD", true) if watching() => "watch",

@@ -64,14 +64,9 @@ pub enum Propagation {
     Foreground,
 }
 
-fn flag(name: &str, value: &str) -> Result<bool> {
-    match value {
-        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => {
-            Err(Status::bad_request(format!("strconv.ParseBool: parsing {other:?}: invalid syntax (parameter {name})")))
-        }
-    }
+/// A boolean of a query: upstream takes anything for true that does not say false.
+pub fn flag(value: &str) -> bool {
+    !(value == "0" || value.eq_ignore_ascii_case("false"))
 }
 
 fn number(name: &str, value: &str) -> Result<i64> {
@@ -128,7 +123,7 @@ impl WriteOptions {
                         }
                     }
                 }
-                "force" => options.force = Some(flag("force", &value)?),
+                "force" => options.force = Some(flag(&value)),
                 _ => {}
             }
         }
@@ -155,8 +150,8 @@ impl ListOptions {
                 "limit" => options.limit = number("limit", &value)?.max(0) as usize,
                 "continue" => options.continue_token = value.into_owned(),
                 "timeoutSeconds" => options.timeout_seconds = Some(number("timeoutSeconds", &value)?.max(0) as u64),
-                "allowWatchBookmarks" => options.allow_watch_bookmarks = flag("allowWatchBookmarks", &value)?,
-                "sendInitialEvents" => options.send_initial_events = Some(flag("sendInitialEvents", &value)?),
+                "allowWatchBookmarks" => options.allow_watch_bookmarks = flag(&value),
+                "sendInitialEvents" => options.send_initial_events = Some(flag(&value)),
                 _ => {}
             }
         }
@@ -242,7 +237,7 @@ impl DeleteOptions {
             match &*name {
                 "gracePeriodSeconds" => options.grace_period_seconds = Some(number("gracePeriodSeconds", &value)?),
                 "propagationPolicy" => policy = Some(value.into_owned()),
-                "orphanDependents" => orphan = Some(flag("orphanDependents", &value)?),
+                "orphanDependents" => orphan = Some(flag(&value)),
                 "dryRun" if value == "All" => options.dry_run = true,
                 "dryRun" if !value.is_empty() => {
                     errors.push(FieldError::not_supported(&Path::new("dryRun"), Value::from(&*value), &["All"]))

@@ -21,6 +21,7 @@ pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response 
     let started = Instant::now();
     let info = RequestInfo::new(request.method(), request.uri());
     let accepted = accept(request.headers(), request.uri().query()).ok();
+    let dry_run = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "dryRun=All"));
     let audit_id = request.headers().get("audit-id").cloned().unwrap_or_else(new_audit_id);
 
     let stages = AssertUnwindSafe(stages(&server, &info, request)).catch_unwind();
@@ -39,7 +40,8 @@ pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response 
     // Only what never changes says otherwise.
     let caching = response.headers_mut().entry(http::header::CACHE_CONTROL);
     caching.or_insert(HeaderValue::from_static("no-cache, private"));
-    count(&info, response.status().as_u16(), started);
+    let bytes = http_body::Body::size_hint(response.body()).exact();
+    count(&info, dry_run, response.status().as_u16(), bytes, started);
     response
 }
 
@@ -81,7 +83,7 @@ pub async fn read_body(body: Incoming) -> Result<Bytes> {
     }
 }
 
-fn count(info: &RequestInfo, code: u16, started: Instant) {
+fn count(info: &RequestInfo, dry_run: bool, code: u16, bytes: Option<u64>, started: Instant) {
     let verb = info.verb.to_ascii_uppercase();
     let scope = match (info.is_resource, info.name.is_empty(), info.namespace.is_empty()) {
         (false, ..) => "",
@@ -90,16 +92,23 @@ fn count(info: &RequestInfo, code: u16, started: Instant) {
         (true, true, true) => "cluster",
     };
     // Labels must come from a bounded set: an unknown resource is what somebody typed.
-    let known = code != 404 || info.name.is_empty();
-    let resource = if known { info.resource.as_str() } else { "" };
+    if code == 404 && (!info.is_resource || info.name.is_empty()) {
+        return;
+    }
+    let dry_run = if dry_run { "All" } else { "" };
+    let (group, version, resource, subresource) = (&*info.group, &*info.version, &*info.resource, &*info.subresource);
     let code = code.to_string();
-    let labels = [&*verb, &*info.group, &*info.version, resource, &*info.subresource, scope];
-    if code != "404" || info.is_resource && !info.name.is_empty() {
-        metrics::REQUESTS
-            .with_label_values(&[labels[0], labels[1], labels[2], labels[3], labels[4], labels[5], &code])
-            .inc();
-        if verb != "WATCH" {
-            metrics::DURATION.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
-        }
+    metrics::REQUESTS
+        .with_label_values(&[&*verb, dry_run, group, version, resource, subresource, scope, "apiserver", &code])
+        .inc();
+    if !is_long_running(info) {
+        metrics::DURATION
+            .with_label_values(&[&*verb, dry_run, group, version, resource, subresource, scope, "apiserver"])
+            .observe(started.elapsed().as_secs_f64());
+    }
+    if let Some(bytes) = bytes.filter(|_| matches!(&*verb, "GET" | "LIST")) {
+        metrics::RESPONSE_SIZES
+            .with_label_values(&[&*verb, group, version, resource, subresource, scope, "apiserver"])
+            .observe(bytes as f64);
     }
 }

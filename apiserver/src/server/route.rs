@@ -14,7 +14,7 @@ use crate::handlers::write::patch::patch_type;
 use crate::handlers::write::{Stored, Write, Written, default_manager, now_text};
 use crate::handlers::{Response, components};
 use crate::request::RequestInfo;
-use crate::request::options::{DeleteOptions, ListOptions, WriteOptions};
+use crate::request::options::{DeleteOptions, FieldValidation, ListOptions, WriteOptions};
 use crate::status::{Result, Status};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use component_base::serving::full;
@@ -31,8 +31,12 @@ pub async fn route(
     user: User,
     request: Request<Incoming>,
 ) -> Result<Response> {
-    if let Some(remote) = server.aggregator.table(&server.api).of_path(&info.path) {
-        return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+    // The core group is always served here.
+    if info.path.starts_with("/apis/") || info.path.starts_with("/openapi/v3/apis/") {
+        let table = server.aggregator.table(&server.api);
+        if let Some(remote) = table.of_path(&info.path) {
+            return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+        }
     }
     if !info.is_resource {
         return beside(server, info, request).await;
@@ -53,6 +57,11 @@ pub async fn route(
         return Err(Status::no_such_resource());
     }
     let response = by_verb(server, &endpoint, info, user, request).await?;
+    if let Some(text) = &row.deprecation {
+        let gone = text.split_once("unavailable in v").map_or("", |(_, gone)| gone.split('+').next().unwrap_or(""));
+        let labels = [&*row.kind.group, &row.kind.version, &row.plural, &info.subresource, gone];
+        super::metrics::DEPRECATED.with_label_values(&labels).set(1);
+    }
     Ok(warn(response, row.deprecation.as_slice()))
 }
 
@@ -74,6 +83,9 @@ async fn by_verb(
     }
     if !row.verbs.iter().any(|v| v == verb) {
         return Err(Status::method_not_allowed());
+    }
+    if info.name.is_empty() && matches!(verb, "update" | "patch" | "delete") {
+        return Err(Status::method_not_allowed()); // on a collection
     }
     if endpoint.cache.is_none() && matches!(verb, "get" | "list") {
         // Only ComponentStatuses are read without being kept.
@@ -144,8 +156,8 @@ async fn write(
             let kind = body_type(headers)?;
             let bytes = read_body(body).await?;
             if row.storage.is_none() {
-                let review =
-                    crate::handlers::review::create(server, endpoint, info, user, &options, kind, &bytes, &renderer);
+                let review = decode::decode(&bytes, kind, &row.kind, &row.form, FieldValidation::Ignore)?.object;
+                let review = crate::handlers::review::create(server, endpoint, info, user, &options, review, &renderer);
                 return review.await;
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;

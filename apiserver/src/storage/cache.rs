@@ -7,7 +7,7 @@
 use super::Revision;
 use super::freshness::Progress;
 use super::object::{Entry, Event, EventType, FieldValue, Object};
-use super::own::{OwnWrite, OwnWrites};
+use super::own::OwnWrites;
 use super::signature::Signature;
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
@@ -76,7 +76,9 @@ struct State {
 
 /// Brings an object as it was written once to what it would be if it were written today: defaults of fields that came later,
 /// and no members that the schema has given up. Readers then find every object complete, at no cost to them.
-pub type Completion = Arc<dyn Fn(&mut Value) + Send + Sync>;
+///
+/// False says that the object has members which its version does not know and another may: it must not be read as it is.
+pub type Completion = Arc<dyn Fn(&mut Value) -> bool + Send + Sync>;
 
 /// The cache of one resource.
 pub struct Cache {
@@ -111,7 +113,7 @@ impl Cache {
             prefix,
             fields,
             indexed_field,
-            completion: Arc::new(|_| {}),
+            completion: Arc::new(|_| true),
             state: RwLock::new(State {
                 snapshot: Snapshot::default(),
                 history: VecDeque::new(),
@@ -124,15 +126,6 @@ impl Cache {
             progress,
             versions: None,
         }
-    }
-
-    pub fn with_completion(self, completion: Completion) -> Cache {
-        Cache { completion, ..self }
-    }
-
-    /// An object that was read past this cache, as it would be in it.
-    pub fn complete(&self, tree: &mut Value) {
-        (self.completion)(tree);
     }
 
     /// Remembers of each object in which version it is stored.
@@ -155,6 +148,10 @@ impl Cache {
         Some(new)
     }
 
+    pub fn with_completion(self, completion: Completion) -> Cache {
+        Cache { completion, ..self }
+    }
+
     /// The objects now. Its revision is the last one that any resource reached, since this one did not change in between.
     pub fn snapshot(&self) -> Snapshot {
         let seen = self.progress.seen(); // before the clone: what is cloned is at least this new
@@ -174,19 +171,18 @@ impl Cache {
 
     /// Makes an object of a stored tree.
     pub fn object(&self, key: &str, revision: Revision, mut tree: Value) -> Arc<Object> {
-        self.complete(&mut tree);
-        self.make(key, revision, tree)
-    }
-
-    /// The object that a write of this server became; `None` when another revision has the same bytes.
-    pub fn own_object(&self, write: &OwnWrite, revision: Revision) -> Option<Arc<Object>> {
-        write.object(revision, |key, tree| self.make(key, revision, tree))
-    }
-
-    /// Makes an object of a tree that is complete.
-    fn make(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
         let version = self.version_of(&tree);
+        let fits = (self.completion)(&mut tree);
+        let version = if fits { version } else { Some("".into()) };
         Arc::new(Object::new(key, revision, tree, &self.fields).in_version(version))
+    }
+
+    /// Makes an object of a tree that was written just now: of built-in resources it is complete.
+    pub fn made(&self, key: &str, revision: Revision, tree: Value) -> Arc<Object> {
+        if self.versions.is_some() {
+            return self.object(key, revision, tree);
+        }
+        Arc::new(Object::new(key, revision, tree, &self.fields))
     }
 
     /// Puts in place everything that etcd held at `revision`. Watches that ran are ended: what they missed is not known.

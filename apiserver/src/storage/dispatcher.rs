@@ -187,7 +187,10 @@ impl Dispatcher {
 
 /// The object in the bytes of a change: as it was written, if we wrote it, else decoded.
 fn object(cache: &Cache, key: &str, rest: &str, revision: Revision, bytes: &[u8]) -> Result<Arc<Object>, StorageError> {
-    let own = cache.own.take(rest, bytes).and_then(|write| cache.own_object(&write, revision));
+    let own = cache
+        .own
+        .take(rest, bytes)
+        .and_then(|write| write.object(revision, |key, tree| cache.made(key, revision, tree)));
     if let Some(object) = own {
         debug_assert_eq!(
             String::from_utf8_lossy(&object.json),

@@ -1,11 +1,11 @@
 //! etcd as a map from keys to bytes, with the few transactions that storage needs.
 
-use super::{Revision, StorageError};
+use super::{Revision, StorageError, metrics};
 use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, KvClient, LeaseClient, PutOptions, Txn,
     TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A key's bytes and the revision that wrote them.
 #[derive(Debug, Clone)]
@@ -63,6 +63,25 @@ async fn answer<T>(request: impl Future<Output = Result<T, etcd_client::Error>>)
 }
 
 impl Etcd {
+    /// The same, counted as an operation on the resource that a key is of.
+    async fn counted<T>(
+        &self,
+        operation: &str,
+        key: &[u8],
+        request: impl Future<Output = Result<T, etcd_client::Error>>,
+    ) -> Result<T, StorageError> {
+        let (group, resource) = resource_of(&self.prefix, key);
+        let labels = [operation, group, resource];
+        let started = Instant::now();
+        let result = answer(request).await;
+        metrics::ETCD_REQUESTS.with_label_values(&labels).inc();
+        metrics::ETCD_DURATION.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+        if result.is_err() {
+            metrics::ETCD_ERRORS.with_label_values(&labels).inc();
+        }
+        result
+    }
+
     pub async fn connect(options: EtcdOptions) -> Result<Etcd, StorageError> {
         let mut connect = ConnectOptions::new()
             .with_connect_timeout(Duration::from_secs(20))
@@ -89,7 +108,7 @@ impl Etcd {
     }
 
     pub async fn get(&self, key: &str) -> Result<Option<Stored>, StorageError> {
-        let mut answer = answer(self.kv.clone().get(key, None)).await?;
+        let mut answer = self.counted("get", key.as_bytes(), self.kv.clone().get(key, None)).await?;
         Ok(answer.take_kvs().pop().map(stored))
     }
 
@@ -100,7 +119,7 @@ impl Etcd {
             *last += 1;
         }
         let options = GetOptions::new().with_range(end).with_limit(limit).with_revision(revision as i64);
-        let mut answer = answer(self.kv.clone().get(start, Some(options))).await?;
+        let mut answer = self.counted("list", prefix.as_bytes(), self.kv.clone().get(start, Some(options))).await?;
         Ok(Page {
             revision: answer.header().map_or(0, |h| h.revision() as Revision),
             more: answer.more(),
@@ -122,19 +141,25 @@ impl Etcd {
         lease: i64,
     ) -> Result<Outcome, StorageError> {
         let put = TxnOp::put(key, value, (lease != 0).then(|| PutOptions::new().with_lease(lease)));
-        self.transact(key, expected, put).await
+        self.transact(if expected == 0 { "create" } else { "update" }, key, expected, put).await
     }
 
     pub async fn delete_if(&self, key: &str, expected: Revision) -> Result<Outcome, StorageError> {
-        self.transact(key, expected, TxnOp::delete(key, None::<DeleteOptions>)).await
+        self.transact("delete", key, expected, TxnOp::delete(key, None::<DeleteOptions>)).await
     }
 
-    async fn transact(&self, key: &str, expected: Revision, op: TxnOp) -> Result<Outcome, StorageError> {
+    async fn transact(
+        &self,
+        operation: &str,
+        key: &str,
+        expected: Revision,
+        op: TxnOp,
+    ) -> Result<Outcome, StorageError> {
         let txn = Txn::new()
             .when(vec![Compare::mod_revision(key, CompareOp::Equal, expected as i64)])
             .and_then(vec![op])
             .or_else(vec![TxnOp::get(key, None)]);
-        let answer = answer(self.kv.clone().txn(txn)).await?;
+        let answer = self.counted(operation, key.as_bytes(), self.kv.clone().txn(txn)).await?;
         if answer.succeeded() {
             return Ok(Outcome::Done(answer.header().map_or(0, |h| h.revision() as Revision)));
         }
@@ -167,6 +192,18 @@ impl Etcd {
     }
 }
 
+/// Group and resource of a key, as far as it tells: keys of custom resources and of two servers beside the core start with their
+/// group; of old kinds two parts name the resource.
+fn resource_of<'a>(prefix: &str, key: &'a [u8]) -> (&'a str, &'a str) {
+    let text = std::str::from_utf8(key).unwrap_or("");
+    let mut parts = text.strip_prefix(prefix).unwrap_or("").trim_start_matches('/').split('/');
+    match (parts.next().unwrap_or(""), parts.next()) {
+        (group, Some(resource)) if group.contains('.') => (group, resource),
+        ("services", Some(of @ ("specs" | "endpoints"))) => ("", if of == "specs" { "services" } else { of }),
+        (resource, _) => ("", resource),
+    }
+}
+
 fn stored(kv: etcd_client::KeyValue) -> Stored {
     let revision = kv.mod_revision() as Revision;
     let (key, value) = kv.into_key_value();
@@ -184,4 +221,22 @@ fn unavailable(e: etcd_client::Error) -> StorageError {
         return StorageError::Unavailable(status.message().to_owned());
     }
     StorageError::Unavailable(e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_tell_what_they_are_of() {
+        for (key, group, resource) in [
+            ("/registry/pods/a/b", "", "pods"),
+            ("/registry/services/specs/a/b", "", "services"),
+            ("/registry/example.com/things/a/b", "example.com", "things"),
+            ("/registry/apiregistration.k8s.io/apiservices/v1.", "apiregistration.k8s.io", "apiservices"),
+            ("elsewhere", "", ""),
+        ] {
+            assert_eq!(resource_of("/registry", key.as_bytes()), (group, resource), "{key}");
+        }
+    }
 }

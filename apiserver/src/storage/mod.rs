@@ -24,6 +24,7 @@ pub mod dispatcher;
 pub mod etcd;
 pub mod freshness;
 pub mod leases;
+mod metrics;
 pub mod object;
 pub mod own;
 pub mod signature;

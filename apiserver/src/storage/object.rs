@@ -18,7 +18,8 @@ pub struct Object {
     /// The object in its storage version, resourceVersion included, `kind` and `apiVersion` left out: lists want it so, and
     /// they are quickly put in front (see [`Object::prefix`]).
     pub json: Bytes,
-    /// The version it is in, where versions of stored objects differ: custom resources.
+    /// The version it is in, where versions of stored objects differ: custom resources. Empty: the version that is stored now, with
+    /// members that only another version knows.
     pub version: Option<Arc<str>>,
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the resource's selectable fields, in the order of its strategy.

@@ -29,11 +29,12 @@ enum Making {
 
 impl OwnWrite {
     /// The object as of the revision that etcd gave it; `None` when another revision has the same bytes.
-    /// `make` makes it of key and tree.
+    /// `make` makes it of its key and tree.
     pub fn object(&self, revision: Revision, make: impl FnOnce(&str, Value) -> Arc<Object>) -> Option<Arc<Object>> {
         let mut making = self.making.lock();
         if let Making::Tree(tree) = &mut *making {
-            *making = Making::Made(make(&self.key, std::mem::take(tree)));
+            let object = make(&self.key, std::mem::take(tree));
+            *making = Making::Made(object);
         }
         match &*making {
             Making::Made(object) if object.revision == revision => Some(object.clone()),
@@ -93,10 +94,10 @@ mod tests {
         assert!(writes.take("a/y", b"2").is_none());
         let seen = writes.take("a/x", b"2").unwrap();
         assert!(writes.take("a/x", b"2").is_none());
-        let make = |key: &str, tree| Arc::new(Object::new(key, 7, tree, &[]));
-        let object = seen.object(7, make).unwrap();
-        assert!(Arc::ptr_eq(&object, &second.object(7, make).unwrap()), "serialized once");
-        assert!(second.object(8, make).is_none());
+        let make = |revision| move |key: &str, tree| Arc::new(Object::new(key, revision, tree, &[]));
+        let object = seen.object(7, make(7)).unwrap();
+        assert!(Arc::ptr_eq(&object, &second.object(7, make(7)).unwrap()), "serialized once");
+        assert!(second.object(8, make(8)).is_none());
     }
 
     #[test]

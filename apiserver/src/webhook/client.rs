@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -30,6 +30,13 @@ const IDLE: Duration = Duration::from_secs(90);
 /// For connecting, the handshake not included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What the machine trusts, read when somebody is first called who names no CA.
+static SYSTEM_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(roots)
+});
+
 /// The certificate that this server shows, with its key.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -40,6 +47,9 @@ struct Key {
     port: u16,
     server_name: String,
     trust: Trust,
+    /// Aggregated servers are spoken to by HTTP/1.1: a watch takes a connection of its own, not one of the few streams that an
+    /// HTTP/2 connection has for everybody.
+    as_front_proxy: bool,
     /// Shows the front proxy's certificate, as of this address of it in memory: a rotated one makes new connections.
     identity: Option<usize>,
 }
@@ -130,6 +140,7 @@ impl Callout {
             port,
             server_name: to.server_name.clone(),
             trust: to.trust.clone(),
+            as_front_proxy,
             identity: identity.as_ref().map(|i| Arc::as_ptr(i) as usize),
         };
         let mut clients = self.clients.lock();
@@ -155,9 +166,12 @@ fn connections(key: &Key, identity: Option<&Identity>) -> Result<Connections, Co
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls(&key.trust, identity)?)
         .https_only()
-        .with_server_name_resolver(FixedServerNameResolver::new(name))
-        .enable_all_versions()
-        .wrap_connector(Dial { host: key.host.clone().into(), port: key.port });
+        .with_server_name_resolver(FixedServerNameResolver::new(name));
+    let dial = Dial { host: key.host.clone().into(), port: key.port };
+    let connector = match key.as_front_proxy {
+        true => connector.enable_http1().wrap_connector(dial),
+        false => connector.enable_all_versions().wrap_connector(dial),
+    };
     Ok(Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_MAX)
@@ -176,10 +190,7 @@ fn tls(trust: &Trust, identity: Option<&Identity>) -> Result<ClientConfig, Conne
     let mut roots = RootCertStore::empty();
     let builder = match trust {
         Trust::Any => builder.dangerous().with_custom_certificate_verifier(crate::streaming::any_server()),
-        Trust::System => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            builder.with_root_certificates(roots)
-        }
+        Trust::System => builder.with_root_certificates(SYSTEM_ROOTS.clone()),
         Trust::Bundle(pem) => {
             for cert in CertificateDer::pem_slice_iter(pem) {
                 let cert = cert.map_err(|e| bad(format!("unable to load root certificates: {e}")))?;

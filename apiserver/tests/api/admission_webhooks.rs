@@ -526,3 +526,45 @@ async fn other_versions_and_subresources_are_put_to_webhooks_in_the_form_they_na
     .unwrap();
     assert_eq!(world.calls("/warn")[0].body["request"]["object"]["kind"], "Eviction");
 }
+
+#[tokio::test]
+async fn warnings_reach_the_client_of_what_passes_and_of_what_does_not() {
+    let world = World::start().await;
+    let labelled = json!({"objectSelector": {"matchLabels": {"deny": "yes"}}});
+    world
+        .register(
+            "Mutating",
+            "m",
+            vec![
+                world.hook("warn", "/warn", ("CREATE,UPDATE", "", "configmaps"), json!({})),
+                world.hook("deny", "/always-deny", ("CREATE,UPDATE", "", "configmaps"), labelled),
+            ],
+        )
+        .await;
+    for (name, label, code) in [("a", "no", 201), ("b", "yes", 403)] {
+        let body = json!({"metadata": {"name": name, "labels": {"deny": label}}}).to_string();
+        let request =
+            http::Request::post(MAPS).header("content-type", "application/json").body(body.into_bytes().into());
+        let answer = world.client.send(request.unwrap()).await.unwrap();
+        assert_eq!(answer.status().as_u16(), code);
+        assert_eq!(answer.headers()["warning"], "299 - \"careful\"");
+    }
+    // The old object counts too: taking the label away does not get around the webhook.
+    let denied = json!({"metadata": {"labels": {"deny": "yes"}}});
+    refused(merge(&world.client, &format!("{MAPS}/a"), denied).await, 403, "denied the request");
+}
+
+#[tokio::test]
+async fn namespaces_are_selected_by_their_own_labels() {
+    let world = World::start().await;
+    let only = json!({"namespaceSelector": {"matchLabels": {"guarded": "yes"}}});
+    let all = ("CREATE,UPDATE,DELETE", "", "namespaces");
+    world.register("Validating", "v", vec![world.hook("ns", "/always-deny", all, only)]).await;
+    let namespaces = "/api/v1/namespaces";
+    create(&world.client, namespaces, json!({"metadata": {"name": "a"}})).await.unwrap();
+    let guarded = json!({"metadata": {"name": "b", "labels": {"guarded": "yes"}}});
+    refused(create(&world.client, namespaces, guarded).await, 403, "denied the request");
+    let label = json!({"metadata": {"labels": {"guarded": "yes"}}});
+    refused(merge(&world.client, &format!("{namespaces}/a"), label).await, 403, "denied the request");
+    delete(&world.client, &format!("{namespaces}/a")).await.unwrap();
+}

@@ -1,6 +1,6 @@
 //! API servers behind this one: [sig-api-machinery] Aggregator.
 
-use crate::stand::Stand;
+use crate::stand::{Stand, TOKEN};
 use crate::webhook_server::{Call, WebhookServer, create, delete, get, merge};
 use futures::{AsyncBufReadExt, StreamExt};
 use kube::Client;
@@ -90,6 +90,8 @@ async fn a_sample_api_server_is_aggregated() {
     );
     assert!(!call.headers.contains_key("authorization"), "the client's token is not passed on");
 
+    assert_eq!(upgraded(&stand, &format!("{GROUP}/v1alpha1/namespaces/default/flunders/f/exec")).await, "ping");
+
     // Discovery, plain and aggregated.
     let groups = get(&client, "/apis").await.unwrap();
     let names: Vec<_> = groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
@@ -115,6 +117,36 @@ async fn a_sample_api_server_is_aggregated() {
     delete(&client, &path).await.unwrap();
     assert_eq!(get(&client, GROUP).await.unwrap_err().0, 404);
     assert!(get(&client, "/openapi/v2").await.unwrap()["definitions"]["wardle.Flunder"].is_null());
+}
+
+/// Upgrades a connection and says `ping`; what comes back.
+async fn upgraded(stand: &Stand, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut roots = rustls::RootCertStore::empty();
+    component_base::tls::read_certs(&stand.path("ca.crt"))
+        .unwrap()
+        .into_iter()
+        .for_each(|cert| roots.add(cert).unwrap());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(("127.0.0.1", stand.port)).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let mut stream = connector.connect("127.0.0.1".try_into().unwrap(), tcp).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101") && answer.contains("seen-user: admin"), "{answer}");
+    stream.write_all(b"ping").await.unwrap();
+    let mut heard = [0; 4];
+    stream.read_exact(&mut heard).await.unwrap();
+    String::from_utf8(heard.to_vec()).unwrap()
 }
 
 async fn discovery(client: &Client) -> Value {
@@ -151,7 +183,7 @@ async fn what_is_wrong_with_a_service_is_told_in_the_condition() {
     merge(&client, &path, json!({"spec": {"service": {"port": 443}}})).await.unwrap();
     told("EndpointsNotFound", "cannot find endpointslices for service/back in \"default\"").await;
     let slice = json!({"metadata": {"name": "back-1", "labels": {"kubernetes.io/service-name": "back"}}, "addressType": "IPv4",
-        "ports": [{"name": "https", "port": 1}], "endpoints": []});
+        "ports": [{"name": "other", "port": 1}], "endpoints": [{"addresses": ["10.9.9.9"]}]});
     let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
     create(&client, slices, slice).await.unwrap();
     told(

@@ -172,6 +172,12 @@ async fn watches_and_tables_show_the_version_asked_for() {
         let request = http::Request::get(path).body(Vec::new()).unwrap();
         world.client.request_stream(request).await.unwrap().lines()
     };
+    let table = http::Request::get(format!("{}?includeObject=Object", items("v2")))
+        .header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")
+        .body(Vec::new())
+        .unwrap();
+    let table: Value = world.client.request(table).await.unwrap();
+    assert_eq!((&table["kind"], &table["rows"][0]["object"]["host"]), (&json!("Table"), &json!("a")));
     let (mut v1, mut v2) = (Box::pin(open(watch("v1")).await), Box::pin(open(watch("v2")).await));
     world.make("v1", "b", json!({"hostPort": "b:2"})).await.unwrap();
     delete(&world.client, &format!("{}/b", items("v1"))).await.unwrap();
@@ -263,4 +269,30 @@ async fn conversions_that_fail_are_told_in_upstreams_words() {
         "{refused:?}"
     );
     assert!(refused.1.contains("spec.conversion.conversionReviewVersions: Invalid value"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn without_a_webhook_each_version_keeps_its_fields() {
+    let stand = Stand::start().await;
+    let client = stand.admin().await;
+    let spec = json!({"group": "stable.example.com", "scope": "Namespaced", "names": {"plural": "testcrs", "kind": "TestCr"},
+        "versions": versions("v2")});
+    create(&client, DEFINITIONS, json!({"metadata": {"name": "testcrs.stable.example.com"}, "spec": spec}))
+        .await
+        .unwrap();
+    let started = std::time::Instant::now();
+    while get(&client, &items("v1")).await.is_err() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(30), "it is not served");
+        tokio::task::yield_now().await;
+    }
+    // Stored as v2, which does not know the field: its readers do not see it, those of v1 do.
+    let object =
+        json!({"apiVersion": "stable.example.com/v1", "kind": "TestCr", "metadata": {"name": "a"}, "hostPort": "h:1"});
+    let made = create(&client, &items("v1"), object).await.unwrap();
+    assert_eq!(made["hostPort"], "h:1");
+    assert_eq!(get(&client, &format!("{}/a", items("v1"))).await.unwrap()["hostPort"], "h:1");
+    let other = get(&client, &format!("{}/a", items("v2"))).await.unwrap();
+    assert_eq!((&other["hostPort"], &other["apiVersion"]), (&Value::Null, &json!("stable.example.com/v2")));
+    let list = get(&client, &items("v2")).await.unwrap();
+    assert!(list["items"][0]["hostPort"].is_null());
 }

@@ -52,6 +52,14 @@ async fn a_fresh_server_serves_and_holds_what_upstream_does() {
     let (Some(served), Some(objects)) = (fact("discovery.json"), fact("bootstrap-objects.json")) else { return };
     let stand = Stand::start_with(&["--advertise-address=192.0.2.2"]).await;
     let mut out = discovery(&stand, &served).await;
+    // Served from the first moment, published a moment later.
+    for _ in 0..400 {
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+        if stand.call("GET", slices, "", "", &Value::Null).await.0 == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     for (path, want) in objects.as_object().unwrap() {
         let (_, list) = stand.call("GET", path, "", "", &Value::Null).await;
         let (want, got) = (by_name(want, path), by_name(&list["items"], path));

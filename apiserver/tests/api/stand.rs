@@ -31,9 +31,9 @@ pub struct Stand {
     etcd: Option<Process>,
     pub port: u16,
     etcd_ports: [u16; 2],
-    /// Flags besides those that every test's server has; `FOLDER` stands for the folder with the certificates.
-    flags: Vec<String>,
     folder: tempfile::TempDir,
+    /// Flags of this server besides those that all have; `FOLDER` stands for the folder with the certificates.
+    flags: Vec<String>,
     /// For [`Stand::send`]: one connection for all its requests.
     client: tokio::sync::OnceCell<Client>,
 }
@@ -53,8 +53,8 @@ impl Stand {
             etcd: None,
             port,
             etcd_ports: [a, b],
-            flags: flags.iter().map(|f| f.to_string()).collect(),
             folder,
+            flags: flags.iter().map(|f| (*f).to_owned()).collect(),
             client: Default::default(),
         };
         stand.start_etcd();

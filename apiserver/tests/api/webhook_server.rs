@@ -60,6 +60,9 @@ impl WebhookServer {
         let handler = serving::handler(move |request: http::Request<hyper::body::Incoming>| {
             let (seen, answer) = (seen.clone(), answer.clone());
             async move {
+                if request.headers().contains_key("upgrade") {
+                    return echo(request);
+                }
                 let (parts, body) = request.into_parts();
                 let bytes = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
                 let call = Call {
@@ -93,6 +96,18 @@ impl WebhookServer {
         let service = json!({"namespace": "default", "name": "hook", "path": path, "port": self.port});
         json!({"service": service, "caBundle": self.ca})
     }
+}
+
+/// Takes an upgrade and says back whatever it hears.
+fn echo(mut request: http::Request<hyper::body::Incoming>) -> Response<serving::Body> {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let (mut from, mut to) = tokio::io::split(hyper_util::rt::TokioIo::new(upgraded.await.unwrap()));
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    });
+    let user = request.headers()["x-remote-user"].clone();
+    let answer = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "SPDY/3.1");
+    answer.header("seen-user", user).body(serving::empty()).unwrap()
 }
 
 /// The code and message of a refusal.

@@ -1,5 +1,6 @@
 //! One webhook of a configuration.
 
+use crate::admission::match_conditions::MatchConditions;
 use crate::admission::rules::{Rule, selector};
 use crate::webhook::Destination;
 use apimachinery::Value;
@@ -61,8 +62,7 @@ pub struct Hook {
     pub review_version: Option<ReviewVersion>,
     /// `reinvocationPolicy: IfNeeded`
     pub reinvoke: bool,
-    /// As the configuration has them: `name` and `expression` each.
-    pub match_conditions: Vec<Value>,
+    pub match_conditions: MatchConditions,
 }
 
 impl Hook {
@@ -91,7 +91,7 @@ impl Hook {
             },
             review_version: ReviewVersion::choose(&hook["admissionReviewVersions"]),
             reinvoke: hook["reinvocationPolicy"] == "IfNeeded",
-            match_conditions: hook["matchConditions"].as_array().cloned().unwrap_or_default(),
+            match_conditions: MatchConditions::compile(&hook["matchConditions"], false),
         }
     }
 }

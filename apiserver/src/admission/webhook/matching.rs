@@ -2,6 +2,7 @@
 
 use super::hook::Hook;
 use crate::admission::Attributes;
+use crate::admission::policy::environment::{Access, Input};
 use crate::admission::rules::{self, Gvr, NamespaceLabels, Target, namespace_labels, selects_object};
 use crate::api::{Api, Endpoint};
 use crate::status::{About, Result, Status};
@@ -66,7 +67,14 @@ pub async fn invocation(api: &Api, hook: &Hook, attributes: &Attributes<'_>) -> 
     let Some(endpoint) = named(api, hook, attributes) else { return Ok(None) };
     in_namespace?;
     let kind = endpoint.row.kind_of(attributes.subresource).clone();
-    match match_conditions(&hook.match_conditions, attributes).await {
+    let conditions = &hook.match_conditions;
+    let told = if conditions.is_empty() {
+        Ok(true)
+    } else {
+        let input = Input::of(attributes, Value::Null);
+        conditions.matches(&input, &Value::Null, &Access { api, user: attributes.user })
+    };
+    match told {
         Ok(true) => Ok(Some(Invocation { endpoint, kind })),
         Ok(false) => Ok(None),
         Err(why) if hook.ignores_failure => {
@@ -74,20 +82,6 @@ pub async fn invocation(api: &Api, hook: &Hook, attributes: &Attributes<'_>) -> 
             Ok(None)
         }
         Err(why) => Err(attributes.forbidden(&why)),
-    }
-}
-
-/// Whether all of a webhook's `matchConditions` (CEL) hold for a request. Until expressions are evaluated here, none can be told.
-///
-/// # Errors
-/// The text that upstream answers when an expression fails.
-pub async fn match_conditions(conditions: &[Value], _attributes: &Attributes<'_>) -> std::result::Result<bool, String> {
-    match conditions.first() {
-        None => Ok(true),
-        Some(condition) => {
-            let name = condition["name"].as_str().unwrap_or("");
-            Err(format!("match condition {name:?} cannot be evaluated: expressions are not supported by this server"))
-        }
     }
 }
 

@@ -119,7 +119,7 @@ async fn same_kind(
         write.put(decoded.object, decoded.warnings).await?
     };
     if row.plural == "namespaces" && info.subresource == "finalize" {
-        finalize_namespace(server, &write, &write.tree(written.object.clone()).await?).await?;
+        finalize_namespace(server, &write, &write.tree(written.object.clone())?).await?;
     }
     finish(&renderer, written)
 }

@@ -95,15 +95,15 @@ fn set_replicas(row: &Resource, object: &mut Value, replicas: i64) {
 }
 
 /// Admission sees the Scale.
-struct ScaleView;
+struct ScaleView<'a>(&'a Resource);
 
-impl View for ScaleView {
-    fn of(&self, row: &Resource, object: &Value) -> Result<Value> {
-        scale_of(row, object)
+impl View for ScaleView<'_> {
+    fn of(&self, object: &Value) -> Result<Value> {
+        scale_of(self.0, object)
     }
 
-    fn put(&self, row: &Resource, object: &mut Value, view: &Value) {
-        set_replicas(row, object, view["spec"]["replicas"].as_i64().unwrap_or(0));
+    fn put(&self, object: &mut Value, view: &Value) {
+        set_replicas(self.0, object, view["spec"]["replicas"].as_i64().unwrap_or(0));
     }
 }
 
@@ -136,8 +136,9 @@ async fn change(
     let patch = info.verb == "patch";
     let options = WriteOptions::parse(&parts.uri, if patch { "PatchOptions" } else { "UpdateOptions" })?;
     let validation = options.field_validation;
+    let view = ScaleView(&endpoint.row);
     let mut write = writer(server, endpoint, info, user, options, &parts.headers);
-    write.view = Some(&ScaleView);
+    write.view = Some(&view);
     let patch = if patch { Some(patch_type(&parts.headers, false)?) } else { None };
     let encoding = if patch.is_some() { decode::BodyType::Yaml } else { body_type(&parts.headers)? };
     let bytes = read_body(body).await?;
@@ -181,5 +182,5 @@ async fn change(
         Ok(object)
     };
     let written = write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await?;
-    scale_of(&endpoint.row, &write.tree(written.object).await?)
+    scale_of(&endpoint.row, &write.tree(written.object)?)
 }

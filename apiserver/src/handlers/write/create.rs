@@ -96,11 +96,10 @@ impl Write<'_> {
         for attempt in 1.. {
             let Some(object) = next.take() else { break };
             let key = self.etcd_key(&self.name)?;
-            let sent = self.sent(&object)?;
             let (bytes, tree) = self.encode(object).await?;
             let write = self.begin(&self.name, &bytes, tree)?;
             match self.api.etcd.create(&key, bytes, lease).await {
-                Ok(Outcome::Done(revision)) => return self.written(&write, sent, revision),
+                Ok(Outcome::Done(revision)) => return self.written(&write, revision).await,
                 lost => {
                     self.endpoint.cache()?.own.abandon(&write);
                     let Outcome::Lost(there) = lost? else { continue };

@@ -16,7 +16,6 @@ use crate::authn::User;
 use crate::custom::conversion::{Wanted, conform};
 use crate::registry::conversion::convert;
 use crate::registry::strategy::{Context, NameRule};
-use crate::registry::table::Resource;
 use crate::request::options::WriteOptions;
 use crate::status::{About, Result, Status};
 use crate::storage::etcd;
@@ -49,16 +48,16 @@ pub struct Write<'a> {
     /// A change by the server that no client could make: stored as it is, without tracking, preparation and validation.
     pub raw: bool,
     /// What admission sees of the object, if not all.
-    pub view: Option<&'static dyn View>,
+    pub view: Option<&'a dyn View>,
     /// What the field manager must see in other versions.
     pub conversions: Wanted,
 }
 
 /// What of an object a request to a subresource of another kind is about, `scale` for one: admission sees and changes that.
 pub trait View: Sync {
-    fn of(&self, row: &Resource, object: &Value) -> Result<Value>;
+    fn of(&self, object: &Value) -> Result<Value>;
     /// Puts a changed view back.
-    fn put(&self, row: &Resource, object: &mut Value, view: &Value);
+    fn put(&self, object: &mut Value, view: &Value);
 }
 
 /// What a write came to.
@@ -66,8 +65,8 @@ pub trait View: Sync {
 pub enum Stored {
     /// As the cache will have it.
     Object(Arc<Object>),
-    /// Stored in another version or not stored: a dry run, a change that changed nothing, the last state of what is gone. In the
-    /// version of the request, with its resourceVersion, without `kind` and `apiVersion`.
+    /// Not stored: a dry run, a change that changed nothing, the last state of what is gone. In the version of the request, with
+    /// its resourceVersion, without `kind` and `apiVersion`.
     Tree(Value),
 }
 
@@ -142,24 +141,16 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         // Looked up only for objects that somebody wrote in another version.
         let others = std::cell::OnceCell::new();
-        let in_version = |object: &Value, version: &str| {
+        let converted = |object: &Value, version: &str| {
+            let Some(converter) = &row.conversion else { return in_version(&row.kind, object, version) };
             let others = others.get_or_init(|| self.api.equivalents(self.endpoint));
-            let Some(other) = others.iter().find(|e| e.row.kind.api_version() == version) else {
-                return in_unserved_version(&row.kind, object, version);
-            };
-            let other = &other.row;
-            let converted = match &row.conversion {
-                Some(converter) if converter.asks() => self.conversions.get(version, object)?,
-                _ => {
-                    let mut object = object.clone();
-                    convert(&row.kind, &other.kind, &mut object);
-                    if row.is_custom() {
-                        conform(other, &mut object).ok()?;
-                    }
-                    object
-                }
-            };
-            Some((converted, other.form.node()))
+            let other = &others.iter().find(|e| e.row.kind.api_version() == version)?.row;
+            if converter.asks() {
+                return Some((self.conversions.get(version, object)?, other.form.node()));
+            }
+            let mut object = object.clone();
+            conform(other, &mut object).ok()?;
+            Some((object, other.form.node()))
         };
         act(FieldManager {
             node: row.form.node(),
@@ -169,7 +160,7 @@ impl<'a> Write<'a> {
             subresource: &self.subresource,
             now: &self.now,
             reset: &self.reset_fields(),
-            convert: &in_version,
+            convert: &converted,
         })
     }
 
@@ -182,12 +173,11 @@ impl<'a> Write<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<Value> {
         if let Some(view) = self.view {
-            let row = &self.endpoint.row;
-            let (mut object, old) = (object, old.map(|old| view.of(row, old)).transpose()?);
-            let mut attributes = self.attributes(operation, Some(view.of(row, &object)?), old.as_ref());
+            let (mut object, old) = (object, old.map(|old| view.of(old)).transpose()?);
+            let mut attributes = self.attributes(operation, Some(view.of(&object)?), old.as_ref());
             self.api.admission.admit(self.api, &mut attributes).await?;
             warnings.append(&mut attributes.warnings);
-            view.put(row, &mut object, &attributes.object.unwrap_or_default());
+            view.put(&mut object, &attributes.object.unwrap_or_default());
             return Ok(object);
         }
         let mut attributes = self.attributes(operation, Some(object), old);
@@ -204,9 +194,8 @@ impl<'a> Write<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>> {
         if let (Some(view), Some(whole)) = (self.view, &object) {
-            let row = &self.endpoint.row;
-            let old = old.map(|old| view.of(row, old)).transpose()?;
-            let mut attributes = self.attributes(operation, Some(view.of(row, whole)?), old.as_ref());
+            let old = old.map(|old| view.of(old)).transpose()?;
+            let mut attributes = self.attributes(operation, Some(view.of(whole)?), old.as_ref());
             self.api.admission.validate(self.api, &mut attributes).await?;
             warnings.append(&mut attributes.warnings);
             return Ok(object);
@@ -240,11 +229,14 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         let root = Cursor::root(object, &errors);
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
-        if !row.is_custom() {
+        if row.restricts_finalizers() {
             object_meta::builtin_finalizers(&root.field("metadata"));
         }
         (row.strategy.validate)(&root);
         row.form.validate(&root);
+        if let Some(rules) = &row.rules {
+            rules.judge(&root, None);
+        }
         self.judge(object, errors)
     }
 
@@ -254,11 +246,14 @@ impl<'a> Write<'a> {
         let row = &self.endpoint.row;
         let (root, was) = (Cursor::root(object, &errors), Cursor::root(old, &errors));
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
-        if !row.is_custom() {
+        if row.restricts_finalizers() {
             object_meta::builtin_finalizers(&root.field("metadata"));
         }
         object_meta::object_meta_update(&root.field("metadata"), &was.field("metadata"));
         row.form.validate(&root);
+        if let Some(rules) = &row.rules {
+            rules.judge(&root, Some(old));
+        }
         match (row.strategy.subresource(&self.subresource), self.subresource.as_str()) {
             (Some(subresource), _) => (subresource.validate)(&root, &was),
             (None, "" | "scale") => (row.strategy.validate_update)(&root, &was),
@@ -291,32 +286,29 @@ impl<'a> Write<'a> {
     }
 
     /// What was written, as a tree in the version of the request.
-    pub async fn tree(&self, stored: Stored) -> Result<Value> {
+    pub fn tree(&self, stored: Stored) -> Result<Value> {
         match stored {
-            Stored::Object(object) => self.decode(object).await,
+            Stored::Object(object) => self.own_version(object.tree()),
             Stored::Tree(tree) => Ok(tree),
         }
     }
 
-    /// What the client gets back where it did not write in the stored version.
-    fn sent(&self, object: &Value) -> Result<Option<Value>> {
-        Ok((self.endpoint.storage()?.kind != self.endpoint.row.kind).then(|| object.clone()))
-    }
-
     /// The object of a write that etcd has taken, as of its revision.
-    fn written(&self, write: &OwnWrite, sent: Option<Value>, revision: u64) -> Result<Stored> {
-        if let Some(mut sent) = sent {
-            metadata(&mut sent).insert("resourceVersion".into(), revision.to_string().into());
-            return Ok(Stored::Tree(sent));
-        }
-        let object = self.endpoint.cache()?.own_object(write, revision);
-        object.map(Stored::Object).ok_or_else(|| Status::internal("a write has two revisions"))
+    async fn written(&self, write: &OwnWrite, revision: u64) -> Result<Stored> {
+        let cache = self.endpoint.cache()?;
+        let object = write.object(revision, |key, tree| cache.made(key, revision, tree));
+        let object = object.ok_or_else(|| Status::internal("a write has two revisions"))?;
+        Ok(Stored::Object(self.api.readable_one(self.endpoint, object).await?))
     }
 
     /// An object as it is stored, in the version of the request.
     async fn decode(&self, stored: Arc<Object>) -> Result<Value> {
+        self.own_version(self.api.readable_one(self.endpoint, stored).await?.tree())
+    }
+
+    /// A readable tree in the version of the request: of custom resources it is in that already.
+    fn own_version(&self, mut tree: Value) -> Result<Value> {
         let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
-        let mut tree = self.api.readable_one(self.endpoint, stored).await?.tree();
         if !row.is_custom() {
             convert(&storage.kind, &row.kind, &mut tree);
         }
@@ -357,8 +349,8 @@ impl<'a> Write<'a> {
     }
 }
 
-/// An object of a built-in kind in a version that is switched off, for the managed fields of those who wrote it in that.
-fn in_unserved_version(kind: &GroupVersionKind, object: &Value, version: &str) -> Option<(Value, Node<'static>)> {
+/// An object of a built-in kind in another of its versions, for the managed fields of those who wrote it in that.
+fn in_version(kind: &GroupVersionKind, object: &Value, version: &str) -> Option<(Value, Node<'static>)> {
     let (group, version) = GroupVersionKind::split_api_version(version);
     let ty = Schema::builtin().kind(group, version, &kind.kind)?;
     let mut object = object.clone();

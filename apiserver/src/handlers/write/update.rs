@@ -147,7 +147,6 @@ impl Write<'_> {
             freed = allocator.released(&current.object, Some(&object));
         }
         let lease = self.lease().await?;
-        let sent = self.sent(&object)?;
         let (bytes, tree) = self.encode(object).await?;
         let write = self.begin(&self.name, &bytes, tree)?;
         let outcome = self.api.etcd.put_if(key, current.revision, bytes, lease).await;
@@ -159,7 +158,7 @@ impl Write<'_> {
             allocator.release(self.api, unused).await;
         }
         match outcome? {
-            Outcome::Done(revision) => Ok(Ok(self.written(&write, sent, revision)?)),
+            Outcome::Done(revision) => Ok(Ok(self.written(&write, revision).await?)),
             Outcome::Lost(there) => Ok(Err(there)),
         }
     }
@@ -176,7 +175,7 @@ impl Write<'_> {
     async fn current(&self, stored: Arc<Object>, fresh: bool) -> Result<Current> {
         let revision = stored.revision;
         let storage = &self.endpoint.storage()?.kind.version;
-        let old_version = stored.version.as_deref().is_some_and(|version| version != storage);
+        let old_version = stored.version.as_deref().is_some_and(|version| !version.is_empty() && version != storage);
         Ok(Current { object: self.decode(stored).await?, revision, fresh, old_version })
     }
 

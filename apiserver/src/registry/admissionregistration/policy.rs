@@ -3,8 +3,10 @@
 use apimachinery::Value;
 use apimachinery::validation::selector::label_selector;
 use apimachinery::validation::{Cursor, names};
+use kubernetes_cel::{Type, Variable};
 
 use super::rules;
+use crate::admission::policy::environment::environment;
 use crate::registry::edit::{at, copy, default_text, get, object, text};
 use crate::registry::printing::{AGE, NAME, UNSET, column, count, created, integer, name};
 use crate::registry::strategy::{Strategy, Subresource, Table};
@@ -97,11 +99,14 @@ fn validate(policy: &Cursor<'_>) {
     } else {
         matches.missing("");
     }
-    rules::match_conditions(&spec.field("matchConditions"));
+    let mut env = environment(kind.exists());
+    rules::match_conditions(&spec.field("matchConditions"), &env);
     let mut seen = Vec::new();
     for variable in spec.field("variables").items() {
         let name = variable.field("name");
-        variable.field("expression").required();
+        let program = rules::expression(&variable.field("expression"), &env, "", |_| true);
+        let ty = program.map_or(Type::Dyn, |program| program.result().clone());
+        env.variables.push(Variable { name: format!("variables.{}", name.str()), ty });
         if name.required() {
             name.shape(names::c_identifier);
             if seen.contains(&name.str()) {
@@ -115,12 +120,24 @@ fn validate(policy: &Cursor<'_>) {
         validations.missing("validations or auditAnnotations must contain at least one item");
     }
     for validation in validations.items() {
-        validation.field("expression").required();
+        let is_bool = |ty: &Type| matches!(ty, Type::Bool | Type::Dyn);
+        rules::expression(&validation.field("expression"), &env, "must evaluate to bool", is_bool);
+        let message = validation.field("messageExpression");
+        if message.exists() {
+            let is_string = |ty: &Type| matches!(ty, Type::String(_) | Type::Dyn);
+            rules::expression(&message, &env, "must evaluate to string", is_string);
+        }
         validation.field("reason").one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"]);
     }
     for annotation in annotations.items() {
         annotation.field("key").required_shape(names::qualified_name);
-        annotation.field("valueExpression").required();
+        let is_text = |ty: &Type| matches!(ty, Type::String(_) | Type::Null | Type::Dyn);
+        rules::expression(
+            &annotation.field("valueExpression"),
+            &env,
+            "must evaluate to one of [string null_type]",
+            is_text,
+        );
     }
     for mutation in spec.field("mutations").items() {
         mutation.field("patchType").required_one_of(&["ApplyConfiguration", "JSONPatch"]);

@@ -2,6 +2,7 @@
 
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
+use kubernetes_cel::{Env, Program, Type};
 
 use crate::registry::edit::{default, default_text, each, object};
 
@@ -41,14 +42,29 @@ pub fn rule(rule: &Cursor<'_>) {
     rule.field("scope").one_of(&["*", "Cluster", "Namespaced"]);
 }
 
+/// Compiles an expression of a type. Without one that is asked for, `None`.
+pub fn expression(at: &Cursor<'_>, env: &Env, must: &str, fits: impl Fn(&Type) -> bool) -> Option<Program> {
+    if at.str().trim().is_empty() {
+        at.missing("expression is not specified");
+        return None;
+    }
+    match Program::compile(at.str(), env) {
+        Err(issues) => at.invalid(format!("compilation failed: {issues}")),
+        Ok(program) if !fits(program.result()) => at.invalid(must),
+        Ok(program) => return Some(program),
+    }
+    None
+}
+
 /// Checks conditions on requests: each with a name of its own.
-pub fn match_conditions(list: &Cursor<'_>) {
+pub fn match_conditions(list: &Cursor<'_>, env: &Env) {
     const MAX: usize = 64;
     list.items_max(MAX);
     let mut seen = Vec::new();
     for condition in list.items() {
         let name = condition.field("name");
-        condition.field("expression").required();
+        let is_bool = |ty: &Type| matches!(ty, Type::Bool | Type::Dyn);
+        expression(&condition.field("expression"), env, "must evaluate to bool", is_bool);
         if name.required() {
             name.shape(names::qualified_name);
             if seen.contains(&name.str()) {

@@ -5,6 +5,7 @@ use apimachinery::validation::selector::label_selector;
 use apimachinery::validation::{Cursor, names};
 
 use super::rules;
+use crate::admission::policy::environment::environment;
 use crate::registry::edit::{at, default, default_text, each};
 use crate::registry::printing::{AGE, NAME, count, created, integer, name};
 use crate::registry::strategy::{Strategy, Table};
@@ -73,7 +74,7 @@ fn validate(configuration: &Cursor<'_>) {
         label_selector(&field("objectSelector"));
         client(&field("clientConfig"));
         field("reinvocationPolicy").one_of(&["IfNeeded", "Never"]);
-        rules::match_conditions(&field("matchConditions"));
+        rules::match_conditions(&field("matchConditions"), &environment(false));
     }
 }
 

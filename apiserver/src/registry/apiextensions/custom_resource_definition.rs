@@ -1,9 +1,10 @@
 //! CustomResourceDefinitions: names, versions and conversion. Whether a schema is structural is asked where schemas are read.
 
 use apimachinery::Value;
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, Errors, names};
 use serde_json::json;
 
+use crate::custom::rules;
 use crate::registry::admissionregistration::webhook::{client, review_versions};
 use crate::registry::edit::{at, copy, default, default_text, each, items, object, text};
 use crate::registry::printing::{CREATED_AT, NAME, name};
@@ -15,7 +16,7 @@ pub const STRATEGY: Strategy = Strategy {
     default: defaulted,
     prepare_for_create,
     prepare_for_update,
-    validate,
+    validate: validate_new,
     validate_update,
     subresources: &[Subresource {
         name: "status",
@@ -84,7 +85,13 @@ fn validate(definition: &Cursor<'_>) {
     if definition.dig("metadata.name").str() != required {
         definition.dig("metadata.name").invalid("must be spec.names.plural+\".\"+spec.group");
     }
+    approval(definition);
     self::spec(&spec);
+}
+
+fn validate_new(definition: &Cursor<'_>) {
+    validate(definition);
+    rules::definition::validate(&definition.field("spec"), None);
 }
 
 fn spec(spec: &Cursor<'_>) {
@@ -104,18 +111,14 @@ fn spec(spec: &Cursor<'_>) {
     }
     for version in versions.items() {
         version.field("name").shape(names::dns1035_label);
-        if !version.dig("schema.openAPIV3Schema").exists() {
-            version.dig("schema.openAPIV3Schema").missing("schemas are required");
-        }
         scale(&version.dig("subresources.scale"));
         printer_columns(&version.field("additionalPrinterColumns"));
         if !version.field("deprecationWarning").is_empty() && !version.field("deprecated").bool() {
             version.field("deprecationWarning").invalid("can only be set for deprecated versions");
         }
-        for field in version.field("selectableFields").items() {
-            field.field("jsonPath").required();
-        }
+        selectable(&version);
     }
+    schemas(spec);
     if spec.field("preserveUnknownFields").bool() {
         spec.field("preserveUnknownFields").invalid(
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
@@ -123,6 +126,90 @@ fn spec(spec: &Cursor<'_>) {
     }
     self::names(&spec.field("names"));
     conversion(&spec.field("conversion"));
+}
+
+/// Upstream's errors name what all versions have alike as if it stood above them.
+fn shared<'a>(spec: &Cursor<'a>, member: &str, above: &str) -> Option<Cursor<'a>> {
+    let versions = spec.field("versions").array();
+    let first = versions.first()?.get(member);
+    let same = versions.iter().all(|v| v.get(member) == first);
+    same.then(|| Cursor::at(first, spec.path().child(above), spec.errors()))
+}
+
+fn schemas(spec: &Cursor<'_>) {
+    let default_allowed = !spec.field("preserveUnknownFields").bool();
+    let one = |schema: &Cursor<'_>| {
+        let schema = schema.field("openAPIV3Schema");
+        if schema.exists() {
+            let errors = Errors::new();
+            super::schema::validate(&Cursor::at(schema.value(), schema.path().clone(), &errors), default_allowed);
+            schema.errors().extend(errors.into_vec());
+        } else {
+            schema.missing("schemas are required");
+        }
+    };
+    match shared(spec, "schema", "validation") {
+        Some(schema) if schema.exists() => one(&schema),
+        _ => spec.field("versions").items().for_each(|version| one(&version.field("schema"))),
+    }
+}
+
+/// Fields that selectors may name: scalars that the schema knows, found without lists on the way.
+fn selectable(version: &Cursor<'_>) {
+    const FIELDS_MAX: usize = 8;
+    let fields = version.field("selectableFields");
+    fields.items_max(FIELDS_MAX);
+    let schema = version.dig("schema.openAPIV3Schema");
+    let mut seen = Vec::new();
+    for field in fields.items() {
+        let path = field.field("jsonPath");
+        if !path.required() {
+            continue;
+        }
+        if seen.contains(&path.str()) {
+            path.duplicate();
+        }
+        seen.push(path.str());
+        let simple = path
+            .str()
+            .strip_prefix('.')
+            .is_some_and(|p| p.split('.').all(|n| !n.is_empty() && !n.contains(['[', '*', '\''])));
+        if !simple {
+            path.invalid("is an invalid path: must be a simple path, such as .spec.color");
+            continue;
+        }
+        if path.str() == ".metadata" || path.str().starts_with(".metadata.") {
+            path.invalid("must not point to fields in metadata");
+            continue;
+        }
+        let Some(found) = schema.value().and_then(|s| super::schema::at_path(s, path.str())) else {
+            path.invalid("is an invalid path: does not refer to a valid field");
+            continue;
+        };
+        if !matches!(found["type"].as_str(), Some("string" | "boolean" | "integer")) {
+            path.invalid("must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.");
+        }
+    }
+}
+
+/// Groups of the project itself need a word from those who review its API.
+fn approval(definition: &Cursor<'_>) {
+    const ANNOTATION: &str = "api-approved.kubernetes.io";
+    let group = definition.dig("spec.group").str();
+    let protected = ["k8s.io", "kubernetes.io"].iter().any(|p| group == *p || group.ends_with(&format!(".{p}")));
+    let at = definition.dig("metadata.annotations");
+    let value = at.value().and_then(|a| a[ANNOTATION].as_str()).unwrap_or("");
+    let at = Cursor::at(at.value().and_then(|a| a.get(ANNOTATION)), at.path().key(ANNOTATION), at.errors());
+    match value {
+        _ if !protected => {}
+        "" => at.missing(&format!(
+            "protected groups must have approval annotation {ANNOTATION:?}, see https://github.com/kubernetes/enhancements/pull/1111"
+        )),
+        text if text.starts_with("unapproved") || text.starts_with("http://") || text.starts_with("https://") => {}
+        _ => at.invalid(format!(
+            "protected groups must have approval annotation {ANNOTATION:?} with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"
+        )),
+    }
 }
 
 fn names(names: &Cursor<'_>) {
@@ -215,6 +302,7 @@ fn conversion(conversion: &Cursor<'_>) {
 
 fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
     validate(new);
+    rules::definition::validate(&new.field("spec"), old.field("spec").value());
     let established =
         old.dig("status.conditions").array().iter().any(|c| c["type"] == "Established" && c["status"] == "True");
     for path in ["spec.group", "spec.names.plural"] {

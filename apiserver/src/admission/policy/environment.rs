@@ -1,0 +1,289 @@
+//! What the expressions of policies and of match conditions see of a write.
+
+use crate::admission::{Attributes, Operation};
+use crate::api::Api;
+use crate::authn::User;
+use crate::authz::{self, ResourceAttributes};
+use apimachinery::Value as Json;
+use kubernetes_cel::types::{Field, ObjectType, Size};
+use kubernetes_cel::value::{Decision, Opaque, ResourceCheck};
+use kubernetes_cel::{Activation, Authorizer, CALL_COST_MAX, Env, Error, Program, Type, Value, Variable};
+use serde_json::json;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The variables that every expression has, in order. A policy's own follow.
+const FIXED: [&str; 7] =
+    ["object", "oldObject", "request", "namespaceObject", "authorizer", "authorizer.requestResource", "params"];
+
+/// The environment of an expression; `params` are there for policies that have a kind of them.
+pub fn environment(params: bool) -> Env {
+    let types = [
+        Type::Dyn,
+        Type::Dyn,
+        object("kubernetes.AdmissionRequest", REQUEST),
+        object("kubernetes.Namespace", NAMESPACE),
+        Type::named("authorizer").unwrap_or(Type::Dyn),
+        Type::named("resource_check").unwrap_or(Type::Dyn),
+        Type::Dyn,
+    ];
+    let variables = FIXED.iter().zip(types).map(|(name, ty)| {
+        // What is not there keeps its place, under a name that nobody can write.
+        let name = if *name == "params" && !params { "" } else { name };
+        Variable { name: name.to_owned(), ty }
+    });
+    Env { variables: variables.collect(), mutation: false }
+}
+
+/// Fields of `request`: name and type, or the fields of an object below it.
+const REQUEST: &[(&str, &str)] = &[
+    ("kind", "group version kind"),
+    ("resource", "group version resource"),
+    ("subResource", ""),
+    ("requestKind", "group version kind"),
+    ("requestResource", "group version resource"),
+    ("requestSubResource", ""),
+    ("name", ""),
+    ("namespace", ""),
+    ("operation", ""),
+    ("userInfo", "username uid groups:list extra:lists"),
+    ("dryRun", ":bool"),
+    ("options", ":dyn"),
+];
+
+const NAMESPACE: &[(&str, &str)] = &[
+    (
+        "metadata",
+        "name generateName namespace labels:map annotations:map uid creationTimestamp:time deletionGracePeriodSeconds:int \
+         deletionTimestamp:time generation:int resourceVersion finalizers:list",
+    ),
+    ("spec", "finalizers:list"),
+    ("status", "phase"),
+];
+
+fn field_type(word: &str) -> Type {
+    match word {
+        "bool" => Type::Bool,
+        "int" => Type::Int,
+        "time" => Type::Timestamp,
+        "dyn" => Type::Dyn,
+        "list" => Type::list(Type::STRING),
+        "map" => Type::map(Type::STRING, Type::STRING),
+        "lists" => Type::map(Type::STRING, Type::list(Type::STRING)),
+        _ => Type::String(Size::UNKNOWN),
+    }
+}
+
+fn object(name: &str, fields: &[(&str, &str)]) -> Type {
+    let field = |member: &str, ty: Type| (member.to_owned(), Field { member: member.to_owned(), ty });
+    let of = |(member, ty): &(&str, &str)| match ty.strip_prefix(':') {
+        Some(word) => field(member, field_type(word)),
+        None if ty.is_empty() => field(member, Type::STRING),
+        None => {
+            let below = ty.split_ascii_whitespace().map(|entry| {
+                let (member, word) = entry.split_once(':').unwrap_or((entry, ""));
+                field(member, field_type(word))
+            });
+            let object = ObjectType { name: format!("{name}.{member}"), fields: below.collect(), open: false };
+            field(member, Type::Object(Arc::new(object)))
+        }
+    };
+    let fields: BTreeMap<String, Field> = fields.iter().map(of).collect();
+    Type::Object(Arc::new(ObjectType { name: name.into(), fields, open: false }))
+}
+
+/// A write, its objects as expressions see them: with `apiVersion` and `kind`.
+pub struct Input {
+    pub object: Json,
+    pub old: Json,
+    pub request: Json,
+    /// `null` for writes outside of namespaces.
+    pub namespace: Json,
+}
+
+impl Input {
+    pub fn of(attributes: &Attributes<'_>, namespace: Json) -> Input {
+        let row = &attributes.endpoint.row;
+        let gvk = &row.kind;
+        let whole = |object: Option<&Json>| match object {
+            Some(object) if object.is_object() => {
+                let mut object = object.clone();
+                object["apiVersion"] = gvk.api_version().into();
+                object["kind"] = gvk.kind.as_str().into();
+                object
+            }
+            _ => Json::Null,
+        };
+        let subresource = row.subresource(attributes.subresource);
+        let of_request = subresource.map_or(gvk, |subresource| &subresource.kind);
+        let kind = json!({"group": of_request.group, "version": of_request.version, "kind": of_request.kind});
+        let resource = json!({"group": gvk.group, "version": gvk.version, "resource": row.plural});
+        let user = attributes.user;
+        let options = match attributes.operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+            Operation::Connect => "",
+        };
+        let mut request = json!({
+            "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
+            "name": attributes.name, "namespace": attributes.namespace, "operation": attributes.operation.as_str(),
+            "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
+            "dryRun": attributes.dry_run, "options": {"kind": options, "apiVersion": "meta.k8s.io/v1"},
+        });
+        if options.is_empty() {
+            request.as_object_mut().map(|members| members.remove("options"));
+        }
+        if !attributes.subresource.is_empty() {
+            request["subResource"] = attributes.subresource.into();
+            request["requestSubResource"] = attributes.subresource.into();
+        }
+        for empty in ["name", "namespace"] {
+            if request[empty] == "" {
+                request.as_object_mut().map(|members| members.remove(empty));
+            }
+        }
+        Input { object: whole(attributes.object.as_ref()), old: whole(attributes.old), request, namespace }
+    }
+}
+
+/// Checks of access for the user of the request.
+pub struct Access<'a> {
+    pub api: &'a Api,
+    pub user: &'a User,
+}
+
+impl Access<'_> {
+    /// What the caches say now: an expression can't wait for fresher ones.
+    fn decide(&self, attributes: &authz::Attributes<'_>) -> Decision {
+        let Some(authz) = self.api.authz.get() else {
+            return Decision { error: "no authorizer".into(), ..Decision::default() };
+        };
+        match authz.decide(attributes) {
+            authz::Decision::Allow(reason) => Decision { allowed: true, reason, error: String::new() },
+            authz::Decision::NoOpinion(reason) => Decision { allowed: false, reason, error: String::new() },
+        }
+    }
+
+    fn with_user<T>(&self, account: Option<&(String, String)>, act: impl FnOnce(&User) -> T) -> T {
+        let Some((namespace, name)) = account else { return act(self.user) };
+        let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
+        act(&User {
+            name: format!("system:serviceaccount:{namespace}:{name}"),
+            groups: groups.map(str::to_owned).into(),
+            ..User::default()
+        })
+    }
+}
+
+impl Authorizer for Access<'_> {
+    fn check_path(&self, path: &str, verb: &str, account: Option<&(String, String)>) -> Decision {
+        self.with_user(account, |user| self.decide(&authz::Attributes { user, verb, resource: None, path }))
+    }
+
+    fn check_resource(&self, check: &ResourceCheck, verb: &str) -> Decision {
+        let resource = ResourceAttributes {
+            group: &check.group,
+            resource: &check.resource,
+            subresource: &check.subresource,
+            namespace: &check.namespace,
+            name: &check.name,
+        };
+        self.with_user(check.service_account.as_ref(), |user| {
+            self.decide(&authz::Attributes { user, verb, resource: Some(resource), path: "" })
+        })
+    }
+}
+
+/// The values of all variables for one evaluation, and the budget that its expressions share.
+pub struct Scope<'a> {
+    fixed: [Value<'a>; FIXED.len()],
+    /// Expressions behind the policy's own variables; made when first named, in an order in which each finds what it names.
+    variables: &'a [Result<Program, String>],
+    made: RefCell<Vec<Option<Result<Value<'a>, Error>>>>,
+    access: &'a Access<'a>,
+    pub budget: Cell<u64>,
+}
+
+impl<'a> Scope<'a> {
+    /// `types` is the environment that the expressions were compiled in.
+    pub fn new(
+        input: &'a Input,
+        params: &'a Json,
+        env: &'a Env,
+        variables: &'a [Result<Program, String>],
+        access: &'a Access<'a>,
+        budget: u64,
+    ) -> Scope<'a> {
+        let value = |json: &'a Json, index: usize| Value::of(json, &env.variables[index].ty);
+        let text = |name: &str| input.request[name].as_str().unwrap_or("").to_owned();
+        let resource = |name: &str| input.request["resource"][name].as_str().unwrap_or("").to_owned();
+        let check = ResourceCheck {
+            group: resource("group"),
+            resource: resource("resource"),
+            subresource: text("subResource"),
+            namespace: text("namespace"),
+            name: text("name"),
+            ..ResourceCheck::default()
+        };
+        let fixed = [
+            value(&input.object, 0),
+            value(&input.old, 1),
+            value(&input.request, 2),
+            value(&input.namespace, 3),
+            Value::opaque(Opaque::Authorizer(None)),
+            Value::opaque(Opaque::ResourceCheck(check)),
+            value(params, 6),
+        ];
+        let made = RefCell::new(vec![None; variables.len()]);
+        Scope { fixed, variables, made, access, budget: Cell::new(budget) }
+    }
+
+    /// Runs an expression. It is over budget when it costs more than one may, or more than is left for all.
+    pub fn run(&self, program: &'a Program) -> Result<Value<'a>, Error> {
+        let limit = self.budget.get().min(CALL_COST_MAX);
+        let outcome = program.run(self, limit);
+        self.budget.set(self.budget.get().saturating_sub(outcome.cost));
+        outcome.result
+    }
+
+    /// Makes a variable of the policy and, first, those it names: from the last to the first it is known who is needed.
+    fn make(&self, wanted: usize) {
+        let mut needed = vec![false; wanted + 1];
+        needed[wanted] = true;
+        for i in (0..=wanted).rev() {
+            if let (true, Ok(program)) = (needed[i], &self.variables[i]) {
+                (0..i).filter(|j| program.uses(FIXED.len() + j)).for_each(|j| needed[j] = true);
+            }
+        }
+        for i in (0..=wanted).filter(|i| needed[*i]) {
+            if self.made.borrow()[i].is_some() {
+                continue;
+            }
+            let result = match &self.variables[i] {
+                Ok(program) => self.run(program),
+                Err(why) => Err(Error::new(format!("composited variable fails to compile: {why}"))),
+            };
+            self.made.borrow_mut()[i] = Some(result);
+        }
+    }
+}
+
+impl<'a> Activation<'a> for Scope<'a> {
+    fn variable(&self, index: usize) -> Result<Value<'a>, Error> {
+        if let Some(value) = self.fixed.get(index) {
+            return Ok(value.clone());
+        }
+        let own = index - FIXED.len();
+        if self.made.borrow().get(own).is_some_and(Option::is_none) {
+            self.make(own);
+        }
+        let made = self.made.borrow().get(own).cloned().flatten();
+        made.unwrap_or_else(|| Err(Error::new("no such attribute")))
+    }
+
+    fn authorizer(&self) -> Option<&dyn Authorizer> {
+        Some(self.access)
+    }
+}
