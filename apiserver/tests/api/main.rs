@@ -13,6 +13,8 @@ mod guards;
 mod kinds;
 mod openapi;
 mod restarts;
-mod stand;
 mod verbs;
 mod webhook_server;
+
+/// Every test's server; shared with the tests of other programs.
+use ::stand;
