@@ -97,7 +97,8 @@ impl Api {
             if options.resource_version_match == "Exact" {
                 let version = version.unwrap_or(0);
                 self.ready_for(Some(version)).await?;
-                self.exact(endpoint, version)?
+                let expired = || Status::expired("The resourceVersion for the provided list is too old.");
+                self.exact(endpoint, version, expired)?
             } else {
                 // A page by page walk from version 0 would never end at one version, so upstream reads it fresh.
                 self.ready_for(version).await?;
@@ -111,7 +112,7 @@ impl Api {
                 cache.snapshot()
             } else {
                 self.ready_for(Some(token.rv as u64)).await?;
-                self.exact(endpoint, token.rv as u64)?
+                self.exact(endpoint, token.rv as u64, || walk_expired(&token.start))?
             }
         };
         let limit = if options.limit == 0 { usize::MAX } else { options.limit };
@@ -135,14 +136,20 @@ impl Api {
         Ok(page)
     }
 
-    fn exact(&self, endpoint: &Endpoint, version: u64) -> Result<Snapshot> {
+    fn exact(&self, endpoint: &Endpoint, version: u64, expired: impl FnOnce() -> Status) -> Result<Snapshot> {
         endpoint.cache()?.at(version).map_err(|e| match e {
             NotKept::Future => Status::too_new(version, self.progress.seen()),
-            NotKept::Expired => Status::expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-            ),
+            NotKept::Expired => expired(),
         })
     }
+}
+
+/// The version of a walk through pages is gone. Who can live with pages of two versions gets a token that goes on.
+fn walk_expired(start: &str) -> Status {
+    let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+                   without the continue parameter, or go on from the same place with the continue token in this response: what \
+                   was written since the first page may then be missing or appear twice.";
+    Status { continue_token: Some(Continue { rv: -1, start: start.to_owned() }.encode()), ..Status::expired(message) }
 }
 
 /// The objects of one page.
