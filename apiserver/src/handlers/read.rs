@@ -19,6 +19,9 @@ use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// Objects converted at once when fields of another version are selected by.
+const CONVERTED_AT_ONCE: usize = 500;
+
 pub fn renderer<B>(endpoint: &Arc<Endpoint>, request: &Request<B>) -> Result<Renderer> {
     let accepted = accept(request.headers(), request.uri().query())?;
     Ok(Renderer { endpoint: endpoint.clone(), accepted, include: IncludeObject::parse(request.uri().query()) })
@@ -118,8 +121,18 @@ impl Api {
         let limit = if options.limit == 0 { usize::MAX } else { options.limit };
         let mut page = Page { objects: Vec::new(), revision: snapshot.revision, next: None, remaining: None };
         if let Some(key) = selection.key(&endpoint.row) {
-            page.objects.extend(snapshot.get(&key).filter(|o| selection.matches(o)).cloned());
+            let one: Vec<_> = snapshot.get(&key).filter(|o| selection.matches(o)).cloned().into_iter().collect();
+            if selection.converted {
+                return self.converted_page(endpoint, &selection, page, one, limit).await;
+            }
+            page.objects = one;
             return Ok(page);
+        }
+        if selection.converted {
+            let candidates =
+                snapshot.select(&selection.prefix, &after, selection.wanted).filter(|o| selection.matches(o));
+            let candidates = candidates.cloned().collect();
+            return self.converted_page(endpoint, &selection, page, candidates, limit).await;
         }
         let mut matching =
             snapshot.select(&selection.prefix, &after, selection.wanted).filter(|o| selection.matches(o));
@@ -131,6 +144,31 @@ impl Api {
             page.next = Some(Continue { rv: snapshot.revision as i64, start: format!("{last}\0") }.encode());
             if selection.is_everything() {
                 page.remaining = Some(1 + matching.count());
+            }
+        }
+        Ok(page)
+    }
+
+    /// The first of `candidates` that match in the version asked for: as many are converted at once as are likely needed.
+    async fn converted_page(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        selection: &Selection,
+        mut page: Page,
+        candidates: Vec<Arc<Object>>,
+        limit: usize,
+    ) -> Result<Page> {
+        for batch in candidates.chunks(CONVERTED_AT_ONCE) {
+            for object in self.readable(endpoint, batch.to_vec()).await? {
+                if !selection.matches_converted(&object) {
+                    continue;
+                }
+                if page.objects.len() == limit {
+                    let last = page.objects.last().map_or("", |o| &o.key[selection.prefix.len()..]);
+                    page.next = Some(Continue { rv: page.revision as i64, start: format!("{last}\0") }.encode());
+                    return Ok(page);
+                }
+                page.objects.push(object);
             }
         }
         Ok(page)

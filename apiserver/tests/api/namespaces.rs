@@ -96,7 +96,7 @@ async fn scopes_that_make_no_sense_for_a_resource_are_refused() {
         (json!({"hard": {"services": "1"}, "scopes": ["Terminating"]}), "unsupported scope applied to resource"),
         (
             json!({"hard": {"secrets": "1"}, "scopeSelector": expression("PriorityClass", "Exists")}),
-            "spec.scopeSelector.matchExpressions.scopeName",
+            "spec.scopeSelector.matchExpressions: Invalid value: {\"matchExpressions\":[",
         ),
         (
             json!({"hard": {"pods": "1"}, "scopeSelector": expression("BestEffort", "DoesNotExist")}),
