@@ -285,18 +285,19 @@ impl Watch {
         let was = event.previous.as_ref().filter(|p| self.selection.matches(p));
         self.revision = event.revision;
         // What leaves the selection is told as it was in it.
-        let left = || was.map(|previous| Arc::new(previous.at_revision(event.revision)));
+        let left = |previous: &Arc<Object>| Arc::new(previous.at_revision(event.revision));
         let Some(converter) = self.renderer.endpoint.row.conversion.clone() else {
             return match (was.is_some(), is) {
                 (false, false) => {}
                 (false, true) => self.put(out, EventType::Added, &event.object, Some(event)),
                 (true, true) => self.put(out, EventType::Modified, &event.object, Some(event)),
                 (true, false) if deleted => self.put(out, EventType::Deleted, &event.object, Some(event)),
-                (true, false) => left().iter().for_each(|object| self.put(out, EventType::Deleted, object, None)),
+                (true, false) => was.map(left).iter().for_each(|o| self.put(out, EventType::Deleted, o, None)),
             };
         };
         let after = (is || deleted && was.is_some()).then(|| event.object.clone());
-        let stored: Vec<_> = after.iter().cloned().chain(left().filter(|_| self.selection.converted || !is)).collect();
+        let before = was.filter(|_| self.selection.converted || !is && !deleted).cloned();
+        let stored: Vec<_> = after.iter().cloned().chain(before).collect();
         let objects = match converter.read_all(&self.renderer.endpoint.row, stored).await {
             Ok(objects) => objects,
             Err(status) => return self.put_error(out, &status),
@@ -313,7 +314,7 @@ impl Watch {
             (false, false) => return,
             (false, true) => (EventType::Added, after),
             (true, true) => (EventType::Modified, after),
-            (true, false) => (EventType::Deleted, if deleted { after } else { before }),
+            (true, false) => (EventType::Deleted, if deleted { after } else { before.as_ref().map(left) }),
         };
         if let Some(object) = object {
             // The line that all watchers share is of the version that is stored.

@@ -15,6 +15,7 @@ mod field_validation;
 mod golden;
 mod guards;
 mod kinds;
+mod lifecycles;
 mod namespaces;
 mod openapi;
 mod restarts;
