@@ -25,7 +25,7 @@ while read -r name version; do
     K explain "$name" --api-version="$version" > "$work/explain" 2>&1 < /dev/null || { cat "$work/explain"; echo "no explanation of $name"; exit 1; }
     grep -q 'KIND:' "$work/explain"
 done < "$work/names"
-contains "$(K explain pod.spec.containers.resources.limits)" "Limits describes"
+contains "$(K explain pod.spec.containers.resources.limits)" Quantity
 contains "$(K explain deployment --recursive)" "terminationGracePeriodSeconds"
 
 step "apply creates, says unchanged, and changes"

@@ -27,8 +27,28 @@ pub struct Schemas {
     wanted: BTreeSet<u32>,
     /// The kinds that a type stands for.
     kinds: BTreeMap<u32, Vec<Value>>,
-    /// Finished schemas of custom resources, by name.
+    /// Finished schemas by name: of custom resources, and of scalars that have a name.
     pub custom: Map<String, Value>,
+}
+
+const PACKAGE: &str = "io.k8s.apimachinery.pkg";
+
+/// Scalars that OpenAPI knows by a name, so that `kubectl explain` and generators of clients show it.
+fn named(shape: &Shape, v3: bool) -> Option<(&'static str, Value)> {
+    Some(match shape {
+        Shape::Quantity if v3 => ("api.resource.Quantity", json!({"oneOf": [{"type": "string"}, {"type": "number"}]})),
+        Shape::Quantity => ("api.resource.Quantity", json!({"type": "string"})),
+        Shape::IntOrString if v3 => (
+            "util.intstr.IntOrString",
+            json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+        ),
+        Shape::IntOrString => ("util.intstr.IntOrString", json!({"type": "string", "format": "int-or-string"})),
+        Shape::Time => ("apis.meta.v1.Time", json!({"type": "string", "format": "date-time"})),
+        Shape::MicroTime => ("apis.meta.v1.MicroTime", json!({"type": "string", "format": "date-time"})),
+        Shape::RawExtension => ("runtime.RawExtension", json!({"type": "object"})),
+        Shape::FieldsV1 => ("apis.meta.v1.FieldsV1", json!({"type": "object"})),
+        _ => return None,
+    })
 }
 
 impl Schemas {
@@ -147,14 +167,18 @@ impl Schemas {
             Shape::Int32 => json!({"type": "integer", "format": "int32"}),
             Shape::Int64 => json!({"type": "integer", "format": "int64"}),
             Shape::Double => json!({"type": "number", "format": "double"}),
-            Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
-            Shape::Quantity if self.v3 => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
-            Shape::Quantity => json!({"type": "string"}),
-            Shape::IntOrString if self.v3 => {
-                json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+            Shape::Time
+            | Shape::MicroTime
+            | Shape::Quantity
+            | Shape::IntOrString
+            | Shape::RawExtension
+            | Shape::FieldsV1 => {
+                let Some((name, schema)) = named(shape, self.v3) else { return json!({}) };
+                let name = format!("{PACKAGE}.{name}");
+                let reference = json!({"$ref": format!("{}{name}", self.base)});
+                self.custom.insert(name, schema);
+                reference
             }
-            Shape::IntOrString => json!({"type": "string", "format": "int-or-string"}),
-            Shape::RawExtension | Shape::FieldsV1 => json!({"type": "object"}),
             Shape::Json | Shape::Any => json!({"x-kubernetes-preserve-unknown-fields": true}),
             // Either of two types: nothing narrower can be said in both versions of OpenAPI.
             Shape::SchemaOrArray(_) | Shape::SchemaOrBool(_) | Shape::SchemaOrStringArray(_) => json!({}),
