@@ -12,6 +12,7 @@ pub mod apply;
 pub mod codec;
 pub mod patch;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod time;

@@ -61,7 +61,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     tokio::spawn(keep_dispatching(api.dispatcher.clone(), background.clone()));
     tokio::spawn(api.freshness.clone().run());
     if !options.etcd.etcd_compaction_interval.0.is_zero() {
-        tokio::spawn(compactor::run(etcd, options.etcd.etcd_compaction_interval.0, background.clone()));
+        let interval = options.etcd.etcd_compaction_interval.0;
+        tokio::spawn(compactor::run(etcd, api.progress.clone(), interval, background.clone()));
     }
 
     let advertised =

@@ -14,6 +14,8 @@ pub struct Status {
     pub message: String,
     /// None leaves `details` out; an empty map writes `{}`, which some answers of upstream do.
     pub details: Option<Map<String, Value>>,
+    /// Where a list whose version is gone may go on all the same, as `metadata.continue`.
+    pub continue_token: Option<String>,
     /// Texts for the client's `Warning` header, said before the request was refused.
     pub warnings: Vec<String>,
 }
@@ -45,7 +47,14 @@ impl About<'_> {
 
 impl Status {
     pub fn new(code: StatusCode, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Status {
-        Status { code, reason: reason.into(), message: message.into(), details: None, warnings: Vec::new() }
+        Status {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            details: None,
+            continue_token: None,
+            warnings: Vec::new(),
+        }
     }
 
     /// Takes along what was to be said to the client, in front of what is there already.
@@ -218,6 +227,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code.as_u16(),
         });
+        if let Some(token) = &self.continue_token {
+            body["metadata"]["continue"] = token.as_str().into();
+        }
         if !self.reason.is_empty() {
             body["reason"] = (*self.reason).into();
         }

@@ -51,6 +51,7 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "pod-garbage-collector-controller", "pod-garbage-collector", ["podgc"], true, crate::podgc::run;
     "replicaset-controller", "replicaset-controller", ["replicaset"], true, crate::replicaset::run_replica_sets;
     "replicationcontroller-controller", "replication-controller", ["replicationcontroller"], true, crate::replicaset::run_replication_controllers;
+    "resourcequota-controller", "resourcequota-controller", ["resourcequota"], true, crate::resourcequota::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", ["root-ca-cert-publisher"], true, crate::root_ca::run;
     "serviceaccount-controller", "service-account-controller", ["serviceaccount"], true, crate::serviceaccount::run;
     "statefulset-controller", "statefulset-controller", ["statefulset"], true, crate::statefulset::run;

@@ -24,6 +24,7 @@ mod nodelifecycle;
 mod options;
 mod podgc;
 mod replicaset;
+mod resourcequota;
 mod root_ca;
 mod serviceaccount;
 mod statefulset;

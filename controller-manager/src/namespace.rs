@@ -135,9 +135,18 @@ impl Controller {
         api.replace_status(&name, &PostParams::default(), &namespace).await.doing(what)
     }
 
-    /// Deletes what is in the namespace; pods last among equals, for what they use is deleted gracefully anyway.
+    /// Deletes what is in the namespace. Pods go first and alone, so that none of them runs on without what protects others
+    /// from it, such as a NetworkPolicy. (KEP-5080)
     async fn empty(&self, namespace: &str, served: Vec<Served>) -> Remains {
         let deletable = served.into_iter().filter(|kind| kind.namespaced && kind.can("delete") && kind.can("list"));
+        let is_pods = |kind: &Served| kind.resource.group.is_empty() && kind.resource.plural == "pods";
+        let (pods, deletable): (Vec<Served>, Vec<Served>) = deletable.partition(is_pods);
+        for kind in pods {
+            let remains = self.empty_of(namespace, &kind).await;
+            if !remains.is_nothing() {
+                return remains;
+            }
+        }
         let work = stream::iter(deletable).map(|kind| async move { self.empty_of(namespace, &kind).await });
         let mut remains = Remains::default();
         let mut results = work.buffer_unordered(PARALLEL);

@@ -29,6 +29,8 @@ pub struct Options {
     #[command(flatten)]
     pub workers: WorkerOptions,
     #[command(flatten)]
+    pub resource_quota: ResourceQuotaOptions,
+    #[command(flatten)]
     pub ignored: IgnoredOptions,
 
     /// A list of controllers to enable. '*' enables all on-by-default controllers, 'foo' enables the controller named
@@ -169,6 +171,13 @@ pub struct CredentialOptions {
     /// The max length of duration signed certificates will be given.
     #[arg(long, default_value = "8760h")]
     pub cluster_signing_duration: GoDuration,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ResourceQuotaOptions {
+    /// The period for syncing quota usage status in the system.
+    #[arg(long, default_value = "5m")]
+    pub resource_quota_sync_period: GoDuration,
 }
 
 /// How many objects of a kind are worked on at once.

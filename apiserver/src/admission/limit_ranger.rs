@@ -2,10 +2,10 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::registry::core::pod_totals::{Side, amount, totals};
 use crate::status::Result;
 use apimachinery::Value;
 use apimachinery::quantity::Quantity;
+use apimachinery::quota::{Basis, Side, amount, totals};
 use futures::future::BoxFuture;
 
 pub struct LimitRanger;
@@ -112,7 +112,7 @@ fn judge_pod(pod: &Value, item: &Value, problems: &mut Vec<String>) {
         }
         Some("Pod") => {
             let shown = |side| -> Value {
-                totals(pod, side)
+                totals(pod, side, Basis::Spec)
                     .iter()
                     .map(|(resource, amount)| (resource.clone(), Value::from(amount.to_string())))
                     .collect()

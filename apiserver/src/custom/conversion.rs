@@ -126,7 +126,7 @@ impl Converter {
             for (at, mut tree) in batch.iter().zip(converted) {
                 conform(row, &mut tree)?;
                 let stored = &objects[*at];
-                let made = stored.with_tree(tree, Some(version.into()));
+                let made = stored.with_tree(tree, Some(version.into()), &row.field_values());
                 let made = Arc::new(made);
                 self.memo.lock().put(version, made.clone());
                 objects[*at] = made;

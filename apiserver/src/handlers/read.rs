@@ -19,6 +19,9 @@ use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// Objects converted at once when fields of another version are selected by.
+const CONVERTED_AT_ONCE: usize = 500;
+
 pub fn renderer<B>(endpoint: &Arc<Endpoint>, request: &Request<B>) -> Result<Renderer> {
     let accepted = accept(request.headers(), request.uri().query())?;
     Ok(Renderer { endpoint: endpoint.clone(), accepted, include: IncludeObject::parse(request.uri().query()) })
@@ -97,7 +100,8 @@ impl Api {
             if options.resource_version_match == "Exact" {
                 let version = version.unwrap_or(0);
                 self.ready_for(Some(version)).await?;
-                self.exact(endpoint, version)?
+                let expired = || Status::expired("The resourceVersion for the provided list is too old.");
+                self.exact(endpoint, version, expired)?
             } else {
                 // A page by page walk from version 0 would never end at one version, so upstream reads it fresh.
                 self.ready_for(version).await?;
@@ -111,14 +115,24 @@ impl Api {
                 cache.snapshot()
             } else {
                 self.ready_for(Some(token.rv as u64)).await?;
-                self.exact(endpoint, token.rv as u64)?
+                self.exact(endpoint, token.rv as u64, || walk_expired(&token.start))?
             }
         };
         let limit = if options.limit == 0 { usize::MAX } else { options.limit };
         let mut page = Page { objects: Vec::new(), revision: snapshot.revision, next: None, remaining: None };
         if let Some(key) = selection.key(&endpoint.row) {
-            page.objects.extend(snapshot.get(&key).filter(|o| selection.matches(o)).cloned());
+            let one: Vec<_> = snapshot.get(&key).filter(|o| selection.matches(o)).cloned().into_iter().collect();
+            if selection.converted {
+                return self.converted_page(endpoint, &selection, page, one, limit).await;
+            }
+            page.objects = one;
             return Ok(page);
+        }
+        if selection.converted {
+            let candidates =
+                snapshot.select(&selection.prefix, &after, selection.wanted).filter(|o| selection.matches(o));
+            let candidates = candidates.cloned().collect();
+            return self.converted_page(endpoint, &selection, page, candidates, limit).await;
         }
         let mut matching =
             snapshot.select(&selection.prefix, &after, selection.wanted).filter(|o| selection.matches(o));
@@ -135,14 +149,45 @@ impl Api {
         Ok(page)
     }
 
-    fn exact(&self, endpoint: &Endpoint, version: u64) -> Result<Snapshot> {
+    /// The first of `candidates` that match in the version asked for: as many are converted at once as are likely needed.
+    async fn converted_page(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        selection: &Selection,
+        mut page: Page,
+        candidates: Vec<Arc<Object>>,
+        limit: usize,
+    ) -> Result<Page> {
+        for batch in candidates.chunks(CONVERTED_AT_ONCE) {
+            for object in self.readable(endpoint, batch.to_vec()).await? {
+                if !selection.matches_converted(&object) {
+                    continue;
+                }
+                if page.objects.len() == limit {
+                    let last = page.objects.last().map_or("", |o| &o.key[selection.prefix.len()..]);
+                    page.next = Some(Continue { rv: page.revision as i64, start: format!("{last}\0") }.encode());
+                    return Ok(page);
+                }
+                page.objects.push(object);
+            }
+        }
+        Ok(page)
+    }
+
+    fn exact(&self, endpoint: &Endpoint, version: u64, expired: impl FnOnce() -> Status) -> Result<Snapshot> {
         endpoint.cache()?.at(version).map_err(|e| match e {
             NotKept::Future => Status::too_new(version, self.progress.seen()),
-            NotKept::Expired => Status::expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-            ),
+            NotKept::Expired => expired(),
         })
     }
+}
+
+/// The version of a walk through pages is gone. Who can live with pages of two versions gets a token that goes on.
+fn walk_expired(start: &str) -> Status {
+    let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+                   without the continue parameter, or go on from the same place with the continue token in this response: what \
+                   was written since the first page may then be missing or appear twice.";
+    Status { continue_token: Some(Continue { rv: -1, start: start.to_owned() }.encode()), ..Status::expired(message) }
 }
 
 /// The objects of one page.

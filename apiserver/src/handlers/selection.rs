@@ -14,6 +14,12 @@ pub struct Selection {
     pub prefix: String,
     labels: LabelSelector,
     fields: Vec<FieldTest>,
+    /// Fields are selected by as they are in the version asked for, and objects may be stored in another: what [`matches`]
+    /// says is not the last word, [`matches_converted`] has it.
+    ///
+    /// [`matches`]: Selection::matches
+    /// [`matches_converted`]: Selection::matches_converted
+    pub converted: bool,
     /// What of labels and fields an object must have to be worth a look.
     pub wanted: Signature,
     /// The value of `metadata.name` if it must be one.
@@ -26,6 +32,17 @@ struct FieldTest {
     of: Part,
     value: String,
     negated: bool,
+}
+
+impl FieldTest {
+    fn holds(&self, object: &Object) -> bool {
+        let value = match self.of {
+            Part::Name => object.name(),
+            Part::Namespace => object.namespace(),
+            Part::Field(at) => object.fields.get(at).map_or("", |f| f),
+        };
+        (value == self.value) != self.negated
+    }
 }
 
 enum Part {
@@ -54,14 +71,16 @@ impl Selection {
             };
             fields.push(FieldTest { of, value: requirement.value.clone(), negated: requirement.negated });
         }
+        let converted = row.conversion.is_some() && fields.iter().any(|test| matches!(test.of, Part::Field(_)));
         let mut wanted = labels.exact().fold(Signature::default(), |s, (key, value)| s.with_label(key, value));
-        for test in fields.iter().filter(|test| !test.negated) {
+        for test in fields.iter().filter(|test| !test.negated && !converted) {
             if let Part::Field(at) = test.of {
                 wanted = wanted.with_field(at, &test.value);
             }
         }
         Ok(Selection {
             wanted,
+            converted,
             prefix: if namespace.is_empty() { String::new() } else { format!("{namespace}/") },
             labels,
             name: selector.exact("metadata.name").map(str::to_owned),
@@ -76,15 +95,14 @@ impl Selection {
     }
 
     pub fn matches(&self, object: &Object) -> bool {
-        self.fields.iter().all(|test| {
-            let value = match test.of {
-                Part::Name => object.name(),
-                Part::Namespace => object.namespace(),
-                Part::Field(at) => object.fields.get(at).map_or("", |f| f),
-            };
-            (value == test.value) != test.negated
-        }) && self.labels.matches(|key| object.label(key))
+        self.fields.iter().all(|test| self.converted && matches!(test.of, Part::Field(_)) || test.holds(object))
+            && self.labels.matches(|key| object.label(key))
             && object.key.starts_with(&self.prefix)
+    }
+
+    /// Whether an object that [`matches`](Self::matches) does so in the version asked for too, which it is in now.
+    pub fn matches_converted(&self, object: &Object) -> bool {
+        !self.converted || self.fields.iter().all(|test| test.holds(object))
     }
 
     /// The same for something that has a name and nothing else.

@@ -266,7 +266,7 @@ impl Watch {
             }
         }
         self.initial_ready = self.initial_ready.saturating_sub(1);
-        if let Some(object) = self.initial.pop_front() {
+        if let Some(object) = self.initial.pop_front().filter(|object| self.selection.matches_converted(object)) {
             self.put(out, EventType::Added, &object, None);
         }
     }
@@ -280,27 +280,46 @@ impl Watch {
 
     /// An event as this watch sees it: a change into its selection is an addition, one out of it a deletion.
     async fn put_event(&mut self, out: &mut BytesMut, event: &Arc<Event>) {
-        let is = event.kind != EventType::Deleted && self.selection.matches(&event.object);
-        let was = event.previous.as_ref().is_some_and(|p| self.selection.matches(p));
+        let deleted = event.kind == EventType::Deleted;
+        let is = !deleted && self.selection.matches(&event.object);
+        let was = event.previous.as_ref().filter(|p| self.selection.matches(p));
         self.revision = event.revision;
-        let kind = match (was, is) {
-            (false, false) => return,
-            (false, true) => EventType::Added,
-            (true, true) => EventType::Modified,
-            (true, false) => EventType::Deleted,
-        };
+        // What leaves the selection is told as it was in it.
+        let left = |previous: &Arc<Object>| Arc::new(previous.at_revision(event.revision));
         let Some(converter) = self.renderer.endpoint.row.conversion.clone() else {
-            return self.put(out, kind, &event.object, Some(event));
+            return match (was.is_some(), is) {
+                (false, false) => {}
+                (false, true) => self.put(out, EventType::Added, &event.object, Some(event)),
+                (true, true) => self.put(out, EventType::Modified, &event.object, Some(event)),
+                (true, false) if deleted => self.put(out, EventType::Deleted, &event.object, Some(event)),
+                (true, false) => was.map(left).iter().for_each(|o| self.put(out, EventType::Deleted, o, None)),
+            };
         };
-        match converter.read_all(&self.renderer.endpoint.row, vec![event.object.clone()]).await {
-            Err(status) => self.put_error(out, &status),
-            Ok(objects) => {
-                for object in &objects {
-                    // The line that all watchers share is of the version that is stored.
-                    let shared = Arc::ptr_eq(object, &event.object).then_some(&**event);
-                    self.put(out, kind, object, shared);
-                }
-            }
+        let after = (is || deleted && was.is_some()).then(|| event.object.clone());
+        let before = was.filter(|_| self.selection.converted || !is && !deleted).cloned();
+        let stored: Vec<_> = after.iter().cloned().chain(before).collect();
+        let objects = match converter.read_all(&self.renderer.endpoint.row, stored).await {
+            Ok(objects) => objects,
+            Err(status) => return self.put_error(out, &status),
+        };
+        let mut objects = objects.into_iter();
+        let after = after.and_then(|_| objects.next());
+        let before = objects.next();
+        let is = is && after.as_ref().is_some_and(|object| self.selection.matches_converted(object));
+        let was = match &before {
+            Some(before) => self.selection.matches_converted(before),
+            None => was.is_some(),
+        };
+        let (kind, object) = match (was, is) {
+            (false, false) => return,
+            (false, true) => (EventType::Added, after),
+            (true, true) => (EventType::Modified, after),
+            (true, false) => (EventType::Deleted, if deleted { after } else { before.as_ref().map(left) }),
+        };
+        if let Some(object) = object {
+            // The line that all watchers share is of the version that is stored.
+            let shared = Arc::ptr_eq(&object, &event.object).then_some(&**event);
+            self.put(out, kind, &object, shared);
         }
     }
 

@@ -246,7 +246,7 @@ impl Cache {
         if revision > state.snapshot.revision.max(seen) {
             return Err(NotKept::Future);
         }
-        if revision < state.history_start {
+        if revision < state.history_start.max(self.progress.compacted()) {
             return Err(NotKept::Expired);
         }
         let mut snapshot = state.snapshot.clone();

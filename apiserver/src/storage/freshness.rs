@@ -14,12 +14,23 @@ use tokio::sync::{Notify, oneshot};
 #[derive(Default)]
 pub struct Progress {
     seen: AtomicU64,
+    compacted: AtomicU64,
     waiting: Mutex<BTreeMap<Revision, Vec<oneshot::Sender<()>>>>,
 }
 
 impl Progress {
     pub fn seen(&self) -> Revision {
         self.seen.load(Ordering::Acquire)
+    }
+
+    /// The oldest revision that etcd still tells, as far as this server has heard. Older ones are not read from the caches
+    /// either: a walk through pages ends with the same answer whichever server it asks.
+    pub fn compacted(&self) -> Revision {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    pub fn note_compaction(&self, revision: Revision) {
+        self.compacted.fetch_max(revision, Ordering::AcqRel);
     }
 
     /// All changes up to `revision` are in the caches.

@@ -73,9 +73,15 @@ impl Object {
         }
     }
 
-    /// The same object with other content, in another version.
-    pub fn with_tree(&self, tree: Value, version: Option<Arc<str>>) -> Object {
-        Object { version, fields: self.fields.clone(), ..Object::new(&self.key, self.revision, tree, &[]) }
+    /// The same object with other content, in another version. `fields` reads what of it can be selected by there.
+    pub fn with_tree(&self, tree: Value, version: Option<Arc<str>>, fields: &[FieldValue]) -> Object {
+        Object { version, ..Object::new(&self.key, self.revision, tree, fields) }
+    }
+
+    /// The same content as of a later revision.
+    pub fn at_revision(&self, revision: Revision) -> Object {
+        let (version, fields) = (self.version.clone(), self.fields.clone());
+        Object { version, fields, ..Object::new(&self.key, revision, self.tree(), &[]) }
     }
 
     /// The same, stored in a version that its resource does not imply.

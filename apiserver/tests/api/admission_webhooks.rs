@@ -568,3 +568,22 @@ async fn namespaces_are_selected_by_their_own_labels() {
     refused(merge(&world.client, &format!("{namespaces}/a"), label).await, 403, "denied the request");
     delete(&world.client, &format!("{namespaces}/a")).await.unwrap();
 }
+
+#[tokio::test]
+async fn match_conditions_exempt_objects_and_must_compile() {
+    let world = World::start().await;
+    let condition = |expression: &str| json!({"matchConditions": [{"name": "skip-me", "expression": expression}]});
+    let hook =
+        world.hook("count", "/count", ("CREATE", "", "configmaps"), condition("object.metadata.name != 'skip-me'"));
+    world.register("Mutating", "count", vec![hook]).await;
+    assert!(world.map("skip-me", json!({"a": "b"})).await.unwrap()["data"]["count"].is_null());
+    assert_eq!(world.map("other", json!({"a": "b"})).await.unwrap()["data"]["count"], "1");
+
+    for kind in ["Mutating", "Validating"] {
+        let hook = world.hook("bad", "/x", ("CREATE", "", "nothings"), condition("... [] bad expression"));
+        let body = json!({"metadata": {"name": "bad"}, "webhooks": [hook]});
+        let path = format!("{REGISTRATION}/{}webhookconfigurations", kind.to_lowercase());
+        let (code, message) = create(&world.client, &path, body).await.unwrap_err();
+        assert!(code == 422 && message.contains("compilation failed"), "{message}");
+    }
+}

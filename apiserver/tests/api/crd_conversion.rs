@@ -296,3 +296,61 @@ async fn without_a_webhook_each_version_keeps_its_fields() {
     let list = get(&client, &items("v2")).await.unwrap();
     assert!(list["items"][0]["hostPort"].is_null());
 }
+
+#[tokio::test]
+async fn fields_are_selected_by_in_the_version_they_are_asked_for() {
+    let world = World::start("v1").await;
+    let mut selectable = versions("v1");
+    selectable[0]["selectableFields"] = json!([{"jsonPath": ".hostPort"}]);
+    selectable[1]["selectableFields"] = json!([{"jsonPath": ".host"}, {"jsonPath": ".port"}]);
+    world.change(json!({"versions": selectable})).await;
+    world
+        .until(
+            |world| async move { get(&world.client, &format!("{}?fieldSelector=host%3Dx", items("v2"))).await.is_ok() },
+        )
+        .await;
+    for (version, name, fields) in [
+        ("v1", "a", json!({"hostPort": "host1:80"})),
+        ("v1", "b", json!({"hostPort": "host1:8080"})),
+        ("v2", "c", json!({"host": "host2", "port": "80"})),
+    ] {
+        world.make(version, name, fields).await.unwrap();
+    }
+    for (version, selector, found) in [
+        ("v1", "hostPort=host1:80", vec!["a"]),
+        ("v2", "host=host1", vec!["a", "b"]),
+        ("v2", "host=host1,port=8080", vec!["b"]),
+        ("v2", "port=80", vec!["a", "c"]),
+        ("v2", "host!=host1", vec!["c"]),
+    ] {
+        let query = selector.replace('=', "%3D");
+        let list = get(&world.client, &format!("{}?fieldSelector={query}", items(version))).await.unwrap();
+        let names: Vec<&str> =
+            list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect();
+        assert_eq!(names, found, "{version} {selector}");
+    }
+
+    // A watch tells what begins and ceases to match.
+    let since =
+        get(&world.client, &items("v2")).await.unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    merge(&world.client, &format!("{}/a", items("v2")), json!({"host": "host3"})).await.unwrap();
+    merge(&world.client, &format!("{}/c", items("v1")), json!({"hostPort": "host1:1"})).await.unwrap();
+    delete(&world.client, &format!("{}/b", items("v1"))).await.unwrap();
+    let watch = format!("{}?watch=1&timeoutSeconds=1&fieldSelector=host%3Dhost1&resourceVersion={since}", items("v2"));
+    let (_, events) = world._stand.call("GET", &watch, "", "", &Value::Null).await;
+    let told: Vec<String> = events
+        .as_str()
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .map(|event: Value| {
+            format!(
+                "{} {}",
+                event["type"].as_str().unwrap(),
+                event["object"]["metadata"]["name"].as_str().unwrap_or("")
+            )
+        })
+        .filter(|text| !text.starts_with("BOOKMARK"))
+        .collect();
+    assert_eq!(told, ["DELETED a", "ADDED c", "DELETED b"]);
+}

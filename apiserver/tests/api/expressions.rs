@@ -214,6 +214,45 @@ async fn webhooks_with_bad_match_conditions_are_refused() {
     create("request.userInfo.username.startsWith('system:')").await.unwrap();
 }
 
+#[tokio::test]
+async fn a_policy_with_variables_judges_deployments() {
+    let stand = Stand::start().await;
+    let registration = "/apis/admissionregistration.k8s.io/v1";
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let policy = json!({"metadata": {"name": "few-replicas"}, "spec": {
+        "matchConstraints": {"resourceRules": [
+            {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}]},
+        "variables": [
+            {"name": "replicas", "expression": "object.spec.replicas"},
+            {"name": "oddReplicas", "expression": "variables.replicas % 2 == 1"}],
+        "validations": [
+            {"expression": "variables.replicas > 1", "messageExpression": "'wants more than ' + string(variables.replicas)"},
+            {"expression": "variables.oddReplicas", "reason": "Invalid"}]}});
+    let binding = json!({"metadata": {"name": "few-replicas"}, "spec": {"policyName": "few-replicas", "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}}}}});
+    stand.create(&format!("{registration}/validatingadmissionpolicies"), policy).await;
+    stand.create(&format!("{registration}/validatingadmissionpolicybindings"), binding).await;
+    let try_create = async |name: &str, replicas: i64| {
+        let template =
+            json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let body = json!({"metadata": {"name": name},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"a": "b"}}, "template": template}});
+        stand.call("POST", deployments, "application/json", "", &body).await
+    };
+    // Admission hears of a policy when its cache does.
+    let (code, refused) = eventually(
+        |i| {
+            let name = format!("single-{i}");
+            async move { try_create(&name, 1).await }
+        },
+        |(code, _)| *code != 201,
+    )
+    .await;
+    assert!(code == 422 && refused["message"].as_str().unwrap().contains("wants more than 1"), "{refused}");
+    assert_eq!(try_create("even", 2).await.0, 422);
+    assert_eq!(try_create("odd", 3).await.0, 201);
+}
+
 fn with_kind(mut binding: Value) -> Value {
     binding["apiVersion"] = "admissionregistration.k8s.io/v1".into();
     binding["kind"] = "ValidatingAdmissionPolicyBinding".into();

@@ -3,16 +3,25 @@
 
 mod admission_webhooks;
 mod aggregation;
+mod chunking;
 mod crd_conversion;
+mod crd_objects;
 mod custom;
 mod definitions;
+mod discovery;
 mod expressions;
 mod facts;
+mod field_validation;
 mod golden;
 mod guards;
 mod kinds;
+mod lifecycles;
+mod namespaces;
 mod openapi;
 mod restarts;
-mod stand;
 mod verbs;
+mod watchers;
 mod webhook_server;
+
+/// Every test's server; shared with the tests of other programs.
+use ::stand;

@@ -173,3 +173,39 @@ async fn definitions_are_published_while_they_are_served() {
     assert_eq!(stand.call("DELETE", &foos, "", "", &Value::Null).await.0, 200);
     published(&stand, "v1", "Foo", Value::is_null).await;
 }
+
+#[tokio::test]
+async fn definitions_of_many_groups_kinds_and_versions_are_published_side_by_side() {
+    let stand = Stand::start().await;
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let schema = |text: &str| json!({"type": "object", "description": text});
+    let mut elsewhere = definition("Here", json!([version("v1", true, &schema("elsewhere"))]));
+    elsewhere["metadata"]["name"] = "heres.shut.example.com".into();
+    elsewhere["spec"]["group"] = "shut.example.com".into();
+    // An object in an object of which only that is known.
+    let embedded = json!({"type": "object", "description": "there", "properties": {"spec": {"type": "object", "properties": {
+        "template": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}}});
+    for body in [
+        definition("Here", json!([version("v1", true, &schema("here")), version("v2", false, &schema("here too"))])),
+        definition("There", json!([version("v1", true, &embedded)])),
+        elsewhere,
+    ] {
+        stand.create(crds, body).await;
+    }
+    let names = [
+        ("com.example.open.v1.Here", "here"),
+        ("com.example.open.v2.Here", "here too"),
+        ("com.example.open.v1.There", "there"),
+        ("com.example.shut.v1.Here", "elsewhere"),
+    ];
+    let document = stand
+        .until("/openapi/v2", |_, document| names.iter().all(|(name, _)| document["definitions"][name].is_object()))
+        .await;
+    for (name, text) in names {
+        assert_eq!(document["definitions"][name]["description"], text);
+    }
+    let template =
+        &document["definitions"]["com.example.open.v1.There"]["properties"]["spec"]["properties"]["template"];
+    assert_eq!(template["x-kubernetes-preserve-unknown-fields"], true, "{template}");
+    assert!(document["paths"]["/apis/shut.example.com/v1/heres"]["get"].is_object());
+}

@@ -211,9 +211,13 @@ impl Graph {
         effects: &mut Effects,
     ) {
         if let Some(node) = self.nodes.get_mut(&owner) {
+            let at = &node.at;
+            let meant = *at.group == *group && *at.kind == *kind && *at.name == *name;
+            let elsewhere = !at.namespace.is_empty() && at.namespace != *namespace;
             if !node.dependents.contains(&uid) {
                 node.dependents.push(uid);
-                if node.deleting_dependents {
+                // Also where another object has that uid: whether the one that is meant exists has to be looked up.
+                if node.deleting_dependents || !meant || elsewhere {
                     effects.delete.push(uid);
                 }
             }

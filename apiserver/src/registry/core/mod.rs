@@ -12,7 +12,6 @@ pub mod persistent_volume_claim;
 pub mod pod;
 pub mod pod_spec;
 pub mod pod_template;
-pub mod pod_totals;
 pub mod replication_controller;
 pub mod resource_quota;
 pub mod secret;

@@ -44,6 +44,35 @@ const MEASURED: [&str; 10] = [
     "requests.storage",
 ];
 
+fn is_standard(resource: &str) -> bool {
+    let huge_pages = ["hugepages-", "requests.hugepages-"].iter().any(|prefix| resource.starts_with(prefix));
+    COUNTED.contains(&resource) || MEASURED.contains(&resource) || huge_pages
+}
+
+/// Scopes of which no pod is in both.
+const OPPOSITES: [[&str; 2]; 2] = [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]];
+
+/// Whether a scope makes sense for a resource of Kubernetes' own.
+fn applies(scope: &str, resource: &str) -> bool {
+    if !is_standard(resource) {
+        return true;
+    }
+    match scope {
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => ["persistentvolumeclaims", "requests.storage"].contains(&resource),
+        _ => {
+            resource == "pods"
+                || ["", "requests.", "limits."]
+                    .iter()
+                    .any(|side| resource.strip_prefix(side).is_some_and(|rest| rest == "cpu" || rest == "memory"))
+        }
+    }
+}
+
+/// Scopes that a pod is in or not: there are no values to choose.
+const WITHOUT_VALUES: [&str; 5] =
+    ["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "Terminating"];
+
 pub const STRATEGY: Strategy = Strategy {
     validate,
     validate_update,
@@ -75,9 +104,7 @@ pub const STRATEGY: Strategy = Strategy {
 fn amounts(list: &Cursor<'_>) {
     for (resource, amount) in list.entries() {
         resources::name(&amount, resource);
-        let huge_pages = ["hugepages-", "requests.hugepages-"].iter().any(|prefix| resource.starts_with(prefix));
-        let known = COUNTED.contains(&resource) || MEASURED.contains(&resource) || huge_pages;
-        if !resource.contains('/') && !known {
+        if !resource.contains('/') && !is_standard(resource) {
             amount.invalid_value(resource, "must be a standard resource for quota");
         }
         resources::amount(&amount, resource);
@@ -87,38 +114,67 @@ fn amounts(list: &Cursor<'_>) {
     }
 }
 
+fn whole(at: &Cursor<'_>) -> Value {
+    at.value().cloned().unwrap_or_default()
+}
+
 fn validate(quota: &Cursor<'_>) {
     let spec = quota.field("spec");
     amounts(&spec.field("hard"));
+    let hard = spec.field("hard");
+    let misapplied = |scope: &str| hard.entries().any(|(resource, _)| !applies(scope, resource));
     let scopes = spec.field("scopes");
     for scope in scopes.items() {
         if !SCOPES.contains(&scope.str()) {
             scopes.invalid("unsupported scope");
             return;
         }
+        if misapplied(scope.str()) {
+            scopes.invalid("unsupported scope applied to resource");
+            return;
+        }
     }
-    let has = |scope: &str| scopes.array().iter().any(|s| s == scope);
-    if has("BestEffort") && has("NotBestEffort") || has("Terminating") && has("NotTerminating") {
+    if OPPOSITES.iter().any(|pair| pair.iter().all(|scope| scopes.array().iter().any(|s| s == scope))) {
         scopes.invalid("conflicting scopes");
     }
-    for expression in spec.dig("scopeSelector.matchExpressions").items() {
+    let expressions = spec.dig("scopeSelector.matchExpressions");
+    // Upstream names the list, not the place in it.
+    let wrong = |member: &str, value: Value, why: &str| {
+        let at = if member.is_empty() { expressions.path().clone() } else { expressions.path().child(member) };
+        expressions.push(FieldError::invalid(&at, value, why));
+    };
+    for expression in expressions.items() {
         let (name, operator, values) =
             (expression.field("scopeName"), expression.field("operator"), expression.field("values"));
         if !SCOPES.contains(&name.str()) {
-            name.invalid("unsupported scope");
+            wrong("scopeName", name.str().into(), "unsupported scope");
+        }
+        for _ in hard.entries().filter(|(resource, _)| !applies(name.str(), resource)) {
+            wrong("", whole(&spec.field("scopeSelector")), "unsupported scope applied to resource");
+        }
+        if WITHOUT_VALUES.contains(&name.str()) && operator.str() != "Exists" {
+            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, \
+                       ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
+                       ResourceQuotaScopeCrossNamespacePodAffinity";
+            wrong("operator", operator.str().into(), why);
         }
         match operator.str() {
-            "In" | "NotIn" => {
-                values.required_because(
-                    "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
-                );
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                values.invalid("must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector");
-            }
-            "Exists" | "DoesNotExist" => {}
-            _ => operator.invalid("not a valid selector operator"),
+            "In" | "NotIn" if values.is_empty() => expressions.push(FieldError::required(
+                &expressions.path().child("values"),
+                "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            )),
+            "Exists" | "DoesNotExist" if !values.is_empty() => wrong(
+                "values",
+                whole(&values),
+                "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => wrong("operator", other.into(), "not a valid selector operator"),
         }
+    }
+    let names: Vec<Value> = expressions.items().map(|e| whole(&e.field("scopeName"))).collect();
+    if OPPOSITES.iter().any(|pair| pair.iter().all(|scope| names.iter().any(|name| name == scope))) {
+        wrong("", whole(&scopes), "conflicting scopes");
     }
 }
 

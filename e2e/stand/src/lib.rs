@@ -1,4 +1,5 @@
-//! An etcd and a server of one's own.
+//! An etcd and a server of one's own, and where a test wants it a controller manager: the built programs, over TLS, on free
+//! ports, in a temporary folder that goes with the test. For tests only: what fails here panics.
 
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -14,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The token of a member of `system:masters`.
 pub const TOKEN: &str = "the-token-of-an-administrator";
 
+/// The token of `system:kube-controller-manager`, which has the rights that the bootstrap policy gives it.
+const CONTROLLER_MANAGER_TOKEN: &str = "the-token-of-the-controller-manager";
+
 /// A process that ends with the test.
 struct Process(Child);
 
@@ -26,7 +30,8 @@ impl Drop for Process {
 
 /// A running server and its etcd.
 pub struct Stand {
-    // Dropped in this order: the server before its etcd, the folder last.
+    // Dropped in this order: clients before their server, the server before its etcd, the folder last.
+    controller_manager: Option<Process>,
     server: Option<Process>,
     etcd: Option<Process>,
     pub port: u16,
@@ -46,9 +51,12 @@ impl Stand {
     pub async fn start_with(flags: &[&str]) -> Stand {
         let folder = tempfile::tempdir().unwrap();
         certificates(folder.path());
-        std::fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
+        let tokens =
+            format!("{TOKEN},admin,1,system:masters\n{CONTROLLER_MANAGER_TOKEN},system:kube-controller-manager,2,\n");
+        std::fs::write(folder.path().join("tokens.csv"), tokens).unwrap();
         let [port, a, b] = free_ports();
         let mut stand = Stand {
+            controller_manager: None,
             server: None,
             etcd: None,
             port,
@@ -84,7 +92,7 @@ impl Stand {
 
     /// Starts the server and returns when it says that it is ready.
     pub async fn start_server(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-apiserver"));
+        let mut command = Command::new(program("apiserver", "kube-apiserver"));
         command.arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_ports[0]));
         command.arg(format!("--secure-port={}", self.port)).arg("--bind-address=127.0.0.1");
         command.args(["--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.96.0.0/16"]);
@@ -105,6 +113,24 @@ impl Stand {
         command.stdout(Stdio::null()).stderr(std::fs::File::create(self.path("server.log")).unwrap());
         self.server = Some(Process(command.spawn().unwrap()));
         self.until_ready().await;
+    }
+
+    /// Starts the controller manager, each controller with its own ServiceAccount's rights.
+    pub fn start_controller_manager(&mut self, flags: &[&str]) {
+        let kubeconfig = self.path("controller-manager.conf");
+        std::fs::write(&kubeconfig, self.kubeconfig(&format!("token: {CONTROLLER_MANAGER_TOKEN}"))).unwrap();
+        let mut command = Command::new(program("controller-manager", "kube-controller-manager"));
+        command.arg(format!("--kubeconfig={}", kubeconfig.display()));
+        command.arg(format!("--root-ca-file={}", self.path("ca.crt").display()));
+        command.args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"]);
+        command.args(["--kube-api-qps=200", "--kube-api-burst=400"]).args(flags);
+        command.stdout(Stdio::null()).stderr(std::fs::File::create(self.path("controller-manager.log")).unwrap());
+        self.controller_manager = Some(Process(command.spawn().unwrap()));
+    }
+
+    /// What the controller manager has said so far.
+    pub fn controller_manager_log(&self) -> String {
+        std::fs::read_to_string(self.path("controller-manager.log")).unwrap_or_default()
     }
 
     /// Waits until `/readyz` says yes.
@@ -135,8 +161,8 @@ impl Stand {
         self.client(&format!("client-certificate: {}\n    client-key: {}", cert.display(), key.display())).await
     }
 
-    async fn client(&self, user: &str) -> Client {
-        let text = format!(
+    fn kubeconfig(&self, user: &str) -> String {
+        format!(
             "apiVersion: v1
 kind: Config
 current-context: c
@@ -153,8 +179,11 @@ contexts:
 ",
             self.port,
             self.path("ca.crt").display()
-        );
-        let config = Kubeconfig::from_yaml(&text).unwrap();
+        )
+    }
+
+    async fn client(&self, user: &str) -> Client {
+        let config = Kubeconfig::from_yaml(&self.kubeconfig(user)).unwrap();
         let mut config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
         // The tests want to see what goes wrong.
         config.default_retry = false;
@@ -203,6 +232,51 @@ contexts:
         (code, serde_json::from_slice(&text).unwrap_or_else(|_| String::from_utf8_lossy(&text).into()))
     }
 
+    /// What is at `path`, or becomes of it by a JSON request; anything but success fails the test.
+    async fn succeed(&self, method: &str, path: &str, content: &str, body: &Value) -> Value {
+        let (code, answer) = self.call(method, path, content, "", body).await;
+        assert!((200..300).contains(&code), "{method} {path}: {code} {answer}");
+        answer
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.succeed("GET", path, "", &Value::Null).await
+    }
+
+    pub async fn create(&self, path: &str, object: Value) -> Value {
+        self.succeed("POST", path, "application/json", &object).await
+    }
+
+    pub async fn update(&self, path: &str, object: Value) -> Value {
+        self.succeed("PUT", path, "application/json", &object).await
+    }
+
+    pub async fn merge(&self, path: &str, patch: Value) -> Value {
+        self.succeed("PATCH", path, "application/merge-patch+json", &patch).await
+    }
+
+    /// With DeleteOptions, or null.
+    pub async fn delete(&self, path: &str, options: Value) -> Value {
+        self.succeed("DELETE", path, "application/json", &options).await
+    }
+
+    /// Asks for `path` until code and body are as they should become, which they must within a minute.
+    pub async fn until(&self, path: &str, done: impl Fn(u16, &Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let (code, body) = self.call("GET", path, "", "", &Value::Null).await;
+            if done(code, &body) {
+                return body;
+            }
+            assert!(started.elapsed() < PATIENCE, "{path} did not become so: {code} {body}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn until_gone(&self, path: &str) {
+        self.until(path, |code, _| code == 404).await;
+    }
+
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
@@ -216,6 +290,23 @@ pub fn shared(folder: &str) -> Option<PathBuf> {
         eprintln!("skipped: there is no folder shared/{folder} beside the repository");
     }
     found
+}
+
+/// A program of this workspace, where the running test was built too. That of the package under test is there already, any
+/// other is built first.
+fn program(package: &str, name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/<profile>/deps/<test>
+    let folder = test.ancestors().nth(2).unwrap();
+    if std::env::var("CARGO_PKG_NAME").as_deref() != Ok(package) {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", package, "--bin", name]);
+        let release = folder.file_name().is_some_and(|profile| profile == "release");
+        build.args(release.then_some("--release")).current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(build.status().unwrap().success(), "cannot build {name}");
+    }
+    folder.join(name)
 }
 
 /// Ports nobody listens on now; held together so that they differ.

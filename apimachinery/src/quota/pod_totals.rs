@@ -1,7 +1,7 @@
 //! What a pod asks for as a whole: its containers together, or its greediest init container, and its overhead.
 
-use apimachinery::Value;
-use apimachinery::quantity::Quantity;
+use crate::Value;
+use crate::quantity::Quantity;
 use std::collections::BTreeMap;
 
 /// Which half of `resources`.
@@ -9,6 +9,14 @@ use std::collections::BTreeMap;
 pub enum Side {
     Requests,
     Limits,
+}
+
+/// Whether what a pod has now counts beside what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    Spec,
+    /// While a pod is resized, the larger of what it has and what it is to get. (KEP-1287)
+    WithStatus,
 }
 
 /// Amounts by resource.
@@ -21,7 +29,11 @@ pub fn amount(value: &Value) -> Option<Quantity> {
 
 fn amounts(resources: &Value, side: Side) -> Amounts {
     let name = if side == Side::Requests { "requests" } else { "limits" };
-    let entries = resources[name].as_object().into_iter().flatten();
+    entries(&resources[name])
+}
+
+fn entries(list: &Value) -> Amounts {
+    let entries = list.as_object().into_iter().flatten();
     entries.filter_map(|(resource, value)| Some((resource.clone(), amount(value)?))).collect()
 }
 
@@ -40,17 +52,41 @@ fn raise(to: &mut Amounts, at_least: Amounts) {
     }
 }
 
+/// What a container counts as.
+fn of_container(pod: &Value, container: &Value, side: Side, basis: Basis) -> Amounts {
+    let asked = amounts(&container["resources"], side);
+    if basis == Basis::Spec {
+        return asked;
+    }
+    let statuses = ["containerStatuses", "initContainerStatuses"].into_iter();
+    let mut statuses = statuses.filter_map(|list| pod["status"][list].as_array()).flatten();
+    let Some(status) = statuses.find(|status| status["name"] == container["name"]) else { return asked };
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    let infeasible = conditions
+        .filter(|condition| condition["type"] == "PodResizePending")
+        .any(|condition| condition["reason"] == "Infeasible");
+    let has = amounts(&status["resources"], side);
+    // Only a resize makes the two differ; before the first status there is nothing to compare.
+    let mut sum = if infeasible && !has.is_empty() { Amounts::new() } else { asked };
+    raise(&mut sum, has);
+    if side == Side::Requests {
+        raise(&mut sum, entries(&status["allocatedResources"]));
+    }
+    sum
+}
+
 /// The sum over a pod. Init containers run one by one before the others, except sidecars, which stay. (KEP-753)
-pub fn totals(pod: &Value, side: Side) -> Amounts {
+pub fn totals(pod: &Value, side: Side, basis: Basis) -> Amounts {
     let spec = &pod["spec"];
     let mut sum = Amounts::new();
     for container in spec["containers"].as_array().into_iter().flatten() {
-        add(&mut sum, &amounts(&container["resources"], side));
+        add(&mut sum, &of_container(pod, container, side, basis));
     }
     let (mut sidecars, mut greediest) = (Amounts::new(), Amounts::new());
     for container in spec["initContainers"].as_array().into_iter().flatten() {
-        let own = amounts(&container["resources"], side);
-        if container["restartPolicy"] == "Always" {
+        let sidecar = container["restartPolicy"] == "Always";
+        let own = of_container(pod, container, side, if sidecar { basis } else { Basis::Spec });
+        if sidecar {
             add(&mut sidecars, &own);
             raise(&mut greediest, sidecars.clone());
         } else {
@@ -84,7 +120,7 @@ mod tests {
         let mut sidecar = asks("1");
         sidecar["restartPolicy"] = "Always".into();
         let pod = |init: Value| json!({"spec": {"containers": [asks("1"), asks("1")], "initContainers": init}});
-        let cpu = |pod: &Value| totals(pod, Side::Requests)["cpu"].to_string();
+        let cpu = |pod: &Value| totals(pod, Side::Requests, Basis::Spec)["cpu"].to_string();
         assert_eq!(cpu(&pod(json!([]))), "2");
         assert_eq!(cpu(&pod(json!([asks("3"), asks("1")]))), "3");
         assert_eq!(cpu(&pod(json!([sidecar, asks("3")]))), "4");
@@ -92,5 +128,22 @@ mod tests {
         let mut heavy = pod(json!([]));
         heavy["spec"]["overhead"] = json!({"cpu": "500m"});
         assert_eq!(cpu(&heavy), "2500m");
+    }
+
+    #[test]
+    fn a_resized_pod_counts_by_the_larger() {
+        let pod = |asked: &str, has: &str, conditions: Value| {
+            json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": asked}}}]},
+                "status": {"conditions": conditions,
+                    "containerStatuses": [{"name": "a", "resources": {"requests": {"cpu": has}}}]}})
+        };
+        let infeasible = json!([{"type": "PodResizePending", "reason": "Infeasible"}]);
+        for (asked, has, conditions, counted) in
+            [("2", "1", json!([]), "2"), ("1", "2", json!([]), "2"), ("9", "2", infeasible, "2")]
+        {
+            let pod = pod(asked, has, conditions);
+            assert_eq!(totals(&pod, Side::Requests, Basis::WithStatus)["cpu"].to_string(), counted);
+            assert_eq!(totals(&pod, Side::Requests, Basis::Spec)["cpu"].to_string(), asked);
+        }
     }
 }
