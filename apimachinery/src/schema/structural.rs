@@ -150,9 +150,11 @@ impl Structural {
             int_or_string: flag("x-kubernetes-int-or-string"),
             list_type: match schema["x-kubernetes-list-type"].as_str() {
                 Some("set") => ListType::Set,
-                Some("map") => {
-                    ListType::Map(keys.filter_map(Value::as_str).map(|key| Cow::Owned(key.to_owned())).collect())
-                }
+                // Without keys, which no definition gets away with, its items cannot be told apart.
+                Some("map") => match keys.filter_map(Value::as_str).map(|key| Cow::Owned(key.to_owned())).collect() {
+                    keys if Vec::is_empty(&keys) => ListType::Atomic,
+                    keys => ListType::Map(keys),
+                },
                 _ => ListType::Atomic,
             },
             atomic: schema["x-kubernetes-map-type"] == "atomic",
