@@ -102,7 +102,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             draining.cancel();
         }
     });
-    let limits = serving::Limits { connections_max: CONNECTIONS_MAX, drain: options.request_timeout.0, ..Default::default() };
+    let limits =
+        serving::Limits { connections_max: CONNECTIONS_MAX, drain: options.request_timeout.0, ..Default::default() };
     serving::serve_https_within(limits, listener, tls, handler, draining).await;
     if let Some(endpoints) = endpoints {
         let _ = tokio::time::timeout(Duration::from_secs(2), endpoints).await;

@@ -1,6 +1,7 @@
 //! The server as its clients see it: the built binary on a real etcd, over TLS, by a real client. Each test starts its own
 //! etcd and server on free ports in a temporary folder and stops them again.
 
+mod abuse;
 mod admission_webhooks;
 mod aggregation;
 mod crd_conversion;
@@ -13,6 +14,7 @@ mod guards;
 mod kinds;
 mod openapi;
 mod restarts;
+mod several;
 mod stand;
 mod verbs;
 mod webhook_server;
