@@ -278,11 +278,8 @@ impl<'a> Parts<'a> {
 /// Upstream caps what does not fit an int64 as it is read at the largest one.
 fn capped(number: i128, scale: i32) -> (i128, i32) {
     let cap = i128::from(i64::MAX);
-    let whole = if scale < 0 {
-        divide_up(number, -scale as u32)
-    } else {
-        multiply(number, scale as u32).unwrap_or(i128::MAX)
-    };
+    let whole =
+        if scale < 0 { divide_up(number, -scale as u32) } else { multiply(number, scale as u32).unwrap_or(i128::MAX) };
     if whole > cap { (cap, 0) } else { (number, scale) }
 }
 

@@ -245,3 +245,53 @@ async fn headers_are_bounded_and_pipelines_are_answered_in_order() {
     assert_eq!(codes, expected);
     works(&stand).await;
 }
+
+#[tokio::test]
+async fn what_is_taken_can_be_read_again_however_deep() {
+    let mut stand = Stand::start().await;
+    let definition = json!({
+        "metadata": {"name": "wells.example.org"},
+        "spec": {
+            "group": "example.org", "scope": "Namespaced", "names": {"plural": "wells", "kind": "Well"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+        },
+    });
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    assert_eq!(stand.call("POST", definitions, JSON, "", &definition).await.0, 201);
+    let wells = "/apis/example.org/v1/namespaces/default/wells";
+    while stand.call("GET", wells, "", "", &Value::Null).await.0 == 404 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let chain = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+    let well = |name: &str, levels: usize| json!({"apiVersion": "example.org/v1", "kind": "Well", "metadata": {"name": name}, "a": chain(levels)});
+    let mut taken = Vec::new();
+    for levels in (100..130).step_by(2) {
+        let name = format!("w{levels}");
+        let (code, made) = stand.call("POST", wells, JSON, "", &well(&name, levels)).await;
+        assert_eq!(code, if levels <= 118 { 201 } else { 400 }, "{levels}: {made}");
+        if code == 201 {
+            taken.push((name, made));
+        }
+    }
+    // Depth by a patch on what is deep, in steps of a few bytes each.
+    let patch: Value = (0..12).map(|n| json!({"op": "copy", "from": "", "path": "/a".repeat(100 << n)})).collect();
+    for patch in [patch, json!([{"op": "copy", "from": "/a", "path": "/a/a/a/a/a/a/a/a/b"}])] {
+        let path = format!("{wells}/w118");
+        assert_eq!(stand.call("PATCH", &path, "application/json-patch+json", "", &patch).await.0, 422);
+    }
+    let merge = json!({"metadata": {"labels": {"x": "y"}}, "b": chain(100)});
+    let (code, merged) =
+        stand.call("PATCH", &format!("{wells}/w118"), "application/merge-patch+json", "", &merge).await;
+    assert_eq!(code, 200, "{merged}");
+    taken.pop();
+    taken.push(("w118".into(), merged));
+    stand.kill_server();
+    stand.start_server().await;
+    while stand.call("GET", wells, "", "", &Value::Null).await.0 == 404 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    for (name, made) in taken {
+        assert_eq!(stand.call("GET", &format!("{wells}/{name}"), "", "", &Value::Null).await, (200, made), "{name}");
+    }
+}
