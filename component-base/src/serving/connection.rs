@@ -31,8 +31,8 @@ use super::server::{Limits, PeerAddr};
 use super::stall::Stall;
 use crate::tls::PeerCertificates;
 
-/// Streams at once on a connection of HTTP/2. (Upstream's default.)
-const STREAMS_MAX: u32 = 100;
+/// Streams at once on a connection of HTTP/2: a controller manager holds some seventy watches on one.
+const STREAMS_MAX: u32 = 250;
 /// Bytes kept per stream of HTTP/2 for a client that does not take them.
 const SEND_BUFFER: usize = 128 * 1024;
 /// Bytes of all headers of a request. (Go's default, and upstream's.)
