@@ -12,6 +12,8 @@ mod authz;
 mod bootstrap;
 mod custom;
 mod discovery;
+#[cfg(test)]
+mod fuzz;
 mod handlers;
 mod openapi;
 mod options;

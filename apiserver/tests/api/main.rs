@@ -1,6 +1,7 @@
 //! The server as its clients see it: the built binary on a real etcd, over TLS, by a real client. Each test starts its own
 //! etcd and server on free ports in a temporary folder and stops them again.
 
+mod abuse;
 mod admission_webhooks;
 mod aggregation;
 mod chunking;
@@ -19,6 +20,7 @@ mod lifecycles;
 mod namespaces;
 mod openapi;
 mod restarts;
+mod several;
 mod verbs;
 mod watchers;
 mod webhook_server;
