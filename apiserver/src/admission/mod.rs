@@ -30,6 +30,7 @@ use crate::authn::User;
 use crate::request::options::{DeleteOptions, WriteOptions};
 use crate::status::{About, Result, Status};
 use apimachinery::Value;
+use component_base::feature_gates::FeatureGates;
 use futures::future::BoxFuture;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -200,7 +201,8 @@ pub struct Chain {
 
 impl Chain {
     /// The plugins in upstream's order: those that are on by default or in `enabled`, less those in `disabled`.
-    pub fn new(enabled: &[String], disabled: &[String]) -> Chain {
+    /// Policies that mutate need their gate as well.
+    pub fn new(enabled: &[String], disabled: &[String], gates: &FeatureGates) -> Chain {
         let mut plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
             Box::new(limit_ranger::LimitRanger),
@@ -228,7 +230,8 @@ impl Chain {
         let named = |list: &[String], name: &str| list.iter().any(|n| n == name);
         plugins.retain(|p| {
             let on = !OFF_BY_DEFAULT.contains(&p.name()) || named(enabled, p.name());
-            on && !named(disabled, p.name())
+            let gated = p.name() == "MutatingAdmissionPolicy" && !gates.enabled(p.name());
+            on && !gated && !named(disabled, p.name())
         });
         Chain { plugins }
     }

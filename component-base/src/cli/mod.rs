@@ -35,4 +35,6 @@ mod values;
 
 pub use duration::{DurationError, GoDuration};
 pub use parse::{parse, try_parse};
-pub use values::{FeatureGates, KeyValues, LoggingFlags};
+pub use crate::feature_gates::FeatureGates;
+pub(crate) use values::parse_bool;
+pub use values::{KeyValues, LoggingFlags};
