@@ -132,7 +132,9 @@ impl FeatureGates {
                     tracing::warn!("Setting GA feature gate {name}={on}. It will be removed in a future release.");
                 }
                 Some(Stage::Deprecated) => {
-                    tracing::warn!("Setting deprecated feature gate {name}={on}. It will be removed in a future release.");
+                    tracing::warn!(
+                        "Setting deprecated feature gate {name}={on}. It will be removed in a future release."
+                    );
                 }
                 _ => {}
             }
@@ -224,11 +226,12 @@ mod tests {
 
     #[test]
     fn all_of_a_stage_gives_way_to_those_that_are_named() {
-        let gates: FeatureGates = "AllAlpha=true,AllBeta=false,MemoryQoS=false,ImageVolume=true,ImageVolumeWithDigest=true,\
+        let gates: FeatureGates =
+            "AllAlpha=true,AllBeta=false,MemoryQoS=false,ImageVolume=true,ImageVolumeWithDigest=true,\
             GracefulNodeShutdown=true,PodLevelResources=true,ContainerRestartRules=true,UserNamespacesSupport=true,\
             DRAResourceClaimDeviceStatus=true,APIServerIdentity=true"
-            .parse()
-            .unwrap();
+                .parse()
+                .unwrap();
         for (gate, want) in [
             ("HPAScaleToZero", true),
             ("MemoryQoS", false),

@@ -84,7 +84,10 @@ pub struct Attributes<'a> {
     pub warnings: Vec<String>,
     /// For the audit log: key and value.
     pub audit_annotations: Vec<(String, String)>,
+    /// Of webhooks.
     pub reinvocation: Reinvocation,
+    /// Of policies.
+    pub policy_reinvocation: Reinvocation,
 }
 
 impl<'a> Attributes<'a> {
@@ -109,6 +112,7 @@ impl<'a> Attributes<'a> {
             warnings: Vec::new(),
             audit_annotations: Vec::new(),
             reinvocation: Reinvocation::default(),
+            policy_reinvocation: Reinvocation::default(),
         }
     }
 
@@ -222,6 +226,7 @@ impl Chain {
             Box::new(certificates::CertificateSigning),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_ingress_class::DefaultIngressClass),
+            Box::new(policy::mutating::MutatingAdmissionPolicy::default()),
             Box::new(mutating_webhook::MutatingWebhook::new()),
             Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
             Box::new(validating_webhook::ValidatingWebhook::new()),
@@ -236,11 +241,12 @@ impl Chain {
         Chain { plugins }
     }
 
-    /// Lets the plugins change the object. What a webhook changed the others see in a second round.
+    /// Lets the plugins change the object. What a webhook or policy changed the others see in a second round.
     pub async fn admit(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
         self.admit_once(api, attributes).await?;
-        if attributes.reinvocation.wanted {
+        if attributes.reinvocation.wanted || attributes.policy_reinvocation.wanted {
             attributes.reinvocation.again = true;
+            attributes.policy_reinvocation.again = true;
             self.admit_once(api, attributes).await?;
         }
         Ok(())

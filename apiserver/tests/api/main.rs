@@ -11,6 +11,7 @@ mod facts;
 mod golden;
 mod guards;
 mod kinds;
+mod mutating_policies;
 mod openapi;
 mod restarts;
 mod stand;
