@@ -198,7 +198,7 @@ async fn policies_see_equivalent_versions_as_the_one_they_name() {
     let binding =
         json!({"metadata": {"name": "versions"}, "spec": {"policyName": "versions", "validationActions": ["Deny"]}});
     made(&stand, &format!("{GROUP}/v1/validatingadmissionpolicybindings"), &binding).await;
-    let autoscaler = json!({"metadata": {"name": "x"}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "x"},
+    let autoscaler = json!({"metadata": {"name": "x"}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"},
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}]}});
     let path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers?dryRun=All";
     let mut message = String::new();

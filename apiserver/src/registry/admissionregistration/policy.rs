@@ -160,7 +160,7 @@ fn validate_mutations(spec: &Cursor<'_>, env: &Env) {
         let (patch, other) = (mutation.field("applyConfiguration"), mutation.field("jsonPatch"));
         let (patch, other) = if applies { (patch, other) } else { (other, patch) };
         if other.exists() {
-            other.forbid(&format!("must not be specified when patchType is {}", patch_type.str()));
+            other.forbid(format!("must not be specified when patchType is {}", patch_type.str()));
         }
         if !patch.exists() {
             patch.missing(&format!("must be specified when patchType is {}", patch_type.str()));
