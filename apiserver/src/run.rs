@@ -37,7 +37,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     options.check()?;
     let etcd = connect(&options.etcd).await?;
     let media = if options.etcd.storage_media_type.ends_with("json") { MediaType::Json } else { MediaType::Protobuf };
-    let rows = table::builtin().into_iter().filter(|row| is_on(row, &options.runtime_config.0)).collect();
+    let gates = &options.logging.feature_gates;
+    let served = |row: &Arc<table::Resource>| {
+        is_on(row, &options.runtime_config.0) && row.gate.is_none_or(|gate| gates.enabled(gate))
+    };
+    let rows = table::builtin().into_iter().filter(served).collect();
     let allocator = ServiceAllocator::new(
         options.service.service_cluster_ip_range.clone(),
         &options.service.service_node_port_range,
@@ -47,9 +51,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         media,
         rows,
         Settings {
-            admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins),
+            admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins, gates),
             allocators: vec![Box::new(allocator)],
             event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
+            gates: gates.clone(),
             aggregator_routing: options.enable_aggregator_routing,
             front_proxy_identity: front_proxy_identity(&options)?,
             port: options.serving.secure_port,

@@ -17,6 +17,7 @@ mod golden;
 mod guards;
 mod kinds;
 mod lifecycles;
+mod mutating_policies;
 mod namespaces;
 mod openapi;
 mod restarts;
