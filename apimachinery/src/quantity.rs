@@ -242,14 +242,20 @@ impl<'a> Parts<'a> {
 
     fn decimal(&self, exponent: i32) -> (i128, i32) {
         let (number, scale) = self.mantissa(DIGITS_MAX);
-        let (number, scale) = round_to_nano(number, scale.saturating_add(exponent));
-        if self.whole.len() + self.fraction.len() > FAST_DIGITS_MAX { capped(number, scale) } else { (number, scale) }
+        round_to_nano(number, scale.saturating_add(exponent))
     }
 
     fn binary(&self, exponent: u32) -> (i128, i32) {
         let (number, scale) = self.mantissa(BINARY_DIGITS_MAX);
         let (number, scale) = round_to_nano(number << exponent, scale);
-        capped(number, scale)
+        // Upstream caps binary amounts at the largest int64.
+        let cap = i128::from(i64::MAX);
+        let whole = if scale < 0 {
+            divide_up(number, -scale as u32)
+        } else {
+            multiply(number, scale as u32).unwrap_or(i128::MAX)
+        };
+        if whole > cap { (cap, 0) } else { (number, scale) }
     }
 
     /// Whether upstream, having read this into an int64, takes the text for canonical without working the form out.
@@ -273,14 +279,6 @@ impl<'a> Parts<'a> {
             }
         }
     }
-}
-
-/// Upstream caps what does not fit an int64 as it is read at the largest one.
-fn capped(number: i128, scale: i32) -> (i128, i32) {
-    let cap = i128::from(i64::MAX);
-    let whole =
-        if scale < 0 { divide_up(number, -scale as u32) } else { multiply(number, scale as u32).unwrap_or(i128::MAX) };
-    if whole > cap { (cap, 0) } else { (number, scale) }
 }
 
 fn parse_suffix(suffix: &str) -> Result<(Format, i32), QuantityError> {

@@ -86,7 +86,7 @@ fn change_bytes(bytes: &mut Vec<u8>, corpus: &Corpus, words: &[&str], random: &m
             if let Some(other) = random.pick(&corpus.files) {
                 let from = random.below(other.len());
                 let to = (from + random.below(64)).min(other.len());
-                insert(bytes, at, &other[from..to].to_vec());
+                insert(bytes, at, &other[from..to]);
             }
         }
         _ => bytes.truncate(at),

@@ -388,8 +388,10 @@ fn scalars(parts: &[&[u8]]) {
     let text = text(parts[0]);
     if let Ok(quantity) = Quantity::parse(&text) {
         let shown = quantity.to_string();
-        assert_eq!(Quantity::parse(&shown).map(|again| again.to_string()).ok(), Some(shown), "of {text:?}");
-        (quantity.value(), quantity.milli_value(), quantity.as_f64());
+        // Beyond the digits of an i128 an amount is rounded, each time that it is read.
+        let again = Quantity::parse(&shown).map(|again| again.to_string());
+        assert!(text.len() > 38 || again.as_ref() == Ok(&shown), "{again:?} of {shown:?} of {text:?}");
+        let _ = (quantity.value(), quantity.milli_value(), quantity.as_f64());
     }
     for canonical in [time::canonical_time, time::canonical_micro_time] {
         if let Some(shown) = canonical(&text) {
