@@ -14,10 +14,17 @@ pub struct Status {
     pub message: String,
     /// None leaves `details` out; an empty map writes `{}`, which some answers of upstream do.
     pub details: Option<Map<String, Value>>,
-    /// Where a list whose version is gone may go on all the same, as `metadata.continue`.
-    pub continue_token: Option<String>,
+    /// What only refused lists have in `metadata`; apart, for a status is carried by every result.
+    pub list: Option<Box<ListMeta>>,
     /// Texts for the client's `Warning` header, said before the request was refused.
     pub warnings: Vec<String>,
+}
+
+/// `metav1.ListMeta`, as far as refusals have it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListMeta {
+    /// Where a list whose version is gone may go on all the same.
+    pub continue_token: String,
 }
 
 pub type Result<T> = std::result::Result<T, Status>;
@@ -47,14 +54,7 @@ impl About<'_> {
 
 impl Status {
     pub fn new(code: StatusCode, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Status {
-        Status {
-            code,
-            reason: reason.into(),
-            message: message.into(),
-            details: None,
-            continue_token: None,
-            warnings: Vec::new(),
-        }
+        Status { code, reason: reason.into(), message: message.into(), details: None, list: None, warnings: Vec::new() }
     }
 
     /// Takes along what was to be said to the client, in front of what is there already.
@@ -227,8 +227,8 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code.as_u16(),
         });
-        if let Some(token) = &self.continue_token {
-            body["metadata"]["continue"] = token.as_str().into();
+        if let Some(list) = &self.list {
+            body["metadata"]["continue"] = list.continue_token.as_str().into();
         }
         if !self.reason.is_empty() {
             body["reason"] = (*self.reason).into();

@@ -9,7 +9,7 @@ use super::table::IncludeObject;
 use crate::api::{Api, Endpoint};
 use crate::request::RequestInfo;
 use crate::request::options::{ListOptions, query};
-use crate::status::{About, Result, Status};
+use crate::status::{About, ListMeta, Result, Status};
 use crate::storage::cache::{NotKept, Snapshot};
 use crate::storage::freshness::CATCH_UP_MAX;
 use crate::storage::object::Object;
@@ -187,7 +187,8 @@ fn walk_expired(start: &str) -> Status {
     let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list \
                    without the continue parameter, or go on from the same place with the continue token in this response: what \
                    was written since the first page may then be missing or appear twice.";
-    Status { continue_token: Some(Continue { rv: -1, start: start.to_owned() }.encode()), ..Status::expired(message) }
+    let list = ListMeta { continue_token: Continue { rv: -1, start: start.to_owned() }.encode() };
+    Status { list: Some(Box::new(list)), ..Status::expired(message) }
 }
 
 /// The objects of one page.
