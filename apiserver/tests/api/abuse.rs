@@ -118,8 +118,8 @@ async fn answers_that_nobody_reads_take_no_memory() {
 
 #[tokio::test]
 async fn idle_connections_cost_little() {
-    let files = raise_file_limit();
-    let count = if files > 25_000 { 10_000 } else { 2_000.min(files as usize / 3) };
+    // In debug builds handshakes are slow; the load tool measures 10,000.
+    let count = 2_000.min(raise_file_limit() as usize / 3);
     let stand = Stand::start().await;
     let (before, _) = stand.memory_mib();
     // Connections with one request behind them, which may stay for a while.
@@ -131,8 +131,7 @@ async fn idle_connections_cost_little() {
             connection
         })
         .buffer_unordered(16);
-    // In debug builds handshakes are slow: what is there after a few thousand is as good.
-    let idle: Vec<_> = idle.take(2_000).collect().await;
+    let idle: Vec<_> = idle.collect().await;
     works(&stand).await;
     let (after, _) = stand.memory_mib();
     assert!(after < before + 50 + idle.len() as u64 / 10, "{before} MiB before, {after} MiB with {} idle", idle.len());

@@ -49,6 +49,9 @@ pub struct Options {
     /// Pods created while the watchers watch.
     #[arg(long, default_value_t = 1000)]
     pub watched_pods: usize,
+    /// Connections that say nothing after one request, in the step of idle ones. Each is an open file here and there.
+    #[arg(long, default_value_t = 10_000)]
+    pub idle: usize,
     /// Objects that there are when full memory is read.
     #[arg(long, default_value_t = 35_000)]
     pub objects: usize,

@@ -75,6 +75,9 @@ pub async fn run(options: &Options, server: &Server) -> anyhow::Result<()> {
     if wanted("watch") {
         run.watch().await?;
     }
+    if wanted("idle") {
+        run.idle().await?;
+    }
     if wanted("memory") {
         let there = run.pods.load(Ordering::Relaxed);
         run.create_pods("", options.objects.saturating_sub(there)).await?;
@@ -251,6 +254,27 @@ impl Run<'_> {
             "watch fan-out",
             json!({"events_per_second": (total / elapsed) as u64, "cpu_us_per_event": round(cpu), "resident_mb": after.resident / 1024,
                 "kb_per_watcher": after.resident.saturating_sub(before_connecting.resident) / watchers as u64, "peak_mb": after.peak / 1024}),
+        );
+        Ok(())
+    }
+
+    /// Many connections that do nothing, and what a request costs beside them.
+    async fn idle(&self) -> anyhow::Result<()> {
+        const PATH: &str = "/livez/ping";
+        let before = self.usage();
+        let mut connections = Vec::new();
+        for _ in 0..self.options.idle {
+            let mut connection = self.target.connect().await?;
+            connection.get(PATH).await?;
+            connections.push(connection);
+        }
+        let after = self.usage();
+        let started = Instant::now();
+        self.target.connect().await?.get(PATH).await?;
+        self.print(
+            "idle connections",
+            json!({"connections": connections.len(), "kb_each": after.resident.saturating_sub(before.resident) as f64 / connections.len() as f64,
+                "new_one_answered_in_ms": round(started.elapsed().as_secs_f64() * 1e3), "resident_mb": after.resident / 1024}),
         );
         Ok(())
     }
