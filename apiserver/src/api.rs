@@ -4,6 +4,7 @@ use crate::admission::Chain;
 use crate::authz::Authorizers;
 use crate::custom::conversion::conform;
 use crate::handlers::write::allocator::Allocator;
+use crate::registry::gated_fields::GatedFields;
 use crate::registry::table::{Form, Resource, StorageRow};
 use crate::registry::{conversion, kinds};
 use crate::status::{Result, Status};
@@ -20,6 +21,7 @@ use crate::webhook::resolver::Resolver;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use arc_swap::ArcSwap;
+use component_base::feature_gates::FeatureGates;
 use component_base::tls::Watched;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -108,6 +110,8 @@ pub struct Settings {
     pub admission: Chain,
     pub allocators: Vec<Box<dyn Allocator>>,
     pub event_ttl_seconds: i64,
+    /// `--feature-gates`
+    pub gates: FeatureGates,
     /// `--enable-aggregator-routing`
     pub aggregator_routing: bool,
     /// `--proxy-client-cert-file` and its key.
@@ -128,6 +132,8 @@ pub struct Api {
     /// Leases that let events end after their time.
     pub event_leases: EventLeases,
     pub allocators: Vec<Box<dyn Allocator>>,
+    /// Fields that are dropped on write because their gates are off.
+    pub gated_fields: GatedFields,
     /// Webhooks and aggregated API servers.
     pub callout: Arc<Callout>,
     /// For admission that asks what a user may; set once, before the first request.
@@ -173,6 +179,7 @@ impl Api {
             served: ArcSwap::from_pointee(served),
             admission: settings.admission,
             allocators: settings.allocators,
+            gated_fields: GatedFields::new(&settings.gates),
             callout: Arc::new(Callout::new(resolver, settings.front_proxy_identity)),
             authz: OnceLock::new(),
         }

@@ -12,6 +12,8 @@ mod authz;
 mod bootstrap;
 mod custom;
 mod discovery;
+#[cfg(test)]
+mod fuzz;
 mod handlers;
 mod openapi;
 mod options;
@@ -33,6 +35,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let options: options::Options = cli::parse("kube-apiserver");
     logs::init(&options.logging);
+    options.logging.feature_gates.publish();
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     runtime::run(threads, |shutdown| run::run(options, shutdown))
 }

@@ -37,7 +37,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     options.check()?;
     let etcd = connect(&options.etcd).await?;
     let media = if options.etcd.storage_media_type.ends_with("json") { MediaType::Json } else { MediaType::Protobuf };
-    let rows = table::builtin().into_iter().filter(|row| is_on(row, &options.runtime_config.0)).collect();
+    let gates = &options.logging.feature_gates;
+    let served = |row: &Arc<table::Resource>| {
+        is_on(row, &options.runtime_config.0) && row.gate.is_none_or(|gate| gates.enabled(gate))
+    };
+    let rows = table::builtin().into_iter().filter(served).collect();
     let allocator = ServiceAllocator::new(
         options.service.service_cluster_ip_range.clone(),
         &options.service.service_node_port_range,
@@ -47,9 +51,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         media,
         rows,
         Settings {
-            admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins),
+            admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins, gates),
             allocators: vec![Box::new(allocator)],
             event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
+            gates: gates.clone(),
             aggregator_routing: options.enable_aggregator_routing,
             front_proxy_identity: front_proxy_identity(&options)?,
             port: options.serving.secure_port,
@@ -67,7 +72,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
 
     let advertised =
         options.serving.advertise_address.unwrap_or_else(|| reachable_address(options.serving.bind_address));
-    let server = Arc::new(assemble(&options, api, advertised, shutdown.clone())?);
+    let draining = CancellationToken::new();
+    let server = Arc::new(assemble(&options, api, advertised, shutdown.clone(), draining.clone())?);
     crate::server::metrics::count_objects(server.clone());
     let cluster = cluster(&options)?;
     tokio::spawn(crate::custom::run(server.clone(), background.clone()));
@@ -93,7 +99,6 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         serving::handler(move |request| pipeline::serve(server.clone(), request))
     };
     // Load balancers are given time to notice before connections are told to go.
-    let draining = CancellationToken::new();
     let delay = options.shutdown_delay_duration.0;
     tokio::spawn({
         let (shutdown, draining) = (shutdown.clone(), draining.clone());
@@ -103,7 +108,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             draining.cancel();
         }
     });
-    let limits = serving::Limits { connections_max: CONNECTIONS_MAX, drain: options.request_timeout.0 };
+    let limits =
+        serving::Limits { connections_max: CONNECTIONS_MAX, drain: options.request_timeout.0, ..Default::default() };
     serving::serve_https_within(limits, listener, tls, handler, draining).await;
     if let Some(endpoints) = endpoints {
         let _ = tokio::time::timeout(Duration::from_secs(2), endpoints).await;
@@ -186,7 +192,13 @@ fn is_on(row: &table::Resource, config: &std::collections::BTreeMap<String, Stri
     keys.iter().find_map(|key| config.get(key)).map_or(row.on, |value| value != "false" && value != "0")
 }
 
-fn assemble(options: &Options, api: Api, advertised: IpAddr, shutdown: CancellationToken) -> anyhow::Result<Server> {
+fn assemble(
+    options: &Options,
+    api: Api,
+    advertised: IpAddr,
+    closing: CancellationToken,
+    draining: CancellationToken,
+) -> anyhow::Result<Server> {
     let rbac = if options.authz.authorization_mode.iter().any(|m| m == "RBAC") {
         Some(Arc::new(Rbac::new(&api).map_err(|s| anyhow::anyhow!(s.message))?))
     } else {
@@ -217,7 +229,8 @@ fn assemble(options: &Options, api: Api, advertised: IpAddr, shutdown: Cancellat
         request_timeout: options.request_timeout.0,
         address: SocketAddr::new(advertised, options.serving.secure_port).to_string(),
         bootstrapped: AtomicBool::new(false),
-        closing: shutdown,
+        closing,
+        draining,
         api,
     })
 }

@@ -205,6 +205,35 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// Whether every `Object…{}` in it is named after the place where it stands: `Object.spec{}` in the field `spec` of an `Object{}`.
+    ///
+    /// # Errors
+    /// The first that is not, in upstream's words.
+    pub fn check_names(&self) -> Result<(), String> {
+        match self {
+            Value::Struct(..) => self.named_as("Object"),
+            Value::List(List::Made(items)) => items.iter().try_for_each(Value::check_names),
+            _ => Ok(()),
+        }
+    }
+
+    fn named_as(&self, path: &str) -> Result<(), String> {
+        match self {
+            Value::Struct(name, members) => {
+                if &**name != path {
+                    return Err(format!(
+                        "unexpected type name {name:?}, expected {path:?}, which matches field name path from root Object type"
+                    ));
+                }
+                members.iter().try_for_each(|(field, value)| value.named_as(&format!("{path}.{field}")))
+            }
+            Value::List(List::Made(items)) => items.iter().try_for_each(|item| item.named_as(path)),
+            Value::Map(Map::Made(entries)) => entries.values().try_for_each(|value| value.named_as(path)),
+            Value::Optional(Some(value)) => value.named_as(path),
+            _ => Ok(()),
+        }
+    }
+
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::String(text) => Some(text),

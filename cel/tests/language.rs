@@ -186,3 +186,61 @@ fn deep_expressions_run_in_a_small_stack() {
     };
     std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
 }
+
+/// What an expression of a mutation comes to, with its objects' names checked.
+fn mutation(source: &str) -> String {
+    let env = Env { mutation: true, ..env() };
+    let program = match Program::compile(source, &env) {
+        Ok(program) => program,
+        Err(issues) => return format!("refused: {}", issues.list[0].message),
+    };
+    let object = object();
+    let values = [Value::untyped(&object)];
+    match program.run(values.as_slice(), CALL_COST_MAX).result {
+        Ok(value) => match (value.check_names(), value.to_json()) {
+            (Err(why), _) => format!("misnamed: {why}"),
+            (Ok(()), json) => format!("{} {}", program.result(), json.unwrap_or_default()),
+        },
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+#[test]
+fn mutations_make_objects_and_patches() {
+    for (source, want) in [
+        ("Object{}", "Object {}"),
+        (
+            "Object{metadata: Object.metadata{labels: {'a': 'b'}}, spec: Object.spec{replicas: o.i + 1}}",
+            r#"Object {"metadata":{"labels":{"a":"b"}},"spec":{"replicas":4}}"#,
+        ),
+        (
+            "Object{spec: Object.spec{containers: o.names.map(n, Object.spec.containers{name: n, ?image: optional.none()})}}",
+            r#"Object {"spec":{"containers":[{"name":"b"},{"name":"a"}]}}"#,
+        ),
+        ("Object{spec: Object.spec{?replicas: o.?i}}", r#"Object {"spec":{"replicas":3}}"#),
+        ("Object{spec: Object.spec{?replicas: o.?missing}}", r#"Object {"spec":{}}"#),
+        ("o.i == 3 ? Object{} : Object{spec: Object.spec{}}", "Object {}"),
+        (
+            "Object{spec: Object.wrong{}}",
+            "refused: expected type of field 'spec' is 'Object.spec' but provided type is 'Object.wrong'",
+        ),
+        (
+            "Object{spec: dyn(Object.wrong{})}",
+            "misnamed: unexpected type name \"Object.wrong\", expected \"Object.spec\", which matches field name path from root Object type",
+        ),
+        (
+            "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b~c'), value: 'x'}]",
+            r#"list(JSONPatch) [{"op":"add","path":"/metadata/labels/a~1b~0c","value":"x"}]"#,
+        ),
+        (
+            "[JSONPatch{op: 'move', from: '/a', path: '/b'}, JSONPatch{op: 'add', path: '/c', value: Object.spec{x: 1}}]",
+            r#"list(JSONPatch) [{"from":"/a","op":"move","path":"/b"},{"op":"add","path":"/c","value":{"x":1}}]"#,
+        ),
+        ("[JSONPatch{op: 'remove', path: '/a', nothing: 1}]", "refused: undefined field 'nothing'"),
+        ("o.l.map(i, JSONPatch{op: 'remove', path: '/l/0'}).size()", "int 3"),
+        ("Thing{}", "refused: undeclared reference to 'Thing' (in container '')"),
+    ] {
+        assert_eq!(mutation(source), want, "{source}");
+    }
+    assert!(run("Object{}").starts_with("refused: undeclared reference to 'Object'"));
+}

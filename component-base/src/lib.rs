@@ -8,6 +8,7 @@
 //! |---|---|
 //! | read flags | [`cli::parse`] |
 //! | log | [`logs::init`], then `tracing` |
+//! | ask what is on | [`feature_gates`] |
 //! | run until SIGTERM | [`runtime::run`] |
 //! | count | [`metrics`] |
 //! | serve HTTP(S) | [`serving`], [`tls`] |
@@ -17,10 +18,12 @@
 //! | be the only one | [`leader::run`] |
 //! | tell users what happened | [`events::Recorder`] |
 
+pub mod any_server;
 pub mod cli;
 pub mod client;
 pub mod controller;
 pub mod events;
+pub mod feature_gates;
 pub mod informer;
 pub mod leader;
 pub mod logs;

@@ -47,5 +47,6 @@ const THREADS: usize = 2;
 fn main() -> ExitCode {
     let options: options::Options = cli::parse("kube-controller-manager");
     logs::init(&options.logging);
+    options.logging.feature_gates.publish();
     runtime::run(THREADS, |shutdown| app::run(options, shutdown))
 }

@@ -31,6 +31,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let flags: config::Flags = cli::parse("kube-proxy");
     logs::init(&flags.logging);
+    flags.logging.feature_gates.publish();
     // One thread is plenty: rules are computed rarely, packets are the kernel's.
     runtime::run(1, |shutdown| app::run(flags, shutdown))
 }

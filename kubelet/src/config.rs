@@ -19,6 +19,8 @@ pub enum ConfigError {
     Parse { path: String, message: String },
     #[error("{path} is {found}, not kubelet.config.k8s.io/v1beta1 KubeletConfiguration")]
     Kind { path: String, found: String },
+    #[error("failed to set feature gates: {0}")]
+    FeatureGates(String),
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

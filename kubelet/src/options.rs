@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use component_base::cli::{GoDuration, KeyValues, LoggingFlags};
+use component_base::feature_gates::FeatureGates;
 
 use crate::config::{ConfigError, KubeletConfiguration, Taint};
 
@@ -187,6 +188,7 @@ impl Args {
         }
         config.register_with_taints.extend(self.register_with_taints.iter().filter_map(|taint| parse_taint(taint)));
         config.feature_gates.extend(BTreeMap::clone(&self.logging.feature_gates.0));
+        FeatureGates::new(config.feature_gates.clone()).map_err(ConfigError::FeatureGates)?.publish();
         if config.image_service_endpoint.is_empty() {
             config.image_service_endpoint.clone_from(&config.container_runtime_endpoint);
         }

@@ -34,6 +34,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let flags: config::Flags = cli::parse("kube-scheduler");
     logs::init(&flags.logging);
+    flags.logging.feature_gates.publish();
     // One thread for the cycle, one for watches and bindings.
     runtime::run(2, |shutdown| app::run(flags, shutdown))
 }

@@ -7,11 +7,13 @@
 //! | [`fieldsv1`] | the set as `managedFields` carries it |
 //! | [`extract`] | the fields an object has; an object without some of its fields |
 //! | [`compare`] | what was added, changed and removed between two objects |
-//! | [`merge`] | a live object with an applied configuration laid over it |
+//! | [`atomic`] | what of a configuration would replace more than it names |
+//! | [`merge`](merge::merge) | a live object with an applied configuration laid over it |
 //! | [`managed`] | the entries of `metadata.managedFields`, and what an update or an apply does to them |
 //!
 //! All of it walks values beside a [`crate::schema::Node`]; nothing is known here of single kinds.
 
+pub mod atomic;
 pub mod compare;
 pub mod element;
 pub mod extract;
@@ -20,6 +22,8 @@ pub mod fieldsv1;
 pub mod managed;
 pub mod merge;
 
+pub use atomic::atomics;
 pub use element::PathElement;
 pub use fieldset::FieldSet;
 pub use managed::{ApplyError, Conflict, FieldManager, decode as decode_managed_fields};
+pub use merge::merge;

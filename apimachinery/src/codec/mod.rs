@@ -20,3 +20,13 @@ pub use normalize::{Report, TypeMismatch, normalize};
 
 /// Nesting beyond this is refused by every decoder.
 pub const MAX_DEPTH: usize = 120;
+
+/// Levels of objects and lists in a value. What is kept must stay below [`MAX_DEPTH`], however it came about: text that nests more
+/// than 127 levels is not read again, and managed fields nest a few levels more than the object they are about.
+pub fn depth(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        serde_json::Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -1,5 +1,6 @@
 //! JSON patch (RFC 6902).
 
+use crate::codec::{MAX_DEPTH, depth};
 use json_patch::{Patch, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
@@ -20,6 +21,9 @@ pub enum JsonPatchError {
     /// Upstream answers 422.
     #[error("the copies that the patch makes exceed {COPIED_BYTES_MAX} bytes")]
     CopyTooLarge,
+    /// Operations may put what is deep into what is deep: 422.
+    #[error("{operation} operation does not apply: the document would be nested more than {MAX_DEPTH} levels deep")]
+    TooDeep { operation: &'static str },
     /// A `test` does not hold: 422.
     #[error("testing value {path} failed")]
     Test { path: String },
@@ -41,6 +45,17 @@ pub fn json_patch(document: &mut Value, patch: Value) -> Result<(), JsonPatchErr
             if copied > COPIED_BYTES_MAX {
                 return Err(JsonPatchError::CopyTooLarge);
             }
+        }
+        // The document was not deeper before, so what it becomes is as deep as what is put into it, where it is put.
+        let put = match operation {
+            PatchOperation::Add(add) => Some(&add.value),
+            PatchOperation::Replace(replace) => Some(&replace.value),
+            PatchOperation::Copy(copy) => copy.from.resolve(document).ok(),
+            PatchOperation::Move(moved) => moved.from.resolve(document).ok(),
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
+        };
+        if put.is_some_and(|value| operation.path().count() + depth(value) > MAX_DEPTH) {
+            return Err(JsonPatchError::TooDeep { operation: name(operation) });
         }
         json_patch::patch(document, std::slice::from_ref(operation)).map_err(|error| {
             let path = operation.path().to_string();
@@ -103,5 +118,25 @@ mod tests {
         let mut document = json!({"a": ["x".repeat(1000)]});
         let copies = vec![json!({"op": "copy", "from": "/a", "path": "/a/-"}); 100];
         assert!(matches!(json_patch(&mut document, copies.into()), Err(JsonPatchError::CopyTooLarge)));
+    }
+
+    #[test]
+    fn patches_do_not_pile_depth_on_depth() {
+        let chain = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+        // Each copies the whole chain to its own end.
+        let doubled = |times: usize| -> Value {
+            (0..times).map(|n| json!({"op": "copy", "from": "", "path": "/a".repeat((8 << n) - 1)})).collect()
+        };
+        let piled: Value =
+            (1..40).map(|n| json!({"op": "add", "path": "/a".repeat(100 * n), "value": chain(100)})).collect();
+        for patch in [doubled(16), piled, json!([{"op": "replace", "path": "/a/a", "value": chain(127)}])] {
+            let mut document = chain(8);
+            let result = json_patch(&mut document, patch);
+            assert!(matches!(result, Err(JsonPatchError::TooDeep { .. })), "{result:?}");
+            assert!(depth(&document) <= MAX_DEPTH);
+        }
+        let mut document = chain(8);
+        json_patch(&mut document, doubled(3)).unwrap();
+        assert!(depth(&document) > 32);
     }
 }

@@ -150,8 +150,16 @@ impl Structural {
             int_or_string: flag("x-kubernetes-int-or-string"),
             list_type: match schema["x-kubernetes-list-type"].as_str() {
                 Some("set") => ListType::Set,
+                // Definitions with no key, or with one twice, are refused; should one be read all the same, each key
+                // counts once, and items without keys cannot be told apart.
                 Some("map") => {
-                    ListType::Map(keys.filter_map(Value::as_str).map(|key| Cow::Owned(key.to_owned())).collect())
+                    let mut map_keys: Vec<Cow<'static, str>> = Vec::new();
+                    for key in keys.filter_map(Value::as_str) {
+                        if !map_keys.iter().any(|k| k == key) {
+                            map_keys.push(Cow::Owned(key.to_owned()));
+                        }
+                    }
+                    if map_keys.is_empty() { ListType::Atomic } else { ListType::Map(map_keys) }
                 }
                 _ => ListType::Atomic,
             },

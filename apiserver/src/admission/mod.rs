@@ -30,6 +30,7 @@ use crate::authn::User;
 use crate::request::options::{DeleteOptions, WriteOptions};
 use crate::status::{About, Result, Status};
 use apimachinery::Value;
+use component_base::feature_gates::FeatureGates;
 use futures::future::BoxFuture;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -83,7 +84,10 @@ pub struct Attributes<'a> {
     pub warnings: Vec<String>,
     /// For the audit log: key and value.
     pub audit_annotations: Vec<(String, String)>,
+    /// Of webhooks.
     pub reinvocation: Reinvocation,
+    /// Of policies.
+    pub policy_reinvocation: Reinvocation,
 }
 
 impl<'a> Attributes<'a> {
@@ -108,6 +112,7 @@ impl<'a> Attributes<'a> {
             warnings: Vec::new(),
             audit_annotations: Vec::new(),
             reinvocation: Reinvocation::default(),
+            policy_reinvocation: Reinvocation::default(),
         }
     }
 
@@ -200,7 +205,8 @@ pub struct Chain {
 
 impl Chain {
     /// The plugins in upstream's order: those that are on by default or in `enabled`, less those in `disabled`.
-    pub fn new(enabled: &[String], disabled: &[String]) -> Chain {
+    /// Policies that mutate need their gate as well.
+    pub fn new(enabled: &[String], disabled: &[String], gates: &FeatureGates) -> Chain {
         let mut plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
             Box::new(limit_ranger::LimitRanger),
@@ -220,6 +226,7 @@ impl Chain {
             Box::new(certificates::CertificateSigning),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_ingress_class::DefaultIngressClass),
+            Box::new(policy::mutating::MutatingAdmissionPolicy::default()),
             Box::new(mutating_webhook::MutatingWebhook::new()),
             Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
             Box::new(validating_webhook::ValidatingWebhook::new()),
@@ -228,16 +235,18 @@ impl Chain {
         let named = |list: &[String], name: &str| list.iter().any(|n| n == name);
         plugins.retain(|p| {
             let on = !OFF_BY_DEFAULT.contains(&p.name()) || named(enabled, p.name());
-            on && !named(disabled, p.name())
+            let gated = p.name() == "MutatingAdmissionPolicy" && !gates.enabled(p.name());
+            on && !gated && !named(disabled, p.name())
         });
         Chain { plugins }
     }
 
-    /// Lets the plugins change the object. What a webhook changed the others see in a second round.
+    /// Lets the plugins change the object. What a webhook or policy changed the others see in a second round.
     pub async fn admit(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
         self.admit_once(api, attributes).await?;
-        if attributes.reinvocation.wanted {
+        if attributes.reinvocation.wanted || attributes.policy_reinvocation.wanted {
             attributes.reinvocation.again = true;
+            attributes.policy_reinvocation.again = true;
             self.admit_once(api, attributes).await?;
         }
         Ok(())

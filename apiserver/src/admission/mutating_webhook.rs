@@ -6,12 +6,13 @@ use super::webhook::hook::Hook;
 use super::webhook::matching::{Invocation, invocation, is_exempt};
 use super::webhook::source::Source;
 use super::{Attributes, Plugin};
-use crate::api::Api;
+use crate::api::{Api, Endpoint};
 use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::apply::decode_managed_fields;
 use apimachinery::codec::Report;
 use apimachinery::patch::json_patch;
+use apimachinery::schema::GroupVersionKind;
 use futures::future::BoxFuture;
 
 pub struct MutatingWebhook {
@@ -117,15 +118,21 @@ fn patched(object: &Value, patch: Value, attributes: &Attributes<'_>, invocation
     let kind = &invocation.kind;
     let mut tree = crate::handlers::render::typed(object.clone(), kind);
     json_patch(&mut tree, patch).map_err(|e| failed(e.to_string()))?;
+    completed(tree, kind, &invocation.endpoint, attributes.subresource)
+}
+
+/// A patched object without `apiVersion` and `kind`, which must still be what they were, in normal form and with defaults.
+pub fn completed(mut tree: Value, kind: &GroupVersionKind, endpoint: &Endpoint, subresource: &str) -> Result<Value> {
+    let failed = |why: String| Status::internal(format!("Internal error occurred: {why}"));
     let members = tree.as_object_mut().ok_or_else(|| failed("the patch leaves no object".into()))?;
     let said = (members.remove("apiVersion"), members.remove("kind"));
     if said != (Some(kind.api_version().into()), Some(kind.kind.as_str().into())) {
         return Err(failed(format!("the patch changes apiVersion or kind of a {}", kind.kind)));
     }
-    let form = invocation.endpoint.row.form_of(attributes.subresource).ok_or_else(Status::no_such_resource)?;
+    let form = endpoint.row.form_of(subresource).ok_or_else(Status::no_such_resource)?;
     form.normalize(&mut tree, &mut Report::default()).map_err(|e| failed(e.to_string()))?;
-    if *kind == invocation.endpoint.row.kind {
-        (invocation.endpoint.row.strategy.default)(&mut tree);
+    if *kind == endpoint.row.kind {
+        (endpoint.row.strategy.default)(&mut tree);
         form.fill_in(&mut tree);
     }
     Ok(tree)

@@ -66,6 +66,7 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
             columns: Some(PrinterColumn::read(&version["additionalPrinterColumns"])),
             conversion: conversion.clone(),
             on: true,
+            gate: None,
             kind: gvk,
         }
     };

@@ -4,7 +4,7 @@ use crate::registry::table::Form;
 use crate::request::options::FieldValidation;
 use crate::status::{Result, Status};
 use apimachinery::Value;
-use apimachinery::codec::{Report, envelope, json, proto};
+use apimachinery::codec::{MAX_DEPTH, Report, depth, envelope, json, proto};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use http::HeaderMap;
 
@@ -85,6 +85,22 @@ pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(V
     }
 }
 
+/// Whether an object nests more than what would be read again. Managed fields follow the object, a few levels below it.
+fn is_too_deep(object: &Value) -> bool {
+    // Levels above `metadata.managedFields` and below it, where it leads to the deepest field of an object.
+    const ABOVE: usize = 2;
+    const BELOW: usize = 5;
+    let of = |(name, value): (&String, &Value)| match (&**name, value.as_object()) {
+        ("metadata", Some(metadata)) => {
+            let managed = metadata.get("managedFields").map_or(0, depth).saturating_sub(BELOW);
+            let rest = metadata.iter().filter(|(name, _)| *name != "managedFields").map(|(_, v)| depth(v)).max();
+            ABOVE + managed.max(rest.unwrap_or(0))
+        }
+        _ => 1 + depth(value),
+    };
+    object.as_object().into_iter().flatten().map(of).max().unwrap_or(0) > MAX_DEPTH
+}
+
 /// Checks the kind of a tree and normalizes it; a strict client gets an error for unknown and duplicate members, others a warning.
 pub fn finish(
     mut tree: Value,
@@ -129,6 +145,9 @@ pub fn finish(
             kind.kind, kind.version, kind.kind
         ))
     };
+    if is_too_deep(&tree) {
+        return Err(cannot("json: exceeded max depth"));
+    }
     let mut report = Report::default();
     form.normalize(&mut tree, &mut report).map_err(|e| cannot(&e.to_string()))?;
     let mut odd: Vec<String> = report.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();

@@ -219,18 +219,18 @@ impl Page {
 }
 
 /// Where a list goes on: the version all pages are of, and the key after which this one starts.
-struct Continue {
+pub struct Continue {
     /// −1: whatever version is current.
     rv: i64,
     start: String,
 }
 
 impl Continue {
-    fn encode(&self) -> String {
+    pub fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": self.rv, "start": self.start}).to_string())
     }
 
-    fn decode(token: &str) -> Result<Continue> {
+    pub fn decode(token: &str) -> Result<Continue> {
         let bad =
             |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let trimmed = token.trim_end_matches('=');

@@ -16,6 +16,7 @@ pub mod core;
 pub mod discovery;
 pub mod edit;
 pub mod flowcontrol;
+pub mod gated_fields;
 #[cfg(test)]
 mod golden;
 pub mod kinds;

@@ -120,6 +120,8 @@ pub struct Resource {
     pub deprecation: Option<String>,
     /// Served without `--runtime-config`.
     pub on: bool,
+    /// The feature gate that must be on for it to be served.
+    pub gate: Option<&'static str>,
 }
 
 /// A field that selectors of a custom resource may name. All versions keep the same list, so that they share a cache.
@@ -271,6 +273,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     terminating: false,
                     deprecation: deprecation(group, version, kind, flags),
                     on: !flags.contains(&"off"),
+                    gate: flags.iter().find_map(|f| f.strip_prefix("gate=")),
                     verbs,
                     kind: gvk,
                 });

@@ -40,6 +40,8 @@ pub struct Server {
     pub address: String,
     /// The objects that every cluster has are in place.
     pub bootstrapped: AtomicBool,
-    /// Set when the server is about to stop: watches end, readiness fails.
+    /// Set when the server was told to stop: readiness fails, so that load balancers look elsewhere. All else goes on.
     pub closing: CancellationToken,
+    /// Set after `--shutdown-delay-duration`: nobody new is let in, watches end, requests that run are let end.
+    pub draining: CancellationToken,
 }

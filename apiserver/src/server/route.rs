@@ -97,7 +97,7 @@ async fn by_verb(
     match verb {
         "get" => server.api.get(endpoint, info, &request).await,
         "list" => server.api.list(endpoint, info, &request).await,
-        "watch" => server.api.watch(endpoint, info, &request, server.closing.clone()).await,
+        "watch" => server.api.watch(endpoint, info, &request, server.draining.clone()).await,
         _ => write(server, endpoint, info, &user, request).await,
     }
 }

@@ -6,7 +6,7 @@ mod connect_options;
 mod targets;
 mod tunnel;
 
-pub use backend::{KubeletClient, any_server, client_config, connect, read_identity};
+pub use backend::{KubeletClient, client_config, connect, read_identity};
 pub use tunnel::{Target, forward};
 
 use crate::api::Endpoint;

@@ -189,7 +189,7 @@ fn tls(trust: &Trust, identity: Option<&Identity>) -> Result<ClientConfig, Conne
         .map_err(|e| bad(e.to_string()))?;
     let mut roots = RootCertStore::empty();
     let builder = match trust {
-        Trust::Any => builder.dangerous().with_custom_certificate_verifier(crate::streaming::any_server()),
+        Trust::Any => builder.dangerous().with_custom_certificate_verifier(component_base::any_server::any_server()),
         Trust::System => builder.with_root_certificates(SYSTEM_ROOTS.clone()),
         Trust::Bundle(pem) => {
             for cert in CertificateDer::pem_slice_iter(pem) {

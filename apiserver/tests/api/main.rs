@@ -1,6 +1,7 @@
 //! The server as its clients see it: the built binary on a real etcd, over TLS, by a real client. Each test starts its own
 //! etcd and server on free ports in a temporary folder and stops them again.
 
+mod abuse;
 mod admission_webhooks;
 mod aggregation;
 mod chunking;
@@ -16,9 +17,11 @@ mod golden;
 mod guards;
 mod kinds;
 mod lifecycles;
+mod mutating_policies;
 mod namespaces;
 mod openapi;
 mod restarts;
+mod several;
 mod verbs;
 mod watchers;
 mod webhook_server;

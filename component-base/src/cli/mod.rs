@@ -33,6 +33,8 @@ mod duration;
 mod parse;
 mod values;
 
+pub use crate::feature_gates::FeatureGates;
 pub use duration::{DurationError, GoDuration};
 pub use parse::{parse, try_parse};
-pub use values::{FeatureGates, KeyValues, LoggingFlags};
+pub(crate) use values::parse_bool;
+pub use values::{KeyValues, LoggingFlags};

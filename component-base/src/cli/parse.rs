@@ -174,7 +174,7 @@ mod tests {
             "--controllers",
             "-bar",
             "--node-monitor-grace-period=1m30s",
-            "--feature-gates=A=true,B=false",
+            "--feature-gates=MemoryQoS=true,NodeLogQuery=false",
             "--maybe",
             "-x",
             "-v=4",
@@ -182,7 +182,10 @@ mod tests {
         .unwrap();
         assert_eq!(args.controllers, ["*", "-foo", "-bar"]);
         assert_eq!(args.node_monitor_grace_period, GoDuration::from_secs(90));
-        assert_eq!(args.logging.feature_gates, FeatureGates([("A".into(), true), ("B".into(), false)].into()));
+        assert_eq!(
+            args.logging.feature_gates,
+            FeatureGates([("MemoryQoS".into(), true), ("NodeLogQuery".into(), false)].into())
+        );
         assert_eq!(args.maybe.as_deref(), Some("-x"));
         assert_eq!(args.logging.v, 4);
         assert_eq!(super::try_parse::<Args, _, _>("d", ["d", "--v=5"]).unwrap().logging.v, 5);

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use crate::feature_gates::FeatureGates;
+
 /// A map flag: `--node-labels=a=1,b=2`. A value may be empty (`a=`); a pair without `=` is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyValues(pub BTreeMap<String, String>);
@@ -30,44 +32,8 @@ impl fmt::Display for KeyValues {
     }
 }
 
-/// `--feature-gates=A=true,B=false`. A gate this build does not know is accepted: the same flags must start upstream's
-/// binary and ours.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FeatureGates(pub BTreeMap<String, bool>);
-
-impl FeatureGates {
-    /// Whether `gate` is on; `default` if the flag does not name it.
-    pub fn enabled(&self, gate: &str, default: bool) -> bool {
-        self.0.get(gate).copied().unwrap_or(default)
-    }
-}
-
-impl FromStr for FeatureGates {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let KeyValues(pairs) = text.parse()?;
-        pairs
-            .into_iter()
-            .map(|(gate, value)| {
-                let on = parse_bool(&value)
-                    .map_err(|_| format!("invalid value of {gate}={value}, expected true or false"))?;
-                Ok((gate, on))
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-}
-
-impl fmt::Display for FeatureGates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pairs: Vec<_> = self.0.iter().map(|(gate, on)| format!("{gate}={on}")).collect();
-        f.write_str(&pairs.join(","))
-    }
-}
-
 /// The spellings of a boolean that Go's `strconv.ParseBool` accepts.
-pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
+pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -17,9 +17,12 @@
 
 pub mod auth;
 mod body;
+mod connection;
 mod health;
+mod keepalive;
 mod router;
 mod server;
+mod stall;
 
 pub use body::{Body, BoxError, empty, full, json, status, stream, text};
 pub use health::{Check, Checks};

@@ -1,29 +1,20 @@
 //! The accept loop.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::Request;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::router::Handler;
+use super::{connection, keepalive, router::Handler};
 use crate::tls::PeerCertificates;
 
 /// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the head of a request, and between two requests on a connection of HTTP/1.1.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(32);
 
 /// What a server allows.
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +23,24 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long requests that run when the server is told to stop may take to end.
     pub drain: Duration,
+    /// For the head of a request, and for the first request of a connection. (Upstream's `ReadHeaderTimeout`.)
+    pub head: Duration,
+    /// How long a connection may have no request running. (Upstream's `IdleTimeout`.)
+    pub idle: Duration,
+    /// How long a client may take nothing of what is being sent to it.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
     /// For a server that a few components and a monitoring system talk to.
     fn default() -> Self {
-        Limits { connections_max: 1024, drain: Duration::from_secs(5) }
+        Limits {
+            connections_max: 1024,
+            drain: Duration::from_secs(5),
+            head: Duration::from_secs(32),
+            idle: Duration::from_secs(90),
+            stall: Duration::from_secs(120),
+        }
     }
 }
 
@@ -84,7 +87,6 @@ async fn serve(
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
-    let graceful = GracefulShutdown::new();
     let connections = tokio_util::task::TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -92,17 +94,18 @@ async fn serve(
             accepted = accept(&listener, &permits) => accepted,
         };
         let (stream, peer, permit) = accepted;
-        let (tls, handler, watcher) = (tls.clone(), handler.clone(), graceful.watcher());
+        let (tls, handler, closing) = (tls.clone(), handler.clone(), shutdown.clone());
         connections.spawn(async move {
             let _permit = permit;
             let _ = stream.set_nodelay(true);
+            keepalive::set(&stream);
             match tls {
-                None => serve_connection(stream, peer, None, handler, watcher).await,
+                None => connection::serve(stream, peer, None, handler, limits, closing).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let certs = stream.get_ref().1.peer_certificates();
                         let certs = certs.map(|certs| PeerCertificates(certs.iter().cloned().collect()));
-                        serve_connection(stream, peer, certs, handler, watcher).await;
+                        connection::serve(stream, peer, certs, handler, limits, closing).await;
                     }
                     Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake error"),
                     Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
@@ -112,8 +115,7 @@ async fn serve(
     }
     drop(listener);
     connections.close();
-    let drained = async { tokio::join!(graceful.shutdown(), connections.wait()) };
-    let _ = tokio::time::timeout(limits.drain, drained).await;
+    let _ = tokio::time::timeout(limits.drain, connections.wait()).await;
 }
 
 /// The next connection. Errors of one connection, or of having too many files open, must not end the server.
@@ -131,37 +133,5 @@ async fn accept(
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-    }
-}
-
-async fn serve_connection<S>(
-    stream: S,
-    peer: SocketAddr,
-    certs: Option<PeerCertificates>,
-    handler: Handler,
-    watcher: hyper_util::server::graceful::Watcher,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let extensions = request.extensions_mut();
-        extensions.insert(PeerAddr(peer));
-        if let Some(certs) = &certs {
-            extensions.insert(certs.clone());
-        }
-        let answer = handler(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(250)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(15));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%peer, %error, "Connection error");
     }
 }

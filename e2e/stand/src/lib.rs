@@ -4,6 +4,8 @@
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -70,6 +72,75 @@ impl Stand {
         stand
     }
 
+    /// Another server on the same etcd, with the same certificates. It must not outlive this stand.
+    pub async fn beside(&self, flags: &[&str]) -> Stand {
+        let folder = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(self.folder.path()).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+            }
+        }
+        let mut stand = Stand {
+            controller_manager: None,
+            server: None,
+            etcd: None,
+            port: free_ports::<1>()[0],
+            etcd_ports: self.etcd_ports,
+            folder,
+            flags: flags.iter().map(|f| (*f).to_owned()).collect(),
+            client: Default::default(),
+        };
+        stand.start_server().await;
+        stand
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> i32 {
+        self.server.as_ref().unwrap().0.id() as i32
+    }
+
+    /// Tells the server to stop, as systemd does.
+    pub fn terminate(&self) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits for the end of a server that was told to stop; whether it ended well.
+    pub async fn ended(&mut self) -> bool {
+        let mut process = self.server.take().unwrap();
+        tokio::task::spawn_blocking(move || process.0.wait().unwrap().success()).await.unwrap()
+    }
+
+    /// Memory that the server's process has in RAM, in MiB: now, and the most there ever was.
+    pub fn memory_mib(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    /// A TLS connection that speaks one of `protocols`, for bytes of one's own.
+    pub async fn connect(&self, protocols: &[&str]) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = std::fs::read(self.path("ca.crt")).unwrap();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).map(Result::unwrap));
+        let mut config = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+        tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await.unwrap()
+    }
+
+    /// Puts a new certificate of the server, by a new CA, in the place of the one there is; the clients' CA too.
+    pub fn replace_certificates(&self) {
+        certificates(self.folder.path());
+    }
+
     pub fn start_etcd(&mut self) {
         let [clients, peers] = self.etcd_ports.map(|port| format!("http://127.0.0.1:{port}"));
         let mut command = Command::new("etcd");
@@ -79,6 +150,13 @@ impl Stand {
         command.args(["--initial-cluster", &format!("default={peers}"), "--log-level", "error"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         self.etcd = Some(Process(command.spawn().expect("etcd is installed (Debian: etcd-server)")));
+    }
+
+    /// Has etcd forget what was before a revision.
+    pub async fn compact(&self, revision: i64) {
+        let server = format!("http://127.0.0.1:{}", self.etcd_ports[0]);
+        let mut client = etcd_client::Client::connect([server], None).await.unwrap();
+        client.compact(revision, None).await.unwrap();
     }
 
     /// Ends etcd as a power cut would.

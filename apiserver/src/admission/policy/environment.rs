@@ -1,9 +1,10 @@
 //! What the expressions of policies and of match conditions see of a write.
 
 use crate::admission::{Attributes, Operation};
-use crate::api::Api;
+use crate::api::{Api, Endpoint};
 use crate::authn::User;
 use crate::authz::{self, ResourceAttributes};
+use crate::registry::table::Resource;
 use apimachinery::Value as Json;
 use kubernetes_cel::types::{Field, ObjectType, Size};
 use kubernetes_cel::value::{Decision, Opaque, ResourceCheck};
@@ -103,22 +104,32 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn of(attributes: &Attributes<'_>, namespace: Json) -> Input {
-        let row = &attributes.endpoint.row;
-        let gvk = &row.kind;
+    /// A write in the version of `endpoint`, which is the one that a policy matches it in.
+    pub fn of(
+        attributes: &Attributes<'_>,
+        endpoint: &Endpoint,
+        object: Option<&Json>,
+        old: Option<&Json>,
+        namespace: Json,
+    ) -> Input {
+        let row = &endpoint.row;
+        let of_object = row.kind_of(attributes.subresource);
         let whole = |object: Option<&Json>| match object {
             Some(object) if object.is_object() => {
                 let mut object = object.clone();
-                object["apiVersion"] = gvk.api_version().into();
-                object["kind"] = gvk.kind.as_str().into();
+                object["apiVersion"] = of_object.api_version().into();
+                object["kind"] = of_object.kind.as_str().into();
                 object
             }
             _ => Json::Null,
         };
-        let subresource = row.subresource(attributes.subresource);
-        let of_request = subresource.map_or(gvk, |subresource| &subresource.kind);
-        let kind = json!({"group": of_request.group, "version": of_request.version, "kind": of_request.kind});
-        let resource = json!({"group": gvk.group, "version": gvk.version, "resource": row.plural});
+        let kind = |row: &Resource| {
+            let kind = row.kind_of(attributes.subresource);
+            json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
+        };
+        let resource =
+            |row: &Resource| json!({"group": row.kind.group, "version": row.kind.version, "resource": row.plural});
+        let asked = &attributes.endpoint.row;
         let user = attributes.user;
         let options = match attributes.operation {
             Operation::Create => "CreateOptions",
@@ -127,7 +138,7 @@ impl Input {
             Operation::Connect => "",
         };
         let mut request = json!({
-            "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
+            "kind": kind(row), "resource": resource(row), "requestKind": kind(asked), "requestResource": resource(asked),
             "name": attributes.name, "namespace": attributes.namespace, "operation": attributes.operation.as_str(),
             "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
             "dryRun": attributes.dry_run, "options": {"kind": options, "apiVersion": "meta.k8s.io/v1"},
@@ -144,7 +155,7 @@ impl Input {
                 request.as_object_mut().map(|members| members.remove(empty));
             }
         }
-        Input { object: whole(attributes.object.as_ref()), old: whole(attributes.old), request, namespace }
+        Input { object: whole(object), old: whole(old), request, namespace }
     }
 }
 

@@ -1,19 +1,38 @@
-//! Admission policies: objects that judge writes by expressions.
+//! Admission policies: objects that judge and change writes by expressions.
 //!
-//! [`environment`] is what an expression sees of a write; [`params`] finds the objects that hold a policy's settings;
-//! [`validating`] is the plugin. Policies and bindings are read from the watch cache and compiled once per version ([`Memo`]).
+//! [`environment`] is what an expression sees of a write; [`definition`] is what policies of both kinds share, [`request`] which of
+//! them match; [`params`] finds the objects that hold a policy's settings; [`validating`] and [`mutating`] are the plugins. Policies and bindings are read from the watch cache and compiled once per version ([`Memo`]).
 //! No expression is run across an await: what it needs is fetched first.
 
+pub mod definition;
 pub mod environment;
+pub mod mutating;
 pub mod params;
+pub mod request;
 pub mod validating;
 
+use crate::admission::Attributes;
 use crate::storage::Revision;
 use crate::storage::cache::Cache;
 use apimachinery::Value as Json;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub const GROUP: &str = "admissionregistration.k8s.io";
+/// Policies neither judge nor change policies: a bad one could not be removed.
+const POLICIES: [&str; 4] = [
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+];
+
+/// Whether a write is one that policies have no say in.
+fn is_exempt(attributes: &Attributes<'_>) -> bool {
+    let row = &attributes.endpoint.row;
+    row.kind.group == GROUP && POLICIES.contains(&row.plural.as_str())
+}
 
 /// What objects were read into, by key, each as of a revision. Holds no more than the cache does.
 pub struct Memo<T>(Mutex<Known<T>>);

@@ -71,7 +71,8 @@ pub async fn invocation(api: &Api, hook: &Hook, attributes: &Attributes<'_>) -> 
     let told = if conditions.is_empty() {
         Ok(true)
     } else {
-        let input = Input::of(attributes, Value::Null);
+        let (object, old) = attributes.in_version(api, &endpoint).await?;
+        let input = Input::of(attributes, &endpoint, object.as_deref(), old.as_deref(), Value::Null);
         conditions.matches(&input, &Value::Null, &Access { api, user: attributes.user })
     };
     match told {

@@ -47,7 +47,7 @@ impl Reinvocation {
 
     /// At the end of the webhooks' turn.
     pub fn end(&mut self, object: Option<&Value>) {
-        if !self.again && self.wanted {
+        if !self.again && (self.wanted || !self.asked.is_empty()) {
             self.left = object.cloned();
         }
     }

@@ -60,6 +60,7 @@ impl Write<'_> {
             metadata(&mut object).insert("generation".into(), 1.into());
         }
         (strategy.prepare_for_create)(&mut object, &self.context());
+        self.api.gated_fields.drop_disabled(&row.kind.group, &row.plural, &mut object, None);
         self.tidy(&mut object)?;
         self.validate(&object)?;
         warnings.extend((strategy.warnings)(&object, None));

@@ -214,6 +214,7 @@ impl Write<'_> {
                 (strategy.prepare_for_update)(&mut object, old, &self.context());
             }
         }
+        self.api.gated_fields.drop_disabled(&row.kind.group, &row.plural, &mut object, Some(old));
         self.tidy(&mut object)?;
         if strategy.generation && self.subresource != "status" && differs_beyond_metadata(&object, old) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;

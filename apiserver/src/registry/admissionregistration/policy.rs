@@ -3,7 +3,7 @@
 use apimachinery::Value;
 use apimachinery::validation::selector::label_selector;
 use apimachinery::validation::{Cursor, names};
-use kubernetes_cel::{Type, Variable};
+use kubernetes_cel::{Env, Type, Variable};
 
 use super::rules;
 use crate::admission::policy::environment::environment;
@@ -22,8 +22,8 @@ pub const VALIDATING: Strategy = Strategy {
     generation: true,
     unconditional_update: false,
     default: |policy| defaults(policy, false),
-    validate,
-    validate_update: |new, _| validate(new),
+    validate: |policy| validate(policy, false),
+    validate_update: |new, _| validate(new, false),
     subresources: &[STATUS],
     table: Some(Table {
         columns: &[
@@ -43,8 +43,8 @@ pub const MUTATING: Strategy = Strategy {
     generation: true,
     unconditional_update: false,
     default: |policy| defaults(policy, true),
-    validate,
-    validate_update: |new, _| validate(new),
+    validate: |policy| validate(policy, true),
+    validate_update: |new, _| validate(new, true),
     table: Some(Table {
         columns: &[
             NAME,
@@ -77,9 +77,8 @@ fn defaults(policy: &mut Value, mutating: bool) {
     }
 }
 
-fn validate(policy: &Cursor<'_>) {
+fn validate(policy: &Cursor<'_>, mutating: bool) {
     let spec = policy.field("spec");
-    let mutating = spec.field("mutations").exists();
     spec.field("failurePolicy").one_of(&["Fail", "Ignore"]);
     let kind = spec.field("paramKind");
     if kind.exists() {
@@ -99,7 +98,7 @@ fn validate(policy: &Cursor<'_>) {
     } else {
         matches.missing("");
     }
-    let mut env = environment(kind.exists());
+    let mut env = Env { mutation: mutating, ..environment(kind.exists()) };
     rules::match_conditions(&spec.field("matchConditions"), &env);
     let mut seen = Vec::new();
     for variable in spec.field("variables").items() {
@@ -116,7 +115,10 @@ fn validate(policy: &Cursor<'_>) {
         }
     }
     let (validations, annotations) = (spec.field("validations"), spec.field("auditAnnotations"));
-    if !mutating && validations.is_empty() && annotations.is_empty() {
+    if mutating {
+        return validate_mutations(&spec, &env);
+    }
+    if validations.is_empty() && annotations.is_empty() {
         validations.missing("validations or auditAnnotations must contain at least one item");
     }
     for validation in validations.items() {
@@ -139,7 +141,39 @@ fn validate(policy: &Cursor<'_>) {
             is_text,
         );
     }
-    for mutation in spec.field("mutations").items() {
-        mutation.field("patchType").required_one_of(&["ApplyConfiguration", "JSONPatch"]);
+}
+
+/// The rules of [`MUTATING`] besides those of all policies.
+fn validate_mutations(spec: &Cursor<'_>, env: &Env) {
+    spec.field("reinvocationPolicy").required_one_of(&["IfNeeded", "Never"]);
+    let mutations = spec.field("mutations");
+    if mutations.is_empty() {
+        mutations.missing("mutations must contain at least one item");
+    }
+    for mutation in mutations.items() {
+        let patch_type = mutation.field("patchType");
+        patch_type.required_one_of(&["ApplyConfiguration", "JSONPatch"]);
+        if !["ApplyConfiguration", "JSONPatch"].contains(&patch_type.str()) {
+            continue;
+        }
+        let applies = patch_type.str() == "ApplyConfiguration";
+        let (patch, other) = (mutation.field("applyConfiguration"), mutation.field("jsonPatch"));
+        let (patch, other) = if applies { (patch, other) } else { (other, patch) };
+        if other.exists() {
+            other.forbid(format!("must not be specified when patchType is {}", patch_type.str()));
+        }
+        if !patch.exists() {
+            patch.missing(&format!("must be specified when patchType is {}", patch_type.str()));
+            continue;
+        }
+        let is_object = |ty: &Type| matches!(ty, Type::Object(object) if object.name == "Object");
+        let is_patch =
+            |ty: &Type| matches!(ty, Type::List(list, _) if matches!(list.item, Type::Opaque("JSONPatch") | Type::Dyn));
+        let expression = patch.field("expression");
+        if applies {
+            rules::expression(&expression, env, "must evaluate to Object", is_object);
+        } else {
+            rules::expression(&expression, env, "must evaluate to list(JSONPatch)", is_patch);
+        }
     }
 }

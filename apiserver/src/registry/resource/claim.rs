@@ -3,7 +3,7 @@
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 
-use super::device_class::selectors;
+use super::selector::selectors;
 use crate::registry::edit::{copy, default_number, default_text, each, get, items, object, text};
 use crate::registry::printing::{AGE, NAME, column, created, name};
 use crate::registry::strategy::{Strategy, Subresource, Table};

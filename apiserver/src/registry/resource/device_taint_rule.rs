@@ -49,7 +49,7 @@ fn validate(rule: &Cursor<'_>) {
     selector.field("deviceClassName").optional_shape(names::dns1123_subdomain);
     selector.field("driver").optional_shape(names::dns1123_subdomain);
     selector.field("device").optional_shape(names::dns1123_label);
-    super::device_class::selectors(&selector.field("selectors"));
+    super::selector::selectors(&selector.field("selectors"));
     taint(&spec.field("taint"));
 }
 

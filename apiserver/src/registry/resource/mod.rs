@@ -3,4 +3,5 @@
 pub mod claim;
 pub mod device_class;
 pub mod device_taint_rule;
+mod selector;
 pub mod slice;

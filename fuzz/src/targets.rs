@@ -1,0 +1,401 @@
+//! What of the libraries reads bytes from outside: one row each.
+
+use crate::Target;
+use apimachinery::apply::managed::{self, FieldManager};
+use apimachinery::apply::{FieldSet, PathElement, extract, fieldsv1};
+use apimachinery::codec::{Report, envelope, json, normalize, proto};
+use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
+use apimachinery::quantity::Quantity;
+use apimachinery::schema::{GroupVersionKind, Node, Schema, Structural, Type};
+use apimachinery::selector::{FieldSelector, LabelSelector};
+use apimachinery::validation::{Cursor, Errors};
+use apimachinery::{Value, time};
+use kubernetes_cel::{CALL_COST_MAX, Env, Program, Value as CelValue, cost, schema};
+
+/// Names that objects are made of.
+const MEMBERS: &[&str] = &[
+    "metadata",
+    "name",
+    "labels",
+    "spec",
+    "status",
+    "containers",
+    "ports",
+    "containerPort",
+    "protocol",
+    "TCP",
+    "env",
+    "value",
+    "volumes",
+    "kind",
+    "apiVersion",
+    "v1",
+    "Pod",
+    "$patch",
+    "delete",
+    "replace",
+    "merge",
+    "$retainKeys",
+    "$setElementOrder/containers",
+    "$deleteFromPrimitiveList/finalizers",
+    "finalizers",
+    "managedFields",
+    "fieldsV1",
+    "f:metadata",
+    "k:{\"name\":\"a\"}",
+    "v:1",
+    "i:0",
+    ".",
+    "creationTimestamp",
+    "annotations",
+    "ownerReferences",
+    "resources",
+    "limits",
+    "cpu",
+    "1Gi",
+];
+const PATCH: &[&str] = &[
+    "add",
+    "remove",
+    "replace",
+    "move",
+    "copy",
+    "test",
+    "op",
+    "path",
+    "from",
+    "value",
+    "/-",
+    "/0",
+    "~0",
+    "~1",
+    "/metadata",
+];
+const SELECTOR: &[&str] = &[
+    " in ",
+    " notin ",
+    "(",
+    ")",
+    ",",
+    "==",
+    "!=",
+    "=",
+    "!",
+    "exists",
+    "a.b/c",
+    " gt ",
+    "<",
+    ">",
+    "\\,",
+    "metadata.name",
+];
+const SCHEMA: &[&str] = &[
+    "type",
+    "object",
+    "array",
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "properties",
+    "items",
+    "additionalProperties",
+    "required",
+    "enum",
+    "pattern",
+    "format",
+    "minimum",
+    "maxLength",
+    "multipleOf",
+    "default",
+    "nullable",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "map",
+    "set",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-preserve-unknown-fields",
+    "date-time",
+    "duration",
+    "byte",
+    "uuid",
+    "(a+)+$",
+    "uniqueItems",
+    "minItems",
+];
+const CEL: &[&str] = &[
+    "o.",
+    "o.l",
+    "o.m",
+    "o.s",
+    ".all(x, ",
+    ".exists(x, ",
+    ".map(x, ",
+    ".filter(x, ",
+    ".size()",
+    "size(",
+    "has(o.i)",
+    "[",
+    "]",
+    "{",
+    "}",
+    "(",
+    ")",
+    " ? ",
+    " : ",
+    " && ",
+    " || ",
+    "!",
+    "-",
+    " + ",
+    " * ",
+    " / ",
+    " % ",
+    " == ",
+    " in ",
+    "1",
+    "0",
+    "-9223372036854775808",
+    "18446744073709551615u",
+    "1e308",
+    "'a'",
+    "b'\\xff'",
+    "r'\\d'",
+    "\"\"\"",
+    "timestamp('2024-01-01T00:00:00Z')",
+    "duration('1h')",
+    "int(",
+    "uint(",
+    "double(",
+    "string(",
+    "dyn(",
+    "type(",
+    ".matches('(a*)*')",
+    ".replace('a', 'b')",
+    ".split('')",
+    ".join(',')",
+    ".substring(1)",
+    ".format([1])",
+    "'%s %d %.3f %x'",
+    ".sum()",
+    ".min()",
+    ".indexOf(1)",
+    ".sort()",
+    "quantity('1Gi')",
+    "ip('::1')",
+    "cidr('10.0.0.0/8')",
+    "url('http://a')",
+    "optional.of(1)",
+    ".?a",
+    "[?0]",
+    ".orValue(1)",
+    ".getFullYear('America/New_York')",
+    ".lowerAscii()",
+    "cel.bind(x, ",
+    "sets.contains([1], [2])",
+    "semver('1.2.3')",
+    "format.dns1123Label().value().validate('a')",
+    ".transformList(i, v, ",
+    ".isSorted()",
+    ".reverse()",
+    "flatten()",
+];
+
+pub const ALL: [Target; 12] = [
+    Target { name: "json", words: MEMBERS, run: |parts| body(json::parse(parts[0]).map(|p| p.value).ok()) },
+    Target { name: "yaml", words: MEMBERS, run: |parts| body(json::parse_yaml(parts[0]).map(|p| p.value).ok()) },
+    Target { name: "protobuf", words: &["k8s\0", "\u{1}", "\n", "\u{12}", "v1", "Pod"], run: protobuf },
+    Target { name: "json_patch", words: PATCH, run: json_patched },
+    Target { name: "merge_patch", words: MEMBERS, run: merge_patched },
+    Target { name: "strategic", words: MEMBERS, run: strategic },
+    Target { name: "apply", words: MEMBERS, run: apply },
+    Target {
+        name: "fields",
+        words: &["f:a", "k:{\"a\":1}", "v:\"x\"", "i:1", ".", "f:", "k:", "v:", "i:-1", "k:{}"],
+        run: fields,
+    },
+    Target { name: "selectors", words: SELECTOR, run: selectors },
+    Target { name: "structural", words: SCHEMA, run: structural },
+    Target { name: "cel", words: CEL, run: cel },
+    Target {
+        name: "scalars",
+        words: &["E", "e", "Ki", "m", "n", "-", "+", ".", "T", "Z", ":", "+00:00", "999999999999999999"],
+        run: scalars,
+    },
+];
+
+fn text<'a>(part: &'a [u8]) -> std::borrow::Cow<'a, str> {
+    String::from_utf8_lossy(part)
+}
+
+/// A part as a tree; what is none is left out.
+fn tree(part: &[u8]) -> Option<Value> {
+    json::parse(part).ok().map(|parsed| parsed.value)
+}
+
+fn pod() -> &'static Type {
+    Schema::builtin().by_name("k8s.io.api.core.v1.Pod").unwrap_or_else(|| panic!("there are pods"))
+}
+
+/// The type of an object that names its kind; else it is taken as a pod.
+fn type_of(object: &Value) -> &'static Type {
+    let (group, version) = GroupVersionKind::split_api_version(object["apiVersion"].as_str().unwrap_or(""));
+    Schema::builtin().kind(group, version, object["kind"].as_str().unwrap_or("")).unwrap_or_else(pod)
+}
+
+/// An object that was sent: it is brought into normal form, which stays what it is, also by way of protobuf.
+fn body(object: Option<Value>) {
+    let schema = Schema::builtin();
+    let Some(mut object) = object.filter(Value::is_object) else { return };
+    let ty = type_of(&object);
+    if normalize(schema, ty, &mut object, &mut Report::default()).is_err() {
+        return;
+    }
+    let mut again = object.clone();
+    let result = normalize(schema, ty, &mut again, &mut Report::default());
+    assert!(result.is_ok(), "normal form is refused: {result:?}: {object}");
+    assert_eq!(again, object, "normal form changes");
+    let mut bytes = Vec::new();
+    proto::encode(schema, ty.id, &object, &mut bytes);
+    let mut decoded =
+        proto::decode(schema, ty.id, &bytes).unwrap_or_else(|e| panic!("what was encoded is refused: {e}: {object}"));
+    let _ = normalize(schema, ty, &mut decoded, &mut Report::default());
+    extract::fields(&object, Node::of_type(ty.id));
+}
+
+fn protobuf(parts: &[&[u8]]) {
+    let schema = Schema::builtin();
+    let Some(Ok(opened)) = envelope::open(parts[0]) else { return };
+    let (group, version) = GroupVersionKind::split_api_version(opened.api_version);
+    let ty = schema.kind(group, version, opened.kind).unwrap_or_else(pod);
+    let Ok(mut object) = proto::decode(schema, ty.id, opened.raw) else { return };
+    if normalize(schema, ty, &mut object, &mut Report::default()).is_ok() {
+        let mut bytes = Vec::new();
+        proto::encode(schema, ty.id, &object, &mut bytes);
+        let again = proto::decode(schema, ty.id, &bytes);
+        assert!(again.is_ok(), "what was encoded is refused: {again:?}");
+    }
+}
+
+fn json_patched(parts: &[&[u8]]) {
+    if let (Some(mut document), Some(patch)) = (tree(parts[0]), tree(parts[1])) {
+        let _ = json_patch(&mut document, patch);
+    }
+}
+
+fn merge_patched(parts: &[&[u8]]) {
+    if let (Some(mut document), Some(patch)) = (tree(parts[0]), tree(parts[1])) {
+        merge_patch(&mut document, &patch);
+        let once = document.clone();
+        merge_patch(&mut document, &patch);
+        assert_eq!(document, once, "applied twice is not applied once");
+    }
+}
+
+fn strategic(parts: &[&[u8]]) {
+    let (Some(mut object), Some(patch)) = (tree(parts[0]), tree(parts[1])) else { return };
+    let ty = type_of(&object);
+    let _ = strategic_merge_patch(&mut object, patch, Node::of_type(ty.id));
+    body(Some(object));
+}
+
+/// What is stored (with whatever managed fields), and what is sent: as an update and as an apply.
+fn apply(parts: &[&[u8]]) {
+    let (Some(mut live), Some(mut config)) = (tree(parts[0]), tree(parts[1])) else { return };
+    let (schema, ty) = (Schema::builtin(), type_of(&live));
+    for object in [&mut live, &mut config] {
+        if !object.is_object() || normalize(schema, ty, object, &mut Report::default()).is_err() {
+            return;
+        }
+    }
+    let _ = managed::decode(live["metadata"].get("managedFields"));
+    let manager = FieldManager {
+        node: Node::of_type(ty.id),
+        zero: &serde_json::json!({"metadata": {}}),
+        manager: "fuzz",
+        api_version: "v1",
+        subresource: "",
+        now: "2024-01-01T00:00:00Z",
+        reset: &FieldSet::new(),
+        convert: &|_, _| None,
+    };
+    let mut updated = config.clone();
+    manager.update(&live, &mut updated);
+    if let Ok(applied) = manager.apply(&live, &config, true) {
+        // Nobody else wrote since: nothing conflicts.
+        assert!(manager.apply(&applied, &config, false).is_ok(), "the same again conflicts: {applied} {config}");
+    }
+}
+
+fn fields(parts: &[&[u8]]) {
+    let _ = PathElement::parse(&text(parts[0]));
+    let Some(set) = tree(parts[0]).and_then(|fields| fieldsv1::decode(&fields).ok()) else { return };
+    assert_eq!(fieldsv1::decode(&fieldsv1::encode(&set)).ok(), Some(set.clone()), "not read as it is written");
+    if let Some(other) = tree(parts[1]).and_then(|fields| fieldsv1::decode(&fields).ok()) {
+        assert!(set.difference(&other).intersection(&other).is_empty());
+        assert_eq!(set.union(&other), other.union(&set));
+    }
+}
+
+fn selectors(parts: &[&[u8]]) {
+    let text = text(parts[0]);
+    if let Ok(selector) = LabelSelector::parse(&text) {
+        let shown = selector.to_string();
+        assert_eq!(LabelSelector::parse(&shown).ok(), Some(selector), "shown as {shown:?}");
+    }
+    if let Ok(selector) = FieldSelector::parse(&text) {
+        selector.matches(|_| Some("a"));
+    }
+    let _ = LabelSelector::from_object(tree(parts[0]).as_ref());
+}
+
+fn structural(parts: &[&[u8]]) {
+    let Some(definition) = tree(parts[0]) else { return };
+    let schema = Structural::read(&definition);
+    schema::declare(&schema, true);
+    schema::bytes_min(&schema);
+    schema::places(&schema);
+    let Some(mut object) = tree(parts[1]) else { return };
+    if schema.normalize(&mut object, &mut Report::default()).is_err() {
+        return;
+    }
+    schema.fill_in(&mut object);
+    let errors = Errors::default();
+    schema.validate(&Cursor::root(&object, &errors));
+    let fields = extract::fields(&object, Node::custom(&schema));
+    assert_eq!(fieldsv1::decode(&fieldsv1::encode(&fields)).ok(), Some(fields));
+}
+
+fn cel(parts: &[&[u8]]) {
+    let env = Env::new(&[("o", kubernetes_cel::Type::Dyn)]);
+    let Ok(program) = Program::compile(&text(parts[0]), &env) else { return };
+    cost::estimate(&program);
+    let object = tree(parts[1]).unwrap_or_else(|| {
+        serde_json::json!({"i": 3, "d": 1.5, "s": "héllo", "l": [1, 2, 3], "m": {"a": 1, "b": 2}, "n": null, "e": [], "names": ["b", "a"]})
+    });
+    let values = [CelValue::untyped(&object)];
+    if let Ok(value) = program.run(values.as_slice(), CALL_COST_MAX).result {
+        value.to_json();
+    }
+}
+
+fn scalars(parts: &[&[u8]]) {
+    let text = text(parts[0]);
+    if let Ok(quantity) = Quantity::parse(&text) {
+        let shown = quantity.to_string();
+        // Beyond the digits of an i128 an amount is rounded, each time that it is read.
+        let again = Quantity::parse(&shown).map(|again| again.to_string());
+        assert!(text.len() > 38 || again.as_ref() == Ok(&shown), "{again:?} of {shown:?} of {text:?}");
+        let _ = (quantity.value(), quantity.milli_value(), quantity.as_f64());
+    }
+    for canonical in [time::canonical_time, time::canonical_micro_time] {
+        if let Some(shown) = canonical(&text) {
+            assert_eq!(canonical(&shown).as_deref(), Some(&*shown), "of {text:?}");
+        }
+    }
+}
