@@ -56,5 +56,7 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "serviceaccount-controller", "service-account-controller", ["serviceaccount"], true, crate::serviceaccount::run;
     "statefulset-controller", "statefulset-controller", ["statefulset"], true, crate::statefulset::run;
     "taint-eviction-controller", "node-controller", [], true, crate::taint_eviction::run;
+    "token-cleaner-controller", "token-cleaner", ["tokencleaner"], false, crate::token_cleaner::run;
     "ttl-after-finished-controller", "ttl-after-finished-controller", ["ttl-after-finished"], true, crate::ttl_after_finished::run;
+    "ttl-controller", "ttl-controller", ["ttl"], true, crate::ttl::run;
 };

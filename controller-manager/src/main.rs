@@ -29,6 +29,8 @@ mod root_ca;
 mod serviceaccount;
 mod statefulset;
 mod taint_eviction;
+mod token_cleaner;
+mod ttl;
 mod ttl_after_finished;
 mod volume;
 

@@ -4,6 +4,7 @@
 mod garbage;
 mod namespaces;
 mod quotas;
+mod tokens_and_nodes;
 
 use ::stand::Stand;
 use serde_json::{Value, json};
