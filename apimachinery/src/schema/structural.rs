@@ -330,7 +330,7 @@ impl Structural {
         for name in self.rules.iter().flat_map(|rules| &rules.required) {
             let there = at.value().is_some_and(|v| v.get(name).is_some()); // null is there, and judged below
             if !there && !own.contains(&name.as_str()) {
-                at.push(FieldError::required(&at.path().child(name), ""));
+                at.push(FieldError::required(at.path().child(name), ""));
             }
         }
         let null = |name: &str| at.value().and_then(|v| v.get(name)).is_some_and(Value::is_null);

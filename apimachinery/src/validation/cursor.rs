@@ -64,12 +64,12 @@ impl<'a> Cursor<'a> {
 
     /// The entries of the map here, at `path[key]`.
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, Cursor<'a>)> + use<'a> {
-        self.below(|key| Step::Key(key))
+        self.below(Step::Key)
     }
 
     /// The members of the object here, at `path.name`.
     pub fn members(&self) -> impl Iterator<Item = (&'a str, Cursor<'a>)> + use<'a> {
-        self.below(|name| Step::Member(name))
+        self.below(Step::Member)
     }
 
     fn below<S>(&self, step: S) -> impl Iterator<Item = (&'a str, Cursor<'a>)> + use<'a, S>

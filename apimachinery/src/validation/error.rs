@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn several_errors_are_listed_once_each() {
-        let (a, b) = (FieldError::required(&Path::new("a"), ""), FieldError::required(&Path::new("b"), ""));
+        let (a, b) = (FieldError::required(Path::new("a"), ""), FieldError::required(Path::new("b"), ""));
         assert_eq!(Errors::aggregate(&[a.clone(), b, a.clone()]), "[a: Required value, b: Required value]");
         assert_eq!(Errors::aggregate(&[a.clone(), a]), "a: Required value");
     }
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn errors_are_bounded() {
         let errors = Errors::new();
-        errors.extend((0..2 * Errors::MAX).map(|_| FieldError::required(&Path::root(), "")));
+        errors.extend((0..2 * Errors::MAX).map(|_| FieldError::required(Path::root(), "")));
         assert_eq!(errors.len(), Errors::MAX);
     }
 }
