@@ -6,7 +6,7 @@ use crate::handlers::{Response, compress};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{CONTENT_LENGTH, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Request, StatusCode};
 use parking_lot::Mutex;
 use sha2::Digest;
@@ -45,7 +45,9 @@ impl Document {
         } else if compress::accepts(request.headers()) && self.length > compress::THRESHOLD {
             compress::packed(StatusCode::OK, content_type, self.packed)
         } else {
-            compress::unpacked(StatusCode::OK, content_type, self.packed)
+            let mut response = compress::unpacked(StatusCode::OK, content_type, self.packed);
+            response.headers_mut().insert(CONTENT_LENGTH, self.length.into());
+            response
         };
         response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
         response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (ETAG, tag)));

@@ -1,5 +1,6 @@
 //! OpenAPI 3: a document for each group and version.
 
+use super::connect;
 use super::schemas::{Schemas, gvk_value};
 use crate::api::{Served, VersionTable};
 use crate::registry::table::{Form, Resource};
@@ -72,6 +73,12 @@ pub fn describe(
             paths.insert(suffix, item);
         }
         for sub in &row.subresources {
+            let root = format!("{}/{{name}}", base_path(row, path));
+            if connect::connects(sub) {
+                let below = connect::paths(row, sub).into_iter();
+                paths.extend(below.map(|(path, item)| (format!("{root}/{path}"), item)));
+                continue;
+            }
             let is_own = row.is_custom() && sub.kind == row.kind;
             let wanted = if is_own { Some(own.clone()) } else { schemas.kind(&sub.kind) };
             let Some(reference) = wanted else { continue };
@@ -80,7 +87,7 @@ pub fn describe(
                 let about = About { kind: &sub.kind, schema: &reference, part: Some(&sub.name), everywhere: false };
                 insert(&mut item, verb, row, &about);
             }
-            paths.insert(format!("{}/{{name}}/{}", base_path(row, path), sub.name), item.into());
+            paths.insert(format!("{root}/{}", sub.name), item.into());
         }
     }
 }
@@ -94,7 +101,7 @@ fn base_path(row: &Resource, path: &str) -> String {
 }
 
 /// What all operations on a path take.
-fn path_item(row: &Resource, named: bool) -> Map<String, Value> {
+pub fn path_item(row: &Resource, named: bool) -> Map<String, Value> {
     let parameter = |name: &str, text: String| json!({"name": name, "in": "path", "description": text, "required": true, "schema": {"type": "string", "uniqueItems": true}});
     let mut parameters = Vec::new();
     if named {
@@ -148,29 +155,37 @@ fn group_title(group: &str) -> String {
 }
 
 /// What an operation is about.
-struct About<'a> {
+pub struct About<'a> {
     /// The kind of the objects that are sent.
-    kind: &'a GroupVersionKind,
-    schema: &'a Value,
+    pub kind: &'a GroupVersionKind,
+    pub schema: &'a Value,
     /// The subresource.
-    part: Option<&'a str>,
+    pub part: Option<&'a str>,
     /// In all namespaces.
-    everywhere: bool,
+    pub everywhere: bool,
 }
 
-/// `createCoreV1NamespacedPod`, `listAppsV1DeploymentForAllNamespaces`: unique among all operations.
-fn operation_id(verb: &str, row: &Resource, about: &About<'_>) -> String {
+/// `createCoreV1NamespacedPod`, `listAppsV1DeploymentForAllNamespaces`: unique among all operations. Those that connect are told
+/// apart by a method, which stands behind the verb: `connect get` is `connectCoreV1GetNamespacedPodExec`.
+pub fn operation_id(verb: &str, row: &Resource, about: &About<'_>) -> String {
     let action = match verb {
         "get" => "read",
         "update" => "replace",
         "deletecollection" => "deleteCollection",
         other => other,
     };
+    let (action, method) = action.split_once(' ').unwrap_or((action, ""));
+    let method = capital(method);
     let place = if row.namespaced && !about.everywhere { "Namespaced" } else { "" };
     let part = about.part.map(capital).unwrap_or_default();
     let reach = if about.everywhere { "ForAllNamespaces" } else { "" };
     let (group, version) = (group_title(&row.kind.group), capital(&row.kind.version));
-    format!("{action}{group}{version}{place}{}{part}{reach}", row.kind.kind)
+    format!("{action}{group}{version}{method}{place}{}{part}{reach}", row.kind.kind)
+}
+
+/// `core_v1`: what operations are sorted by.
+pub fn tag(row: &Resource) -> String {
+    format!("{}_{}", group_title(&row.kind.group).to_lowercase(), row.kind.version)
 }
 
 /// What an operation does, in a few words.
@@ -208,7 +223,7 @@ fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &Abo
     let mut operation = json!({
         "description": described(verb, row, about),
         "operationId": operation_id(verb, row, about),
-        "tags": [format!("{}_{}", group_title(&row.kind.group).to_lowercase(), row.kind.version)],
+        "tags": [tag(row)],
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": gvk_value(about.kind),
         "responses": {"200": {"description": "OK", "content": content}, "401": {"description": "Unauthorized"}},
