@@ -28,6 +28,7 @@ while read -r name version; do
 done < "$work/names"
 contains "$(K explain pod.spec.containers.resources.limits)" Quantity
 contains "$(K explain deployment --recursive)" "terminationGracePeriodSeconds"
+K explain crd.spec.versions.schema.openAPIV3Schema > /dev/null
 for field in pod.spec.containers deployment.spec.strategy crd.spec.names; do
     K explain "$field" > "$work/explain"
     ! grep -E '<empty>|<no description>' "$work/explain" || { cat "$work/explain"; echo "not all is said of $field"; exit 1; }

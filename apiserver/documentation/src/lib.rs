@@ -9,7 +9,7 @@ use std::io::Read;
 
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/documentation.gz"));
 
-/// All texts, inflated (about 1.5 MB). [`Documentation`] finds its way in them.
+/// All texts, inflated (0.9 MB). [`Documentation`] finds its way in them.
 pub struct Texts(String);
 
 impl Texts {

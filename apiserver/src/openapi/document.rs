@@ -1,8 +1,9 @@
-//! Finished documents: kept compressed while the set of resources stays the same, and sent as each client takes them.
+//! Finished documents: kept compressed while the resources that they tell of stay the same, and sent as each client takes them.
 
 use crate::api::Served;
 use crate::handlers::render::respond;
 use crate::handlers::{Response, compress};
+use crate::openapi::v3::group_version_path;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -55,7 +56,8 @@ impl Document {
     }
 }
 
-/// Documents of one set of resources.
+/// Documents by key. Keys of version 2 begin with `v2`; those of version 3 are paths, and more behind a space where there are
+/// several documents of a path.
 #[derive(Default)]
 struct Cache {
     of: Option<Arc<Served>>,
@@ -64,12 +66,29 @@ struct Cache {
 
 static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
 
+/// Whether a document is the same when other resources are served: one of version 3 about built-in resources that did not change.
+/// Custom resources come and go, and what is said of them is read from their definitions.
+fn stays(before: &Served, now: &Served, key: &str) -> bool {
+    let path = key.split(' ').next().unwrap_or_default();
+    let table = |of: &Served| of.versions.iter().position(|((g, v), _)| group_version_path(g, v) == path);
+    match (table(before), table(now)) {
+        (Some(i), Some(j)) => {
+            let (old, new) = (&before.versions[i].1, &now.versions[j].1);
+            old.len() == new.len()
+                && old.values().zip(new.values()).all(|(old, new)| Arc::ptr_eq(old, new) && !new.row.is_custom())
+        }
+        (None, None) => !path.starts_with("v2"),
+        _ => false,
+    }
+}
+
 /// The document under `key`, made by `make` if the cached one is of other resources.
 pub fn document(served: &Arc<Served>, key: &str, make: impl FnOnce() -> Document) -> Document {
     let mut guard = CACHE.lock();
     let cache = guard.get_or_insert_with(Cache::default);
     if !cache.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, served)) {
-        *cache = Cache { of: Some(served.clone()), documents: HashMap::new() };
+        let before = cache.of.replace(served.clone()).unwrap_or_default();
+        cache.documents.retain(|key, _| stays(&before, served, key));
     }
     if let Some(kind) = key.split(' ').next().filter(|kind| kind.starts_with("v2")) {
         // Of the one large document only the latest is kept.
@@ -77,4 +96,39 @@ pub fn document(served: &Arc<Served>, key: &str, make: impl FnOnce() -> Document
         cache.documents.retain(|kept, _| !old(kept));
     }
     cache.documents.entry(key.to_owned()).or_insert_with(make).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openapi::tests::everything;
+
+    #[test]
+    fn documents_outlive_changes_that_are_not_theirs() {
+        let before = everything();
+        let mut now = before.clone();
+        let apps = now.versions.iter_mut().find(|((group, _), _)| group == "apps").unwrap();
+        apps.1.remove("deployments");
+        for (key, kept) in [
+            ("api/v1", true),
+            ("api/v1 protobuf", true),
+            ("version", true),
+            ("apis/apps/v1", false),
+            ("apis/apps/v1 protobuf", false),
+            ("v2 tag", false),
+            ("v2-protobuf ", false),
+        ] {
+            assert_eq!(stays(&before, &now, key), kept, "{key}");
+        }
+    }
+
+    #[test]
+    fn documents_are_packed_and_tagged_by_what_they_say() {
+        let text = b"a document ".repeat(1000);
+        let document = Document::new(&text, None);
+        assert!(document.packed.len() < 200 && document.length == text.len());
+        assert_eq!(document.tag, Document::new(&text, None).tag);
+        assert_ne!(document.tag, Document::new(b"another", None).tag);
+        assert_eq!(Document::new(b"another", Some("given".into())).tag, "given");
+    }
 }

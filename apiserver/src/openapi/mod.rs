@@ -1,5 +1,5 @@
 //! OpenAPI of everything that is served, version 2 in one document and version 3 in one per group and version. Made from the
-//! type table and the documentation of its types when first asked for, kept while the set of resources stays the same.
+//! type table and the documentation of its types when first asked for, kept while the resources that it tells of stay the same.
 
 mod connect;
 mod custom;
@@ -23,6 +23,8 @@ use http::header::{ACCEPT, CACHE_CONTROL, EXPIRES, HeaderValue, LOCATION};
 use http::{Request, StatusCode};
 use serde_json::json;
 use std::cell::LazyCell;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 /// How a document is sent.
 const JSON: &str = "application/json";
@@ -45,7 +47,16 @@ fn negotiate<B>(request: &Request<B>, offered: &[&'static str]) -> Result<&'stat
         .ok_or_else(|| crate::status::Status::not_acceptable(&offered.join(", ")))
 }
 
+/// Answers below `/openapi/`. Documents take long to make (a tenth of a second in all), so other requests of this thread go on
+/// elsewhere meanwhile, where there are other threads.
 pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(|| find(server, path, request)),
+        _ => find(server, path, request),
+    }
+}
+
+fn find<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response> {
     let served = server.api.served.load_full();
     // Read when the first document has to be made, dropped with this request.
     let texts = LazyCell::new(Texts::inflate);

@@ -51,28 +51,38 @@ pub struct Schemas<'a> {
     wanted: BTreeSet<u32>,
     /// The kinds that a type stands for.
     kinds: BTreeMap<u32, Vec<Value>>,
-    /// Finished schemas by name: of custom resources, and of scalars that have a name.
+    /// Finished schemas by name: of custom resources, and of values that have a name but no members.
     pub custom: Map<String, Value>,
 }
 
-const PACKAGE: &str = "io.k8s.apimachinery.pkg";
-
-/// Scalars that OpenAPI knows by a name, so that `kubectl explain` and generators of clients show it.
-fn named(shape: &Shape, v3: bool) -> Option<(&'static str, Value)> {
-    Some(match shape {
-        Shape::Quantity if v3 => ("api.resource.Quantity", json!({"oneOf": [{"type": "string"}, {"type": "number"}]})),
-        Shape::Quantity => ("api.resource.Quantity", json!({"type": "string"})),
-        Shape::IntOrString if v3 => (
+/// Values that OpenAPI knows by a name, so that `kubectl explain` and generators of clients show it.
+fn named(shape: &Shape, v3: bool) -> Option<(String, Value)> {
+    let machinery = |name: &str, schema| Some((format!("io.k8s.apimachinery.pkg.{name}"), schema));
+    // Values of several types: nothing is said of them that holds in both versions of OpenAPI.
+    let open =
+        |name: &str| Some((format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.{name}"), json!({})));
+    match shape {
+        Shape::Quantity if v3 => {
+            machinery("api.resource.Quantity", json!({"oneOf": [{"type": "string"}, {"type": "number"}]}))
+        }
+        Shape::Quantity => machinery("api.resource.Quantity", json!({"type": "string"})),
+        Shape::IntOrString if v3 => machinery(
             "util.intstr.IntOrString",
             json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
         ),
-        Shape::IntOrString => ("util.intstr.IntOrString", json!({"type": "string", "format": "int-or-string"})),
-        Shape::Time => ("apis.meta.v1.Time", json!({"type": "string", "format": "date-time"})),
-        Shape::MicroTime => ("apis.meta.v1.MicroTime", json!({"type": "string", "format": "date-time"})),
-        Shape::RawExtension => ("runtime.RawExtension", json!({"type": "object"})),
-        Shape::FieldsV1 => ("apis.meta.v1.FieldsV1", json!({"type": "object"})),
-        _ => return None,
-    })
+        Shape::IntOrString => {
+            machinery("util.intstr.IntOrString", json!({"type": "string", "format": "int-or-string"}))
+        }
+        Shape::Time => machinery("apis.meta.v1.Time", json!({"type": "string", "format": "date-time"})),
+        Shape::MicroTime => machinery("apis.meta.v1.MicroTime", json!({"type": "string", "format": "date-time"})),
+        Shape::RawExtension => machinery("runtime.RawExtension", json!({"type": "object"})),
+        Shape::FieldsV1 => machinery("apis.meta.v1.FieldsV1", json!({"type": "object"})),
+        Shape::Json => open("JSON"),
+        Shape::SchemaOrArray(_) => open("JSONSchemaPropsOrArray"),
+        Shape::SchemaOrBool(_) => open("JSONSchemaPropsOrBool"),
+        Shape::SchemaOrStringArray(_) => open("JSONSchemaPropsOrStringArray"),
+        _ => None,
+    }
 }
 
 impl<'a> Schemas<'a> {
@@ -235,6 +245,14 @@ impl<'a> Schemas<'a> {
     }
 
     fn shape(&mut self, shape: &Shape) -> Value {
+        if let Some((name, mut schema)) = named(shape, self.v3) {
+            if let Some(text) = self.documentation.of_type(&name) {
+                schema["description"] = text.into();
+            }
+            let reference = json!({"$ref": format!("{}{name}", self.base)});
+            self.custom.insert(name, schema);
+            return reference;
+        }
         match shape {
             Shape::String => json!({"type": "string"}),
             Shape::Bytes => json!({"type": "string", "format": "byte"}),
@@ -242,30 +260,13 @@ impl<'a> Schemas<'a> {
             Shape::Int32 => json!({"type": "integer", "format": "int32"}),
             Shape::Int64 => json!({"type": "integer", "format": "int64"}),
             Shape::Double => json!({"type": "number", "format": "double"}),
-            Shape::Time
-            | Shape::MicroTime
-            | Shape::Quantity
-            | Shape::IntOrString
-            | Shape::RawExtension
-            | Shape::FieldsV1 => {
-                let Some((name, mut schema)) = named(shape, self.v3) else { return json!({}) };
-                let name = format!("{PACKAGE}.{name}");
-                let reference = json!({"$ref": format!("{}{name}", self.base)});
-                if let Some(text) = self.documentation.of_type(&name) {
-                    schema["description"] = text.into();
-                }
-                self.custom.insert(name, schema);
-                reference
-            }
-            Shape::Json | Shape::Any => json!({"x-kubernetes-preserve-unknown-fields": true}),
-            // Either of two types: nothing narrower can be said in both versions of OpenAPI.
-            Shape::SchemaOrArray(_) | Shape::SchemaOrBool(_) | Shape::SchemaOrStringArray(_) => json!({}),
             Shape::ExtraValue => json!({"type": "array", "items": {"type": "string"}}),
             Shape::Struct(id) => self.reference(*id),
             Shape::List(items) => json!({"type": "array", "items": self.told(items, self.default(items, false))}),
             Shape::Map(values) => {
                 json!({"type": "object", "additionalProperties": self.told(values, self.default(values, false))})
             }
+            _ => json!({"x-kubernetes-preserve-unknown-fields": true}),
         }
     }
 }

@@ -62,10 +62,9 @@ async fn types_fields_and_operations_are_described() {
     let (_, v2) = stand.call("GET", "/openapi/v2", "", "", &Value::Null).await;
     let said = |value: &Value| value["description"].as_str().is_some_and(|text| text.len() > 20);
     let path = "/apis/apps/v1/namespaces/{namespace}/deployments";
-    for (document, schemas, base) in [
-        (&v3, &v3["components"]["schemas"], "#/components/schemas/"),
-        (&v2, &v2["definitions"], "#/definitions/"),
-    ] {
+    for (document, schemas, base) in
+        [(&v3, &v3["components"]["schemas"], "#/components/schemas/"), (&v2, &v2["definitions"], "#/definitions/")]
+    {
         let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
         let reference = json!({"$ref": format!("{base}io.k8s.api.apps.v1.DeploymentSpec")});
         // Version 3 allows nothing beside a reference, and says what is there when nothing is given; version 2 has both otherwise.
@@ -80,7 +79,10 @@ async fn types_fields_and_operations_are_described() {
         assert!(said(list) && said(&list["properties"]["items"]) && said(&list["properties"]["metadata"]), "{list}");
         let operation = &document["paths"][path]["get"];
         assert_eq!(operation["description"], "list or watch objects of kind Deployment");
-        assert!(operation["parameters"].as_array().unwrap().iter().all(|p| p["description"].is_string()), "{operation}");
+        assert!(
+            operation["parameters"].as_array().unwrap().iter().all(|p| p["description"].is_string()),
+            "{operation}"
+        );
     }
     let name = &v3["components"]["schemas"]["io.k8s.api.core.v1.Container"]["properties"]["name"];
     assert_eq!((&name["default"], &name["type"]), (&json!(""), &json!("string")));
