@@ -182,7 +182,7 @@ impl Rules {
             Ok(Value::Bool(true)) => {}
             Ok(_) => {
                 let (detail, spent) = rule.told(&values, budget);
-                at.push(rule.error(at.path(), self.kind, detail));
+                at.push(rule.error(&at.path(), self.kind, detail));
                 if spent {
                     invalid(OUT_OF_BUDGET.into());
                     return false;

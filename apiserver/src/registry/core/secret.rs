@@ -64,7 +64,7 @@ fn validate(secret: &Cursor<'_>) {
     if bytes > DATA_BYTES_MAX {
         data.too_long(DATA_BYTES_MAX);
     }
-    let at = |key: &str| Cursor::at(data.field(key).value(), data.path().key(key), data.errors());
+    let at = |key: &'static str| Cursor::at(data.field(key).value(), data.path().key(key), data.errors());
     let kind = secret.field("type").str();
     let keys = KEYS.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, keys)| keys);
     for key in keys {
