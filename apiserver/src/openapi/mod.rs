@@ -47,8 +47,8 @@ fn negotiate<B>(request: &Request<B>, offered: &[&'static str]) -> Result<&'stat
         .ok_or_else(|| crate::status::Status::not_acceptable(&offered.join(", ")))
 }
 
-/// Answers below `/openapi/`. Documents take long to make (a tenth of a second in all), so other requests of this thread go on
-/// elsewhere meanwhile, where there are other threads.
+/// Answers below `/openapi/`. Documents take long to make, so other requests of this thread go on elsewhere meanwhile, where there
+/// are other threads.
 pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response> {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => block_in_place(|| find(server, path, request)),
