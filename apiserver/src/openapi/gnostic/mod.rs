@@ -182,7 +182,7 @@ mod tests {
         let any = |bytes: &[u8]| serde_json::from_slice(dig(bytes, &[2]).unwrap()).unwrap();
         let text = |bytes: &[u8]| Value::from(std::str::from_utf8(bytes).unwrap());
         let member = |form: As, raws: Vec<Raw<'_>>, like: &Value| -> Value {
-            let each = raws.iter().enumerate().map(|(i, raw)| match (form, *raw) {
+            let mut each = raws.iter().enumerate().map(|(i, raw)| match (form, *raw) {
                 (As::Text | As::Texts, Raw::Bytes(bytes)) => text(bytes),
                 (As::Bool, Raw::Varint(value)) => (value == 1).into(),
                 (As::Int, Raw::Varint(value)) => value.into(),
@@ -197,7 +197,7 @@ mod tests {
             });
             match form {
                 As::Texts | As::Anys | As::Each(_) => each.collect(),
-                _ => each.last().unwrap(),
+                _ => each.next_back().unwrap(),
             }
         };
         match message {
