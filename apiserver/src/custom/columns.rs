@@ -10,7 +10,8 @@ pub struct PrinterColumn {
     name: String,
     kind: String,
     format: String,
-    description: String,
+    /// None: the age that every object has, with the description that it has everywhere.
+    description: Option<String>,
     priority: i64,
     path: Vec<Step>,
 }
@@ -27,25 +28,34 @@ enum Step {
 impl PrinterColumn {
     /// The columns of a version; without any of its own, the age.
     pub fn read(given: &Value) -> Vec<PrinterColumn> {
-        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        let list = given.as_array().filter(|list| !list.is_empty()).cloned();
-        let list = list.unwrap_or_else(|| {
-            let description = "When the object was created.";
-            vec![json!({"name": "Age", "type": "date", "description": description, "jsonPath": ".metadata.creationTimestamp"})]
-        });
-        let column = |column: &Value| PrinterColumn {
-            name: text(&column["name"]),
-            kind: text(&column["type"]),
-            format: text(&column["format"]),
-            description: text(&column["description"]),
-            priority: column["priority"].as_i64().unwrap_or(0),
-            path: parse(column["jsonPath"].as_str().unwrap_or("")),
-        };
-        list.iter().map(column).collect()
+        match given.as_array().map_or(&[][..], Vec::as_slice) {
+            [] => {
+                let age = json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"});
+                vec![PrinterColumn { description: None, ..PrinterColumn::column(&age) }]
+            }
+            columns => columns.iter().map(PrinterColumn::column).collect(),
+        }
     }
 
-    pub fn definition(&self) -> Value {
-        json!({"name": self.name, "type": self.kind, "format": self.format, "description": self.description, "priority": self.priority})
+    fn column(given: &Value) -> PrinterColumn {
+        let text = |name: &str| given[name].as_str().unwrap_or("").to_owned();
+        let path = text("jsonPath");
+        let described = text("description");
+        let description = if described.is_empty() { format!("What {path} leads to.") } else { described };
+        PrinterColumn {
+            name: text("name"),
+            kind: text("type"),
+            format: text("format"),
+            description: Some(description),
+            priority: given["priority"].as_i64().unwrap_or(0),
+            path: parse(&path),
+        }
+    }
+
+    /// The definition of the column in a table; `age` describes the age.
+    pub fn definition(&self, age: &str) -> Value {
+        let description = self.description.as_deref().unwrap_or(age);
+        json!({"name": self.name, "type": self.kind, "format": self.format, "description": description, "priority": self.priority})
     }
 
     /// The cell of an object; null where there is nothing.

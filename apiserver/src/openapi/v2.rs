@@ -4,11 +4,12 @@
 use super::schemas::Schemas;
 use super::v3;
 use crate::api::Served;
+use api_documentation::Documentation;
 use apimachinery::Value;
 use serde_json::{Map, json};
 
-pub fn document(served: &Served) -> Value {
-    let mut schemas = Schemas::new("#/definitions/", false);
+pub fn document(served: &Served, documentation: &Documentation<'_>) -> Value {
+    let mut schemas = Schemas::new(false, documentation);
     let mut paths = Map::new();
     for ((group, version), table) in &served.versions {
         let root = v3::group_version_path(group, version);

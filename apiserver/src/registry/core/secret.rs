@@ -32,7 +32,7 @@ pub const STRATEGY: Strategy = Strategy {
     validate_update,
     fields: &[SelectableField { name: "type", value: |secret| text(secret, "type").into() }],
     table: Some(Table {
-        columns: &[NAME, column("Type", "What the secret is for."), column("Data", "How many keys it has."), AGE],
+        columns: &[NAME, column("Type", ".type"), column("Data", ".data"), AGE],
         cells: |secret, now| {
             let keys = count(secret, "data").to_string();
             vec![name(secret), secret["type"].clone(), keys.into(), created(secret, now)]
