@@ -37,7 +37,7 @@ fn validate(map: &Cursor<'_>) {
         bytes += decoded_len(value.str());
     }
     if bytes > DATA_BYTES_MAX {
-        map.push(FieldError::too_long(&Path::root(), DATA_BYTES_MAX));
+        map.push(FieldError::too_long(Path::root(), DATA_BYTES_MAX));
     }
 }
 
