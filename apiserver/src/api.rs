@@ -132,6 +132,8 @@ pub struct Api {
     /// Leases that let events end after their time.
     pub event_leases: EventLeases,
     pub allocators: Vec<Box<dyn Allocator>>,
+    /// `--feature-gates`
+    pub gates: FeatureGates,
     /// Fields that are dropped on write because their gates are off.
     pub gated_fields: GatedFields,
     /// Webhooks and aggregated API servers.
@@ -180,6 +182,7 @@ impl Api {
             admission: settings.admission,
             allocators: settings.allocators,
             gated_fields: GatedFields::new(&settings.gates),
+            gates: settings.gates,
             callout: Arc::new(Callout::new(resolver, settings.front_proxy_identity)),
             authz: OnceLock::new(),
         }

@@ -11,6 +11,7 @@ use apimachinery::selector::{FieldSelector, LabelSelector};
 use apimachinery::validation::{Cursor, Errors};
 use apimachinery::{Value, time};
 use kubernetes_cel::{CALL_COST_MAX, Env, Program, Value as CelValue, cost, schema};
+use spdy::{Decoder, Encoder, Frame};
 
 /// Names that objects are made of.
 const MEMBERS: &[&str] = &[
@@ -206,7 +207,7 @@ const CEL: &[&str] = &[
     "flatten()",
 ];
 
-pub const ALL: [Target; 12] = [
+pub const ALL: [Target; 13] = [
     Target { name: "json", words: MEMBERS, run: |parts| body(json::parse(parts[0]).map(|p| p.value).ok()) },
     Target { name: "yaml", words: MEMBERS, run: |parts| body(json::parse_yaml(parts[0]).map(|p| p.value).ok()) },
     Target { name: "protobuf", words: &["k8s\0", "\u{1}", "\n", "\u{12}", "v1", "Pod"], run: protobuf },
@@ -222,6 +223,11 @@ pub const ALL: [Target; 12] = [
     Target { name: "selectors", words: SELECTOR, run: selectors },
     Target { name: "structural", words: SCHEMA, run: structural },
     Target { name: "cel", words: CEL, run: cel },
+    Target {
+        name: "spdy",
+        words: &["\u{0}", "\u{1}", "\u{3}", "\u{7f}", "streamtype", "\u{0}\u{0}\u{0}\u{0}", "stdin", "x\u{1}"],
+        run: spdy_frames,
+    },
     Target {
         name: "scalars",
         words: &["E", "e", "Ki", "m", "n", "-", "+", ".", "T", "Z", ":", "+00:00", "999999999999999999"],
@@ -398,4 +404,47 @@ fn scalars(parts: &[&[u8]]) {
             assert_eq!(canonical(&shown).as_deref(), Some(&*shown), "of {text:?}");
         }
     }
+}
+
+/// Bytes of a connection, cut at two places: the cut does not matter, and what was read is read again as it is written.
+fn spdy_frames(parts: &[&[u8]]) {
+    let read = |pieces: &[&[u8]]| {
+        let (mut decoder, mut frames, mut data) = (Decoder::default(), Vec::new(), 0);
+        for piece in pieces {
+            decoder.buffer.extend_from_slice(piece);
+            loop {
+                match decoder.next() {
+                    Ok(Some(Frame::Data { bytes, .. })) => data += bytes.len(),
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(_) => return (frames, data),
+                }
+            }
+        }
+        (frames, data)
+    };
+    let (frames, data) = read(&[parts[0]]);
+    let third = parts[0].len() / 3;
+    assert_eq!(
+        read(&[&parts[0][..third], &parts[0][third..]]),
+        (frames.clone(), data),
+        "it matters where bytes are cut"
+    );
+    let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+    for frame in frames.iter().filter(|frame| !matches!(frame, Frame::Other(_))) {
+        encoder.encode(frame, &mut decoder.buffer);
+        if decoder.buffer.len() > spdy::CONTROL_BYTES_MAX {
+            return; // headers that were made small may be too large as they are sent
+        }
+        let again = decoder.next().ok().flatten().map(lower);
+        assert_eq!(again.as_ref(), Some(&lower(frame.clone())), "not read as it was written");
+    }
+}
+
+/// Names of headers are written in lower case.
+fn lower(mut frame: Frame) -> Frame {
+    if let Frame::Open { headers, .. } | Frame::Reply { headers, .. } | Frame::Headers { headers, .. } = &mut frame {
+        headers.0.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
+    }
+    frame
 }

@@ -109,13 +109,9 @@ impl Decoder {
                 content.advance(6);
                 Frame::Open { stream, fin, headers: self.inflater.block(&content)? }
             }
-            SYN_REPLY => {
-                Frame::Reply { stream: stream(&mut content)?, fin, headers: self.inflater.block(&content)? }
-            }
+            SYN_REPLY => Frame::Reply { stream: stream(&mut content)?, fin, headers: self.inflater.block(&content)? },
             HEADERS => Frame::Headers { stream: stream(&mut content)?, fin, headers: self.inflater.block(&content)? },
-            RST_STREAM => {
-                Frame::Reset { stream: stream(&mut content)?, status: content.try_get_u32().map_err(short)? }
-            }
+            RST_STREAM => Frame::Reset { stream: stream(&mut content)?, status: content.try_get_u32().map_err(short)? },
             PING => Frame::Ping(content.try_get_u32().map_err(short)?),
             GOAWAY => Frame::GoAway { last: stream(&mut content)? },
             other => Frame::Other(other),

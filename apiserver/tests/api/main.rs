@@ -22,6 +22,8 @@ mod namespaces;
 mod openapi;
 mod restarts;
 mod several;
+mod spdy_kubelet;
+mod streams;
 mod verbs;
 mod watchers;
 mod webhook_server;
