@@ -9,7 +9,7 @@ use crate::registry::table::{Form, Resource, StorageRow};
 use crate::registry::{conversion, kinds};
 use crate::status::{Result, Status};
 use crate::storage::cache::{Cache, Completion};
-use crate::storage::codec::MediaType;
+use crate::storage::codec::Media;
 use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::Etcd;
 use crate::storage::freshness::{Freshness, Progress};
@@ -126,7 +126,7 @@ pub struct Api {
     pub dispatcher: Arc<Dispatcher>,
     pub progress: Arc<Progress>,
     pub freshness: Arc<Freshness>,
-    pub media: MediaType,
+    pub media: Media,
     pub served: ArcSwap<Served>,
     pub admission: Chain,
     /// Leases that let events end after their time.
@@ -144,7 +144,7 @@ pub struct Api {
 
 impl Api {
     /// Puts the rows that are switched on into service; their caches are fed once the dispatcher runs.
-    pub fn new(etcd: Etcd, media: MediaType, rows: Vec<Arc<Resource>>, settings: Settings) -> Api {
+    pub fn new(etcd: Etcd, media: Media, rows: Vec<Arc<Resource>>, settings: Settings) -> Api {
         let progress = Arc::new(Progress::default());
         let dispatcher = Dispatcher::new(etcd.clone(), progress.clone());
         let mut caches: BTreeMap<String, Arc<Cache>> = BTreeMap::new();

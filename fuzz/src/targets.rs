@@ -3,10 +3,10 @@
 use crate::Target;
 use apimachinery::apply::managed::{self, FieldManager};
 use apimachinery::apply::{FieldSet, PathElement, extract, fieldsv1};
-use apimachinery::codec::{Report, envelope, json, normalize, proto};
+use apimachinery::codec::{self, Report, cbor, envelope, json, normalize, proto};
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::quantity::Quantity;
-use apimachinery::schema::{GroupVersionKind, Node, Schema, Structural, Type};
+use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape, Structural, Type};
 use apimachinery::selector::{FieldSelector, LabelSelector};
 use apimachinery::validation::{Cursor, Errors};
 use apimachinery::{Value, time};
@@ -207,9 +207,10 @@ const CEL: &[&str] = &[
     "flatten()",
 ];
 
-pub const ALL: [Target; 13] = [
+pub const ALL: [Target; 14] = [
     Target { name: "json", words: MEMBERS, run: |parts| body(json::parse(parts[0]).map(|p| p.value).ok()) },
     Target { name: "yaml", words: MEMBERS, run: |parts| body(json::parse_yaml(parts[0]).map(|p| p.value).ok()) },
+    Target { name: "cbor", words: &["\u{0}", "\u{1b}", "\u{1f}", "\u{7f}", "metadata", "a", "v1"], run: cbor_items },
     Target { name: "protobuf", words: &["k8s\0", "\u{1}", "\n", "\u{12}", "v1", "Pod"], run: protobuf },
     Target { name: "json_patch", words: PATCH, run: json_patched },
     Target { name: "merge_patch", words: MEMBERS, run: merge_patched },
@@ -272,6 +273,24 @@ fn body(object: Option<Value>) {
         proto::decode(schema, ty.id, &bytes).unwrap_or_else(|e| panic!("what was encoded is refused: {e}: {object}"));
     let _ = normalize(schema, ty, &mut decoded, &mut Report::default());
     extract::fields(&object, Node::of_type(ty.id));
+}
+
+/// What was read is read again as it is written, and an object in CBOR is an object as any other.
+fn cbor_items(parts: &[&[u8]]) {
+    let Ok(value) = cbor::parse(parts[0]) else { return };
+    let mut bytes = Vec::new();
+    cbor::encode(Schema::builtin(), None, &value, &mut bytes);
+    // Depth is counted with the tag.
+    if let Ok(again) = cbor::parse(&bytes) {
+        assert_eq!(again, value, "not read as it was written");
+    } else {
+        assert!(codec::depth(&value) + 1 >= cbor::DEPTH_MAX, "what was written is refused: {value}");
+    }
+    let kind = Shape::Struct(type_of(&value).id);
+    bytes.clear();
+    cbor::encode(Schema::builtin(), Some(&kind), &value, &mut bytes);
+    let _ = cbor::parse(&bytes);
+    body(Some(value));
 }
 
 fn protobuf(parts: &[&[u8]]) {

@@ -2,6 +2,7 @@
 
 use super::schemas::{Schemas, gvk_value};
 use crate::api::{Served, VersionTable};
+use crate::handlers::negotiate::cbor_is_served;
 use crate::registry::table::{Form, Resource};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
@@ -178,6 +179,9 @@ fn insert(
     if !row.is_custom() {
         content["application/vnd.kubernetes.protobuf"] = of_schema.clone();
     }
+    if cbor_is_served() {
+        content["application/cbor"] = of_schema.clone();
+    }
     let mut operation = json!({
         "operationId": operation_id(verb, row, of),
         "tags": [format!("{}_{}", group_title(&row.kind.group).to_lowercase(), row.kind.version)],
@@ -194,7 +198,8 @@ fn insert(
         "patch" => {
             let any = json!({"schema": {"type": "object"}});
             let forms = ["json-patch+json", "merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml"];
-            let forms = forms.iter().filter(|f| !(row.is_custom() && f.starts_with("strategic")));
+            let forms = forms.into_iter().chain(cbor_is_served().then_some("apply-patch+cbor"));
+            let forms = forms.filter(|f| !(row.is_custom() && f.starts_with("strategic")));
             let content: Map<_, _> = forms.map(|f| (format!("application/{f}"), any.clone())).collect();
             operation["requestBody"] = json!({"required": true, "content": content});
         }
