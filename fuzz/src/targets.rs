@@ -4,6 +4,7 @@ use crate::Target;
 use apimachinery::apply::managed::{self, FieldManager};
 use apimachinery::apply::{FieldSet, PathElement, extract, fieldsv1};
 use apimachinery::codec::{self, Report, cbor, envelope, json, normalize, proto};
+use apimachinery::jsonpath::JsonPath;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::quantity::Quantity;
 use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape, Structural, Type};
@@ -207,7 +208,7 @@ const CEL: &[&str] = &[
     "flatten()",
 ];
 
-pub const ALL: [Target; 14] = [
+pub const ALL: [Target; 15] = [
     Target { name: "json", words: MEMBERS, run: |parts| body(json::parse(parts[0]).map(|p| p.value).ok()) },
     Target { name: "yaml", words: MEMBERS, run: |parts| body(json::parse_yaml(parts[0]).map(|p| p.value).ok()) },
     Target { name: "cbor", words: &["\u{0}", "\u{1b}", "\u{1f}", "\u{7f}", "metadata", "a", "v1"], run: cbor_items },
@@ -224,6 +225,14 @@ pub const ALL: [Target; 14] = [
     Target { name: "selectors", words: SELECTOR, run: selectors },
     Target { name: "structural", words: SCHEMA, run: structural },
     Target { name: "cel", words: CEL, run: cel },
+    Target {
+        name: "jsonpath",
+        words: &[
+            "..", "[*]", "[?(@.", "==", ")]", "[0:1:2]", "['", "']", ",", "@", "\\", "{", "}", "'a'", "[-1]", ".*",
+            "true",
+        ],
+        run: jsonpath,
+    },
     Target {
         name: "spdy",
         words: &["\u{0}", "\u{1}", "\u{3}", "\u{7f}", "streamtype", "\u{0}\u{0}\u{0}\u{0}", "stdin", "x\u{1}"],
@@ -407,6 +416,14 @@ fn cel(parts: &[&[u8]]) {
     if let Ok(value) = program.run(values.as_slice(), CALL_COST_MAX).result {
         value.to_json();
     }
+}
+
+/// A path and an object.
+fn jsonpath(parts: &[&[u8]]) {
+    let Ok(path) = JsonPath::parse(&text(parts[0])) else { return };
+    let object = tree(parts[1])
+        .unwrap_or_else(|| serde_json::json!({"a": [{"b": "x", "c": 1}, {"b": "y"}], "d": {"e": [1, 2, 3]}}));
+    let _ = path.find(&object);
 }
 
 fn scalars(parts: &[&[u8]]) {

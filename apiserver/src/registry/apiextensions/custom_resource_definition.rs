@@ -268,8 +268,11 @@ fn printer_columns(columns: &Cursor<'_>) {
             "int64",
             "password",
         ]);
-        if column.field("jsonPath").required() && !column.field("jsonPath").str().starts_with(['.', '[', '{']) {
-            column.field("jsonPath").invalid("must be a json path starting with .");
+        // Upstream's name of the member. Whether the rest is a path shows when columns are made.
+        let path = column.field("jsonPath");
+        let path = Cursor::at(path.value(), column.path().child("JSONPath"), column.errors());
+        if path.required() && !path.str().starts_with('.') {
+            path.invalid("must be a simple json path starting with .");
         }
     }
 }
