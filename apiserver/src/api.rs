@@ -344,7 +344,7 @@ fn completion(row: &Resource, storage: &StorageRow) -> Completion {
                     members.remove("apiVersion");
                 }
                 let before = many.then(|| tree.clone());
-                let _ = schema.normalize(tree, &mut Default::default()); // what does not fit stays as it was written
+                schema.normalize_stored(tree);
                 // What another version has written is kept for its readers.
                 let fits = before.is_none_or(|before| {
                     let same = before == *tree;
