@@ -11,6 +11,7 @@ mod crd_objects;
 mod custom;
 mod definitions;
 mod discovery;
+mod embedded;
 mod expressions;
 mod facts;
 mod field_validation;
