@@ -18,7 +18,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// The next frame; None at the end of the connection. Nothing is lost if the call is given up.
     pub async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
-            if let Some(frame) = self.decoder.next()? {
+            if let Some(frame) = self.decoder.decode()? {
                 return Ok(Some(frame));
             }
             self.decoder.buffer.reserve(DATA_BYTES_MAX);

@@ -54,7 +54,7 @@ impl Default for Decoder {
 
 impl Decoder {
     /// The next frame, or None where it takes more bytes. Data comes in pieces as it is there, of [`DATA_BYTES_MAX`] at most.
-    pub fn next(&mut self) -> Result<Option<Frame>> {
+    pub fn decode(&mut self) -> Result<Option<Frame>> {
         if self.data.is_none() {
             let Some(mut head) = self.buffer.get(..HEAD_BYTES) else { return Ok(None) };
             let (word, rest) = (head.get_u32(), head.get_u32());
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn decode(decoder: &mut Decoder) -> Vec<Frame> {
-        std::iter::from_fn(|| decoder.next().unwrap()).collect()
+        std::iter::from_fn(|| decoder.decode().unwrap()).collect()
     }
 
     #[test]
@@ -234,11 +234,11 @@ mod tests {
         // One frame of more than a piece, its end not there yet.
         decoder.buffer.put_u32(1);
         decoder.buffer.put_u32(1 << 24 | 10);
-        assert_eq!((decoder.next().unwrap(), decoder.is_between_frames()), (None, false));
+        assert_eq!((decoder.decode().unwrap(), decoder.is_between_frames()), (None, false));
         decoder.buffer.put_bytes(0, 4);
-        assert!(matches!(decoder.next().unwrap(), Some(Frame::Data { fin: false, bytes, .. }) if bytes.len() == 4));
+        assert!(matches!(decoder.decode().unwrap(), Some(Frame::Data { fin: false, bytes, .. }) if bytes.len() == 4));
         decoder.buffer.put_bytes(0, 6);
-        assert!(matches!(decoder.next().unwrap(), Some(Frame::Data { fin: true, bytes, .. }) if bytes.len() == 6));
+        assert!(matches!(decoder.decode().unwrap(), Some(Frame::Data { fin: true, bytes, .. }) if bytes.len() == 6));
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
         let error = |bytes: &[u8]| {
             let mut decoder = Decoder::default();
             decoder.buffer.extend_from_slice(bytes);
-            decoder.next().unwrap_err().to_string()
+            decoder.decode().unwrap_err().to_string()
         };
         for (bytes, why) in [
             (&[0x80, 2, 0, 1, 0, 0, 0, 0][..], "a control frame of SPDY version 2; only 3 is known"),

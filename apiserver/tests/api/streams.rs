@@ -209,7 +209,7 @@ async fn a_spdy_connection_is_tunnelled_through_a_websocket() {
         if let Message::Binary(bytes) = client.next().await.unwrap().unwrap() {
             decoder.buffer.extend_from_slice(&bytes);
         }
-        while let Some(frame) = decoder.next().unwrap() {
+        while let Some(frame) = decoder.decode().unwrap() {
             if let spdy::Frame::Data { stream: 3, fin, bytes } = frame {
                 answer.extend_from_slice(&bytes);
                 if fin {
