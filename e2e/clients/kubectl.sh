@@ -24,9 +24,15 @@ K api-resources --no-headers | awk '{print $1, $(NF-2)}' > "$work/names"
 while read -r name version; do
     K explain "$name" --api-version="$version" > "$work/explain" 2>&1 < /dev/null || { cat "$work/explain"; echo "no explanation of $name"; exit 1; }
     grep -q 'KIND:' "$work/explain"
+    ! grep -q '<empty>' "$work/explain" || { cat "$work/explain"; echo "nothing is said of $name"; exit 1; }
 done < "$work/names"
 contains "$(K explain pod.spec.containers.resources.limits)" Quantity
 contains "$(K explain deployment --recursive)" "terminationGracePeriodSeconds"
+K explain crd.spec.versions.schema.openAPIV3Schema > /dev/null
+for field in pod.spec.containers deployment.spec.strategy crd.spec.names; do
+    K explain "$field" > "$work/explain"
+    ! grep -E '<empty>|<no description>' "$work/explain" || { cat "$work/explain"; echo "not all is said of $field"; exit 1; }
+done
 
 step "apply creates, says unchanged, and changes"
 cat > "$work/config.yaml" <<Y

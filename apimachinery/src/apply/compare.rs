@@ -29,15 +29,11 @@ impl Comparison {
     }
 
     /// Without the paths of `fields` and what lies under them.
-    pub fn exclude(self, fields: &FieldSet) -> Comparison {
-        if fields.is_empty() {
-            return self;
+    pub fn exclude(mut self, fields: &FieldSet) -> Comparison {
+        for set in [&mut self.added, &mut self.modified, &mut self.removed] {
+            set.prune(fields);
         }
-        Comparison {
-            added: self.added.recursive_difference(fields),
-            modified: self.modified.recursive_difference(fields),
-            removed: self.removed.recursive_difference(fields),
-        }
+        self
     }
 
     fn attach(&mut self, element: PathElement, own: Option<Change>, children: Comparison) {
@@ -71,43 +67,79 @@ fn walk(old: Option<&Value>, new: Option<&Value>, node: Node<'_>) -> (Option<Cha
     if old == new {
         return (None, Comparison::default());
     }
-    let kinds = [old, new].map(|v| v.map(|v| kind(&node, v)));
-    match kinds {
-        [Some(a), Some(b)] if a != b => {
-            // Only without a schema: an object became a scalar or the reverse. Its members come or go with it.
-            let mut children = walk(old, None, node).1;
-            children.added = walk(None, new, node).1.added;
-            (Some(Change::Modified), children)
+    let (old, new) = match (old, new) {
+        (None, None) => return (None, Comparison::default()),
+        (None, Some(new)) => {
+            let added = below(new, node, Twice::Whole);
+            return (Some(Change::Added), Comparison { added, ..Comparison::default() });
         }
-        [Some(kind), _] | [None, Some(kind)] => {
-            // What is empty on both sides is a leaf, so that null, empty and absent differ.
-            let empty = |v: Option<&Value>| match v {
-                Some(Value::Object(members)) => members.is_empty(),
-                Some(Value::Array(items)) => items.is_empty(),
-                _ => true,
-            };
-            if kind == Kind::Leaf || empty(old) && empty(new) {
-                return (Some(change(old, new).unwrap_or(Change::Modified)), Comparison::default());
-            }
-            let children = if kind == Kind::Object { objects(old, new, node) } else { lists(old, new, node) };
-            (change(old, new), children)
+        (Some(old), None) => {
+            let removed = below(old, node, Twice::First);
+            return (Some(Change::Removed), Comparison { removed, ..Comparison::default() });
         }
-        [None, None] => (None, Comparison::default()),
+        (Some(old), Some(new)) => (old, new),
+    };
+    let kind_of = [old, new].map(|value| kind(&node, value));
+    if kind_of[0] != kind_of[1] {
+        // Only without a schema: an object became a scalar or the reverse. Its members come or go with it.
+        let (removed, added) = (below(old, node, Twice::First), below(new, node, Twice::Whole));
+        return (Some(Change::Modified), Comparison { added, removed, ..Comparison::default() });
     }
-}
-
-/// Whether the value as such came or went.
-fn change(old: Option<&Value>, new: Option<&Value>) -> Option<Change> {
-    match (old, new) {
-        (None, Some(_)) => Some(Change::Added),
-        (Some(_), None) => Some(Change::Removed),
-        _ => None,
-    }
-}
-
-fn objects(old: Option<&Value>, new: Option<&Value>, node: Node<'_>) -> Comparison {
     let none = Map::new();
-    let (old, new) = (old.and_then(Value::as_object).unwrap_or(&none), new.and_then(Value::as_object).unwrap_or(&none));
+    let object = |value: &Value| value.as_object().is_some_and(|members| !members.is_empty());
+    match kind_of[0] {
+        Kind::Object if object(old) || object(new) => {
+            (None, objects(old.as_object().unwrap_or(&none), new.as_object().unwrap_or(&none), node))
+        }
+        Kind::List if !items(old).is_empty() || !items(new).is_empty() => (None, lists(items(old), items(new), node)),
+        // What is empty on both sides is a leaf, so that null and empty differ.
+        _ => (Some(Change::Modified), Comparison::default()),
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// How items count that nothing tells apart.
+#[derive(Clone, Copy, PartialEq)]
+enum Twice {
+    /// As one, by itself.
+    Whole,
+    /// As the first of them.
+    First,
+}
+
+/// Every path under a value that stands on one side only.
+fn below(value: &Value, node: Node<'_>, twice: Twice) -> FieldSet {
+    let mut set = FieldSet::new();
+    match (kind(&node, value), value) {
+        (Kind::Object, Value::Object(members)) => {
+            for (name, value) in members {
+                let element = PathElement::field(name);
+                let children = below(value, element.step(&node), twice);
+                set.attach(element, true, children);
+            }
+        }
+        (Kind::List, Value::Array(items)) => {
+            for item in items {
+                let element = PathElement::of_item(&node, item);
+                match set.get_mut(&element) {
+                    Some(entry) if twice == Twice::Whole => entry.children = FieldSet::new(),
+                    Some(_) => {}
+                    None => {
+                        let children = below(item, node.item(), twice);
+                        set.attach(element, true, children);
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+    set
+}
+
+fn objects(old: &Map<String, Value>, new: &Map<String, Value>, node: Node<'_>) -> Comparison {
     let mut result = Comparison::default();
     for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
         let element = PathElement::field(name);
@@ -117,11 +149,11 @@ fn objects(old: Option<&Value>, new: Option<&Value>, node: Node<'_>) -> Comparis
     result
 }
 
-fn lists(old: Option<&Value>, new: Option<&Value>, node: Node<'_>) -> Comparison {
+fn lists(old: &[Value], new: &[Value], node: Node<'_>) -> Comparison {
     // Items by what tells them apart; a list that breaks the rule may hold several for one key.
     let mut items: BTreeMap<PathElement, [Vec<&Value>; 2]> = BTreeMap::new();
     for (side, list) in [old, new].into_iter().enumerate() {
-        for item in list.and_then(Value::as_array).into_iter().flatten() {
+        for item in list {
             items.entry(PathElement::of_item(&node, item)).or_default()[side].push(item);
         }
     }

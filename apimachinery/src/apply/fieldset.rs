@@ -75,6 +75,10 @@ impl FieldSet {
         self.entries.binary_search_by(|e| e.element.cmp(element)).ok().map(|i| &self.entries[i])
     }
 
+    pub fn get_mut(&mut self, element: &PathElement) -> Option<&mut Entry> {
+        self.entries.binary_search_by(|e| e.element.cmp(element)).ok().map(|i| &mut self.entries[i])
+    }
+
     pub fn has(&self, path: &[PathElement]) -> bool {
         match path {
             [] => false,
@@ -130,16 +134,9 @@ impl FieldSet {
 
     /// Takes out all paths of another set.
     pub fn subtract(&mut self, other: &FieldSet) {
-        if other.is_empty() {
-            return;
-        }
-        let mut others = other.entries.iter().peekable();
-        self.entries.retain_mut(|entry| {
-            while others.next_if(|o| o.element < entry.element).is_some() {}
-            if let Some(other) = others.peek().filter(|o| o.element == entry.element) {
-                entry.member &= !other.member;
-                entry.children.subtract(&other.children);
-            }
+        self.retain_beside(other, |entry, other| {
+            entry.member &= !other.member;
+            entry.children.subtract(&other.children);
             entry.member || !entry.children.is_empty()
         });
     }
@@ -176,16 +173,30 @@ impl FieldSet {
         })
     }
 
-    /// Paths of `self` that are not in `other`, nor under a path that is.
-    pub fn recursive_difference(&self, other: &FieldSet) -> FieldSet {
-        self.zip(other, |a, b| {
-            let a = a?;
-            match b {
-                None => Some(a.clone()),
-                Some(b) if b.member => None,
-                Some(b) => Entry::of(a, a.member, a.children.recursive_difference(&b.children)),
+    /// Takes out all paths of another set and all that lies under them.
+    pub fn prune(&mut self, other: &FieldSet) {
+        self.retain_beside(other, |entry, other| {
+            if other.member {
+                return false;
             }
-        })
+            entry.children.prune(&other.children);
+            entry.member || !entry.children.is_empty()
+        });
+    }
+
+    /// Keeps the entries that are not in `other`, and of those in both what `keep` keeps.
+    fn retain_beside(&mut self, other: &FieldSet, keep: impl Fn(&mut Entry, &Entry) -> bool) {
+        if other.is_empty() {
+            return;
+        }
+        let mut others = other.entries.iter().peekable();
+        self.entries.retain_mut(|entry| {
+            while others.next_if(|o| o.element < entry.element).is_some() {}
+            match others.peek() {
+                Some(other) if other.element == entry.element => keep(entry, other),
+                _ => true,
+            }
+        });
     }
 
     fn zip(&self, other: &FieldSet, combine: impl Fn(Option<&Entry>, Option<&Entry>) -> Option<Entry>) -> FieldSet {
@@ -224,8 +235,9 @@ mod tests {
         assert_eq!(a.union(&b), set(&["x", "x.y", "z", "z.w"]));
         assert_eq!(a.intersection(&b), set(&["x"]));
         assert_eq!(a.difference(&b), set(&["x.y", "z.w"]));
-        assert_eq!(a.recursive_difference(&b), set(&[]));
-        let (mut sum, mut rest) = (a.clone(), a.clone());
+        let (mut sum, mut rest, mut pruned) = (a.clone(), a.clone(), a.clone());
+        pruned.prune(&b);
+        assert_eq!(pruned, set(&[]));
         sum.absorb(b.clone());
         rest.subtract(&b);
         assert_eq!((sum, rest.clone()), (a.union(&b), a.difference(&b)));

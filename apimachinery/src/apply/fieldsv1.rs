@@ -25,21 +25,20 @@ pub fn decode(fields: &Value) -> Result<FieldSet, FieldsV1Error> {
     Ok(set)
 }
 
-/// Writes a `fieldsV1` object, members in upstream's order.
+/// Writes a `fieldsV1` object.
 pub fn encode(set: &FieldSet) -> Value {
-    let mut fields = Map::new();
-    for entry in set.entries() {
-        let mut value = encode(&entry.children);
-        if entry.member
-            && let Some(members) = value.as_object_mut().filter(|m| !m.is_empty())
-        {
-            let children = std::mem::take(members);
-            members.insert(".".into(), Value::Object(Map::new()));
-            members.extend(children);
-        }
-        fields.insert(entry.element.to_key(), value);
-    }
-    Value::Object(fields)
+    Value::Object(members(set, false))
+}
+
+/// The members that stand for a set; `own`: the path to it is in the set as well.
+fn members(set: &FieldSet, own: bool) -> Map<String, Value> {
+    let own = own.then(|| (".".to_owned(), Value::Object(Map::new())));
+    let below = set.entries().iter().map(|entry| {
+        let own = entry.member && !entry.children.is_empty();
+        (entry.element.to_key(), Value::Object(members(&entry.children, own)))
+    });
+    // Collected at once, not inserted one by one: they are sorted already.
+    own.into_iter().chain(below).collect()
 }
 
 #[cfg(test)]

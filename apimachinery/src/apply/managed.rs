@@ -101,13 +101,15 @@ impl FieldManager<'_> {
         }
         let position = entries.iter().position(|e| e.is_applier(self.manager, self.subresource));
         let last = position.map(|i| entries.swap_remove(i));
+        let mut fields = extract::fields(config, self.node);
+        fields.prune(self.reset);
         let mut own = Entry {
             manager: self.manager.into(),
             operation: Operation::Apply,
             api_version: self.api_version.into(),
             subresource: self.subresource.into(),
             time: None,
-            fields: extract::fields(config, self.node).recursive_difference(self.reset),
+            fields,
         };
         let mut merged = merge::merge(live, config, self.node);
         remove_managed_fields(&mut merged);

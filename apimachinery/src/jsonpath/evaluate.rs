@@ -321,7 +321,7 @@ mod tests {
     fn what_a_path_looks_at_is_bounded() {
         let object = json!({"l": vec![json!({"l": vec![json!({"a": "x"}); 100]}); 100]});
         assert!(find("..a", &object).is_ok());
-        let many = format!(".l[*].l[*][{}]", vec!["'a'"; 11].join(","));
+        let many = format!(".l[*].l[*][{}]", ["'a'"; 11].join(","));
         assert_eq!(find(&many, &object), Err(EvaluateError::TooMuch));
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn coerce(
 }
 
 fn invalid(path: &str, value: &Value, why: &str) -> TypeMismatch {
-    TypeMismatch::Embedded(FieldError::invalid(&Path::new(path), value.clone(), why).to_string())
+    TypeMismatch::Embedded(FieldError::invalid(Path::new(path), value.clone(), why).to_string())
 }
 
 /// Brings metadata into normal form.
@@ -99,7 +99,7 @@ fn normalized(metadata: &mut Value, report: &mut Report) -> Result<(), TypeMisma
 
 /// Judges what an embedded object has of its own.
 pub(super) fn judge(at: &Cursor<'_>) {
-    let text = |name: &str| {
+    let text = |name: &'static str| {
         let member = at.field(name);
         match member.value() {
             Some(Value::String(text)) if !text.is_empty() => return Some((member, text.as_str())),
@@ -127,7 +127,7 @@ pub(super) fn judge(at: &Cursor<'_>) {
         }
         let namespaced = metadata.get("namespace").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
         let metadata = Value::Object(metadata);
-        let metadata = Cursor::at(Some(&metadata), member.path().clone(), at.errors());
+        let metadata = Cursor::at(Some(&metadata), member.path(), at.errors());
         object_meta(&metadata, namespaced, names::path_segment);
     }
 }

@@ -314,8 +314,8 @@ impl Structural {
         // A member that is null counts as absent: cursors never stand on null.
         let Some(value) = at.value() else { return };
         if !self.fits(value) {
-            let (path, got, want) = (at.path(), type_name(value), self.type_name());
-            at.push(FieldError::invalid(path, got, format!("{path} in body must be of type {want}: \"{got}\"")));
+            let (got, want) = (type_name(value), self.type_name());
+            at.invalid_value(got, format!("{} in body must be of type {want}: \"{got}\"", at.path()));
             return;
         }
         if let Some(rules) = &self.rules {
@@ -343,7 +343,7 @@ impl Structural {
         for name in self.rules.iter().flat_map(|rules| &rules.required) {
             let there = at.value().is_some_and(|v| v.get(name).is_some()); // null is there, and judged below
             if !there && !own.contains(&name.as_str()) {
-                at.push(FieldError::required(&at.path().child(name), ""));
+                at.push(FieldError::required(at.path().child(name), ""));
             }
         }
         let null = |name: &str| at.value().and_then(|v| v.get(name)).is_some_and(Value::is_null);
@@ -364,8 +364,7 @@ impl Structural {
     /// Null stands only where the schema says so.
     fn judge_null(&self, at: &Cursor<'_>) {
         if !self.nullable && (self.kind != Kind::Any || self.int_or_string) {
-            let (path, want) = (at.path(), self.type_name());
-            at.push(FieldError::invalid(path, "null", format!("{path} in body must be of type {want}: \"null\"")));
+            at.invalid_value("null", format!("{} in body must be of type {}: \"null\"", at.path(), self.type_name()));
         }
     }
 
@@ -492,41 +491,41 @@ impl Rules {
     }
 
     fn judge(&self, at: &Cursor<'_>, value: &Value) {
-        let path = at.path();
+        let wrong = |what: String| at.invalid(format!("{} in body {what}", at.path()));
         if let Some(junctors) = &self.junctors {
             junctors.judge(at);
         }
         if !self.one_of.is_empty() && !self.one_of.contains(value) {
             let supported: Vec<&str> = self.one_of.iter().filter_map(Value::as_str).collect();
-            at.push(FieldError::not_supported(path, value.clone(), &supported));
+            at.push(FieldError::not_supported(at.path(), value.clone(), &supported));
         }
         if let Some(number) = value.as_f64() {
-            let wrong = |bound: &Option<(f64, bool)>, sign: f64| {
+            let beyond = |bound: &Option<(f64, bool)>, sign: f64| {
                 bound.filter(|(b, exclusive)| sign * (number - b) < 0.0 || *exclusive && number == *b)
             };
             if let Some(step) = self.multiple_of.filter(|step| (number / step).fract().abs() > f64::EPSILON) {
-                at.invalid(format!("{path} in body should be a multiple of {step}"));
+                wrong(format!("should be a multiple of {step}"));
             }
             for (bound, sign, word) in [(&self.minimum, 1.0, "greater"), (&self.maximum, -1.0, "less")] {
-                if let Some((bound, exclusive)) = wrong(bound, sign) {
+                if let Some((bound, exclusive)) = beyond(bound, sign) {
                     let equal = if exclusive { "" } else { " or equal to" };
-                    at.invalid(format!("{path} in body should be {word} than{equal} {bound}"));
+                    wrong(format!("should be {word} than{equal} {bound}"));
                 }
             }
         }
         if let Some(text) = value.as_str() {
             let length = text.chars().count();
             if let Some((format, _)) = self.format.as_ref().filter(|(_, check)| !check(text)) {
-                at.invalid(format!("{path} in body must be of type {format}: {text:?}"));
+                wrong(format!("must be of type {format}: {text:?}"));
             }
             if self.max_length.is_some_and(|max| length > max) {
-                at.push(FieldError::too_long(path, self.max_length.unwrap_or_default()));
+                at.push(FieldError::too_long(at.path(), self.max_length.unwrap_or_default()));
             }
             if let Some(min) = self.min_length.filter(|min| length < *min) {
-                at.invalid(format!("{path} in body should be at least {min} chars long"));
+                wrong(format!("should be at least {min} chars long"));
             }
             if let Some(pattern) = self.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-                at.invalid(format!("{path} in body should match '{}'", pattern.as_str()));
+                wrong(format!("should match '{}'", pattern.as_str()));
             }
         }
         let (count, min, max, things) = match value {
@@ -535,10 +534,10 @@ impl Rules {
             _ => return,
         };
         if let Some(max) = max.filter(|max| count > *max) {
-            at.push(FieldError::too_many(path, count, max));
+            at.push(FieldError::too_many(at.path(), count, max));
         }
         if let Some(min) = min.filter(|min| count < *min) {
-            at.invalid(format!("{path} in body should have at least {min} {things}"));
+            wrong(format!("should have at least {min} {things}"));
         }
     }
 }

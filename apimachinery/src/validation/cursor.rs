@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::names::Problems;
+use super::path::{PlaceId, Step};
 use super::{ErrorKind, Errors, FieldError, Path};
 
 /// A place in an object: the value there, if any, its path, and where errors go.
@@ -14,50 +15,73 @@ use super::{ErrorKind, Errors, FieldError, Path};
 #[derive(Clone)]
 pub struct Cursor<'a> {
     value: Option<&'a Value>,
-    path: Path,
+    /// The place that the walk went on from, and the step from there to here; none at that place itself.
+    above: PlaceId,
+    step: Option<Step<'a>>,
     errors: &'a Errors,
 }
 
 impl<'a> Cursor<'a> {
     pub fn root(value: &'a Value, errors: &'a Errors) -> Self {
-        Self::at(Some(value), Path::root(), errors)
+        Self::new(Some(value), 0, None, errors)
     }
 
-    pub fn at(value: Option<&'a Value>, path: Path, errors: &'a Errors) -> Self {
-        Self { value: value.filter(|v| !v.is_null()), path, errors }
+    /// A value at a path of one's own.
+    pub fn at(value: Option<&'a Value>, path: impl Into<Path>, errors: &'a Errors) -> Self {
+        let path: Path = path.into();
+        let place = if path.as_str().is_empty() { 0 } else { errors.enter(0, Step::Member(path.as_str())) };
+        Self::new(value, place, None, errors)
+    }
+
+    fn new(value: Option<&'a Value>, above: PlaceId, step: Option<Step<'a>>, errors: &'a Errors) -> Self {
+        Self { value: value.filter(|v| !v.is_null()), above, step, errors }
+    }
+
+    /// This place by number, so that the walk can go on from it.
+    fn place(&self) -> PlaceId {
+        self.step.map_or(self.above, |step| self.errors.enter(self.above, step))
     }
 
     // Where the walk goes.
 
     /// The member `name` of the object here; also where it is absent, so that its absence can be an error.
-    pub fn field(&self, name: &str) -> Cursor<'a> {
-        Self::at(self.value.and_then(|v| v.get(name)), self.path.child(name), self.errors)
+    pub fn field(&self, name: &'a str) -> Cursor<'a> {
+        Self::new(self.value.and_then(|v| v.get(name)), self.place(), Some(Step::Member(name)), self.errors)
     }
 
     /// A member some levels down: `c.dig("spec.template.spec")`.
-    pub fn dig(&self, path: &str) -> Cursor<'a> {
+    pub fn dig(&self, path: &'a str) -> Cursor<'a> {
         path.split('.').fold(self.clone(), |c, name| c.field(name))
     }
 
     /// The items of the list here.
     pub fn items(&self) -> impl Iterator<Item = Cursor<'a>> + use<'a> {
-        let (path, errors) = (self.path.clone(), self.errors);
-        let items = self.value.and_then(Value::as_array).into_iter().flatten();
-        items.enumerate().map(move |(i, item)| Cursor::at(Some(item), path.index(i), errors))
+        let items = self.array();
+        let (place, errors) = (if items.is_empty() { 0 } else { self.place() }, self.errors);
+        let item = move |(i, item)| Cursor::new(Some(item), place, Some(Step::Index(i)), errors);
+        items.iter().enumerate().map(item)
     }
 
     /// The entries of the map here, at `path[key]`.
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, Cursor<'a>)> + use<'a> {
-        let (path, errors) = (self.path.clone(), self.errors);
-        let entries = self.value.and_then(Value::as_object).into_iter().flatten();
-        entries.map(move |(key, value)| (key.as_str(), Cursor::at(Some(value), path.key(key), errors)))
+        self.below(Step::Key)
     }
 
     /// The members of the object here, at `path.name`.
     pub fn members(&self) -> impl Iterator<Item = (&'a str, Cursor<'a>)> + use<'a> {
-        let (path, errors) = (self.path.clone(), self.errors);
-        let members = self.value.and_then(Value::as_object).into_iter().flatten();
-        members.map(move |(name, value)| (name.as_str(), Cursor::at(Some(value), path.child(name), errors)))
+        self.below(Step::Member)
+    }
+
+    fn below<S>(&self, step: S) -> impl Iterator<Item = (&'a str, Cursor<'a>)> + use<'a, S>
+    where
+        S: Fn(&'a str) -> Step<'a>,
+    {
+        let members = self.object().filter(|members| !members.is_empty());
+        let (place, errors) = (if members.is_some() { self.place() } else { 0 }, self.errors);
+        let one = move |(name, value): (&'a String, &'a Value)| {
+            (name.as_str(), Cursor::new(Some(value), place, Some(step(name)), errors))
+        };
+        members.into_iter().flatten().map(one)
     }
 
     // What is there.
@@ -66,8 +90,8 @@ impl<'a> Cursor<'a> {
         self.value
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> Path {
+        self.errors.path(self.above, self.step)
     }
 
     pub fn errors(&self) -> &'a Errors {
@@ -132,40 +156,40 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn invalid(&self, detail: impl Into<String>) {
-        self.push(FieldError::invalid(&self.path, self.shown(), detail));
+        self.push(FieldError::invalid(self.path(), self.shown(), detail));
     }
 
     /// `Invalid` with another value shown than the one here.
     pub fn invalid_value(&self, value: impl Into<Value>, detail: impl Into<String>) {
-        self.push(FieldError::invalid(&self.path, value, detail));
+        self.push(FieldError::invalid(self.path(), value, detail));
     }
 
     pub fn missing(&self, detail: &str) {
-        self.push(FieldError::required(&self.path, detail));
+        self.push(FieldError::required(self.path(), detail));
     }
 
     pub fn forbid(&self, detail: impl Into<String>) {
-        self.push(FieldError::forbidden(&self.path, detail));
+        self.push(FieldError::forbidden(self.path(), detail));
     }
 
     pub fn duplicate(&self) {
-        self.push(FieldError::duplicate(&self.path, self.shown()));
+        self.push(FieldError::duplicate(self.path(), self.shown()));
     }
 
     pub fn not_found(&self) {
-        self.push(FieldError::not_found(&self.path, self.shown()));
+        self.push(FieldError::not_found(self.path(), self.shown()));
     }
 
     pub fn not_supported(&self, supported: &[&str]) {
-        self.push(FieldError::not_supported(&self.path, self.str(), supported));
+        self.push(FieldError::not_supported(self.path(), self.str(), supported));
     }
 
     pub fn too_long(&self, bytes_max: usize) {
-        self.push(FieldError::too_long(&self.path, bytes_max));
+        self.push(FieldError::too_long(self.path(), bytes_max));
     }
 
     pub fn internal(&self, detail: impl Into<String>) {
-        self.push(FieldError::internal(&self.path, detail));
+        self.push(FieldError::internal(self.path(), detail));
     }
 
     // Rules. Each adds at most what it says and hands the cursor on, so that rules chain.
@@ -265,7 +289,7 @@ impl<'a> Cursor<'a> {
 
     pub fn items_max(&self, max: usize) -> &Self {
         if self.len() > max {
-            self.push(FieldError::too_many(&self.path, self.len(), max));
+            self.push(FieldError::too_many(self.path(), self.len(), max));
         }
         self
     }
@@ -295,7 +319,7 @@ impl<'a> Cursor<'a> {
 
     /// Any error of any kind.
     pub fn error(&self, kind: ErrorKind, detail: impl Into<String>) {
-        self.push(FieldError::new(kind, &self.path, self.shown(), detail));
+        self.push(FieldError::new(kind, self.path(), self.shown(), detail));
     }
 }
 

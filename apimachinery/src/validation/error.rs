@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::Path;
+use super::path::{PlaceId, Step, Trail};
 
 /// What is wrong with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,47 +70,52 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    pub fn new(kind: ErrorKind, field: &Path, bad_value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { kind, field: field.clone(), bad_value: bad_value.into(), detail: detail.into() }
+    pub fn new(
+        kind: ErrorKind,
+        field: impl Into<Path>,
+        bad_value: impl Into<Value>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { kind, field: field.into(), bad_value: bad_value.into(), detail: detail.into() }
     }
 
-    pub fn required(field: &Path, detail: impl Into<String>) -> Self {
+    pub fn required(field: impl Into<Path>, detail: impl Into<String>) -> Self {
         Self::new(ErrorKind::Required, field, "", detail)
     }
 
-    pub fn invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+    pub fn invalid(field: impl Into<Path>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, field, value, detail)
     }
 
-    pub fn forbidden(field: &Path, detail: impl Into<String>) -> Self {
+    pub fn forbidden(field: impl Into<Path>, detail: impl Into<String>) -> Self {
         Self::new(ErrorKind::Forbidden, field, "", detail)
     }
 
-    pub fn duplicate(field: &Path, value: impl Into<Value>) -> Self {
+    pub fn duplicate(field: impl Into<Path>, value: impl Into<Value>) -> Self {
         Self::new(ErrorKind::Duplicate, field, value, "")
     }
 
-    pub fn not_found(field: &Path, value: impl Into<Value>) -> Self {
+    pub fn not_found(field: impl Into<Path>, value: impl Into<Value>) -> Self {
         Self::new(ErrorKind::NotFound, field, value, "")
     }
 
     /// `supported` is shown in the order given: upstream sorts it, so do callers.
-    pub fn not_supported(field: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
+    pub fn not_supported(field: impl Into<Path>, value: impl Into<Value>, supported: &[&str]) -> Self {
         let quoted: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         Self::new(ErrorKind::NotSupported, field, value, detail)
     }
 
-    pub fn too_long(field: &Path, bytes_max: usize) -> Self {
+    pub fn too_long(field: impl Into<Path>, bytes_max: usize) -> Self {
         Self::new(ErrorKind::TooLong, field, "", format!("may not be more than {bytes_max} bytes"))
     }
 
-    pub fn too_many(field: &Path, count: usize, count_max: usize) -> Self {
+    pub fn too_many(field: impl Into<Path>, count: usize, count_max: usize) -> Self {
         let items = if count_max == 1 { "item" } else { "items" };
         Self::new(ErrorKind::TooMany, field, count, format!("must have at most {count_max} {items}"))
     }
 
-    pub fn internal(field: &Path, detail: impl Into<String>) -> Self {
+    pub fn internal(field: impl Into<Path>, detail: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, field, "", detail)
     }
 
@@ -143,6 +149,8 @@ impl fmt::Display for FieldError {
 #[derive(Clone, Debug, Default)]
 pub struct Errors {
     list: RefCell<Vec<FieldError>>,
+    /// Where the walk's cursors have been.
+    trail: RefCell<Trail>,
 }
 
 impl Errors {
@@ -157,6 +165,20 @@ impl Errors {
         let mut list = self.list.borrow_mut();
         if list.len() < Self::MAX {
             list.push(error);
+        }
+    }
+
+    /// The place one step below `above`.
+    pub(super) fn enter(&self, above: PlaceId, step: Step<'_>) -> PlaceId {
+        self.trail.borrow_mut().enter(above, step)
+    }
+
+    /// The path of a place, or of one step below it.
+    pub(super) fn path(&self, above: PlaceId, step: Option<Step<'_>>) -> Path {
+        let path = self.trail.borrow().path(above);
+        match step {
+            Some(step) => path.then(step),
+            None => path,
         }
     }
 
@@ -226,7 +248,7 @@ mod tests {
 
     #[test]
     fn several_errors_are_listed_once_each() {
-        let (a, b) = (FieldError::required(&Path::new("a"), ""), FieldError::required(&Path::new("b"), ""));
+        let (a, b) = (FieldError::required(Path::new("a"), ""), FieldError::required(Path::new("b"), ""));
         assert_eq!(Errors::aggregate(&[a.clone(), b, a.clone()]), "[a: Required value, b: Required value]");
         assert_eq!(Errors::aggregate(&[a.clone(), a]), "a: Required value");
     }
@@ -234,7 +256,7 @@ mod tests {
     #[test]
     fn errors_are_bounded() {
         let errors = Errors::new();
-        errors.extend((0..2 * Errors::MAX).map(|_| FieldError::required(&Path::root(), "")));
+        errors.extend((0..2 * Errors::MAX).map(|_| FieldError::required(Path::root(), "")));
         assert_eq!(errors.len(), Errors::MAX);
     }
 }

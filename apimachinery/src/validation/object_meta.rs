@@ -85,7 +85,7 @@ fn owner_references(list: &Cursor<'_>) {
     let mut controllers = Vec::new();
     for owner in list.items() {
         // Errors are at the list: upstream gives no index here.
-        let field = |name: &str| Cursor::at(owner.field(name).value(), list.path().child(name), list.errors());
+        let field = |name: &'static str| Cursor::at(owner.field(name).value(), list.path().child(name), list.errors());
         let api_version = field("apiVersion");
         match api_version.str().split('/').collect::<Vec<_>>()[..] {
             [version] | [_, version] if version.is_empty() => {

@@ -2,6 +2,7 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
+use crate::registry::edit::each;
 use crate::status::Result;
 use futures::future::BoxFuture;
 
@@ -17,9 +18,7 @@ impl Plugin for AlwaysPullImages {
         let applies = writes && attributes.is_resource("", "pods") && attributes.subresource.is_empty();
         if let (true, Some(pod)) = (applies, attributes.object.as_mut()) {
             for list in ["initContainers", "containers"] {
-                for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
-                    container["imagePullPolicy"] = "Always".into();
-                }
+                each(&mut pod["spec"], list, |container| container["imagePullPolicy"] = "Always".into());
             }
         }
         Box::pin(async { Ok(()) })

@@ -2,6 +2,7 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
+use crate::registry::edit::each;
 use crate::status::Result;
 use apimachinery::Value;
 use apimachinery::quantity::Quantity;
@@ -72,7 +73,7 @@ impl Plugin for LimitRanger {
 fn fill_in(pod: &mut Value, limits: &[Value]) {
     let mut said = Vec::new();
     for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
-        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+        each(&mut pod["spec"], list, |container| {
             let name = container["name"].as_str().unwrap_or("").to_owned();
             for (from, side, word) in [("defaultRequest", "requests", "request"), ("default", "limits", "limit")] {
                 let set = fill_side(container, limits, from, side);
@@ -80,7 +81,7 @@ fn fill_in(pod: &mut Value, limits: &[Value]) {
                     said.push(format!("{} {word} for {what} {name}", set.join(", ")));
                 }
             }
-        }
+        });
     }
     if !said.is_empty() {
         pod["metadata"]["annotations"][ANNOTATION] = format!("LimitRanger plugin set: {}", said.join("; ")).into();

@@ -3,6 +3,7 @@
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
 use crate::handlers::write::create::generate_name;
+use crate::registry::edit::each;
 use crate::status::{About, Result, Status};
 use apimachinery::Value;
 use futures::future::BoxFuture;
@@ -91,15 +92,14 @@ fn mount(pod: &mut Value) {
     let volume = there.clone().unwrap_or_else(|| generate_name(VOLUME_PREFIX));
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
-        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+        each(&mut pod["spec"], list, |container| {
             let mut mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
-            if mounts.iter().any(|m| m["mountPath"] == MOUNT) {
-                continue;
+            if mounts.iter().all(|m| m["mountPath"] != MOUNT) {
+                mounts.push(json!({"name": volume, "readOnly": true, "mountPath": MOUNT}));
+                container["volumeMounts"] = mounts.into();
+                mounted = true;
             }
-            mounts.push(json!({"name": volume, "readOnly": true, "mountPath": MOUNT}));
-            container["volumeMounts"] = mounts.into();
-            mounted = true;
-        }
+        });
     }
     if mounted && there.is_none() {
         let field = json!({"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}});

@@ -107,7 +107,7 @@ impl NodePorts {
                 .as_array()
                 .and_then(|p| p.iter().position(|p| p["nodePort"] == port))
                 .unwrap_or(0);
-            invalid(service, FieldError::invalid(&Path::new("spec.ports").index(at).child("nodePort"), port, why))
+            invalid(service, FieldError::invalid(Path::new("spec.ports").index(at).child("nodePort"), port, why))
         };
         if let Some(port) = port.filter(|p| !(self.first..=self.last).contains(p)) {
             let why = format!(

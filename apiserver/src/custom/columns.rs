@@ -12,7 +12,8 @@ pub struct PrinterColumn {
     name: String,
     kind: String,
     format: String,
-    description: String,
+    /// None: the age that every object has, with the description that it has everywhere.
+    description: Option<String>,
     priority: i64,
     path: JsonPath,
 }
@@ -21,32 +22,35 @@ impl PrinterColumn {
     /// The columns of a version; without any of its own, the age. A path that is none ends them: those before it are shown, as
     /// upstream shows them, for a definition with such a path is not refused.
     pub fn read(given: &Value) -> Vec<PrinterColumn> {
-        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        let list = given.as_array().filter(|list| !list.is_empty()).cloned();
-        let list = list.unwrap_or_else(|| {
-            let description = "When the object was created.";
-            vec![json!({"name": "Age", "type": "date", "description": description, "jsonPath": ".metadata.creationTimestamp"})]
-        });
-        let column = |column: &Value| {
-            let path = text(&column["jsonPath"]);
-            let description = text(&column["description"]);
-            Some(PrinterColumn {
-                name: text(&column["name"]),
-                kind: text(&column["type"]),
-                format: text(&column["format"]),
-                priority: column["priority"].as_i64().unwrap_or(0),
-                description: match description.as_str() {
-                    "" => format!("Custom resource definition column (in JSONPath format): {path}"),
-                    _ => description,
-                },
-                path: JsonPath::parse(&path).ok()?,
-            })
-        };
-        list.iter().map_while(column).collect()
+        match given.as_array().map_or(&[][..], Vec::as_slice) {
+            [] => {
+                let age = json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"});
+                PrinterColumn::column(&age).map(|age| PrinterColumn { description: None, ..age }).into_iter().collect()
+            }
+            columns => columns.iter().map_while(PrinterColumn::column).collect(),
+        }
     }
 
-    pub fn definition(&self) -> Value {
-        json!({"name": self.name, "type": self.kind, "format": self.format, "description": self.description, "priority": self.priority})
+    /// None where the path is none.
+    fn column(given: &Value) -> Option<PrinterColumn> {
+        let text = |name: &str| given[name].as_str().unwrap_or("").to_owned();
+        let path = text("jsonPath");
+        let described = text("description");
+        let description = if described.is_empty() { format!("What {path} leads to.") } else { described };
+        Some(PrinterColumn {
+            name: text("name"),
+            kind: text("type"),
+            format: text("format"),
+            description: Some(description),
+            priority: given["priority"].as_i64().unwrap_or(0),
+            path: JsonPath::parse(&path).ok()?,
+        })
+    }
+
+    /// The definition of the column in a table; `age` describes the age.
+    pub fn definition(&self, age: &str) -> Value {
+        let description = self.description.as_deref().unwrap_or(age);
+        json!({"name": self.name, "type": self.kind, "format": self.format, "description": description, "priority": self.priority})
     }
 
     /// The cell of an object: the first that the path finds; null where there is nothing, or nothing of the column's type.
@@ -157,8 +161,8 @@ mod tests {
     fn columns_end_where_a_path_is_none() {
         let column = |path: &str| json!({"name": path, "type": "string", "jsonPath": path, "priority": 1});
         let columns = PrinterColumn::read(&json!([column(".a"), column(".b["), column(".c")]));
-        let definitions: Vec<Value> = columns.iter().map(PrinterColumn::definition).collect();
-        let description = "Custom resource definition column (in JSONPath format): .a";
+        let definitions: Vec<Value> = columns.iter().map(|column| column.definition("")).collect();
+        let description = "What .a leads to.";
         assert_eq!(
             definitions,
             [json!({"name": ".a", "type": "string", "format": "", "description": description, "priority": 1})]

@@ -3,15 +3,16 @@
 
 use super::Response;
 use super::render::respond;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use component_base::serving;
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures::stream;
 use http::StatusCode;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
 use std::convert::Infallible;
-use std::io::Write;
+use std::io::{Read, Write};
 
 /// Smaller answers are sent as they are.
 pub const THRESHOLD: usize = 128 * 1024;
@@ -44,7 +45,31 @@ pub fn gzip(
     content_type: &'static str,
     pieces: impl Iterator<Item = Bytes> + Send + 'static,
 ) -> Response {
-    let body = serving::stream(stream::iter(Compressed::new(pieces).map(Ok::<Bytes, Infallible>)));
+    marked(code, content_type, serving::stream(stream::iter(Compressed::new(pieces).map(Ok::<Bytes, Infallible>))))
+}
+
+/// A body that is kept in gzip, as it is.
+pub fn packed(code: StatusCode, content_type: &'static str, packed: Bytes) -> Response {
+    marked(code, content_type, serving::full(packed))
+}
+
+/// A body that is kept in gzip, inflated on its way to a client that takes no gzip.
+pub fn unpacked(code: StatusCode, content_type: &'static str, packed: Bytes) -> Response {
+    let mut reader = GzDecoder::new(packed.reader());
+    let pieces = std::iter::from_fn(move || {
+        let mut piece = Vec::with_capacity(PIECE);
+        match reader.by_ref().take(PIECE as u64).read_to_end(&mut piece) {
+            Ok(0) => None,
+            Ok(_) => Some(Ok(Bytes::from(piece))),
+            Err(e) => Some(Err(e)),
+        }
+    });
+    let mut response = respond(code, content_type, serving::stream(stream::iter(pieces)));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
+}
+
+fn marked(code: StatusCode, content_type: &'static str, body: serving::Body) -> Response {
     let mut response = respond(code, content_type, body);
     response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));

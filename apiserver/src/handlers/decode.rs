@@ -102,7 +102,7 @@ fn summary(bytes: &[u8]) -> String {
     let hex: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
     match bytes.len() {
         0 => "<empty>".into(),
-        ..=SHOWN => hex,
+        1..=SHOWN => hex,
         _ => hex + " ...",
     }
 }

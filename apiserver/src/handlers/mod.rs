@@ -3,6 +3,7 @@
 pub mod components;
 pub mod compress;
 pub mod decode;
+pub mod descriptions;
 pub mod escalation;
 pub mod list;
 pub mod negotiate;

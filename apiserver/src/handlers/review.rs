@@ -48,7 +48,7 @@ pub async fn create(
                 && review["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or("") != info.namespace
             {
                 let error = FieldError::invalid(
-                    &Path::new("spec.resourceAttributes.namespace"),
+                    Path::new("spec.resourceAttributes.namespace"),
                     review["spec"]["resourceAttributes"]["namespace"].clone(),
                     "must match metadata.namespace",
                 );
@@ -57,7 +57,7 @@ pub async fn create(
             let subject = subject(&review["spec"]);
             if subject.name.is_empty() && subject.groups.is_empty() {
                 let error =
-                    FieldError::invalid(&Path::new("spec.user"), "", "at least one of user or group must be specified");
+                    FieldError::invalid(Path::new("spec.user"), "", "at least one of user or group must be specified");
                 return Err(Status::invalid(&row.kind.group, &row.kind.kind, "", &[error]));
             }
             review["status"] = access(server, &subject, &review["spec"]).await?;
@@ -132,7 +132,7 @@ fn one_kind(endpoint: &Endpoint, spec: &Value) -> Result<()> {
         "exactly one of nonResourceAttributes or resourceAttributes must be specified"
     };
     let field = if resource { "spec.nonResourceAttributes" } else { "spec.resourceAttributes" };
-    let error = FieldError::invalid(&Path::new(field), spec["resourceAttributes"].clone(), why);
+    let error = FieldError::invalid(Path::new(field), spec["resourceAttributes"].clone(), why);
     Err(Status::invalid(&endpoint.row.kind.group, &endpoint.row.kind.kind, "", &[error]))
 }
 

@@ -1,23 +1,18 @@
 //! The server-side table: what `kubectl get` prints.
 
+use super::descriptions::of_fields;
+use crate::openapi::schemas::OBJECT_META;
+use crate::registry::printing::{CREATED_AT, NAME};
 use crate::registry::strategy::{Column, Table};
 use crate::registry::table::Resource;
 use apimachinery::Value;
 use apimachinery::codec::timestamp::to_unix;
+use apimachinery::schema::Schema;
 use serde_json::json;
 
 /// Columns of kinds that have none of their own.
 static PLAIN: Table = Table {
-    columns: &[
-        Column { name: "Name", kind: "string", format: "name", priority: 0, description: "The object's name." },
-        Column {
-            name: "Created At",
-            kind: "date",
-            format: "",
-            priority: 0,
-            description: "When the object was created.",
-        },
-    ],
+    columns: &[NAME, CREATED_AT],
     cells: |object, _| vec![object["metadata"]["name"].clone(), object["metadata"]["creationTimestamp"].clone()],
 };
 
@@ -44,15 +39,27 @@ fn table_of(row: &Resource) -> &'static Table {
     row.strategy.table.as_ref().unwrap_or(&PLAIN)
 }
 
+/// The definitions of the columns.
 pub fn columns(row: &Resource) -> Value {
     if let Some(columns) = &row.columns {
-        let name = json!({"name": "Name", "type": "string", "format": "name", "priority": 0, "description": "The object's name."});
-        return std::iter::once(name).chain(columns.iter().map(|c| c.definition())).collect();
+        let meta = Schema::builtin().by_name(OBJECT_META);
+        let texts = meta.map(|ty| of_fields(ty, [".name", ".creationTimestamp"].into_iter())).unwrap_or_default();
+        let text = |i: usize| texts.get(i).map_or("", |text| &**text);
+        let name = json!({"name": "Name", "type": "string", "format": "name", "priority": 0, "description": text(0)});
+        return std::iter::once(name).chain(columns.iter().map(|c| c.definition(text(1)))).collect();
     }
-    table_of(row)
-        .columns
+    let columns = table_of(row).columns;
+    let kind = row.storage.as_ref().map_or(&row.kind, |storage| &storage.kind);
+    let ty = Schema::builtin().kind(&kind.group, &kind.version, &kind.kind);
+    let is_path = |column: &&Column| column.description.starts_with('.');
+    let paths = columns.iter().filter(is_path).map(|column| column.description);
+    let mut texts = ty.map(|ty| of_fields(ty, paths)).unwrap_or_default().into_iter();
+    columns
         .iter()
-        .map(|c| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority}))
+        .map(|c| {
+            let text = if is_path(&c) { texts.next().unwrap_or_default() } else { c.description.into() };
+            json!({"name": c.name, "type": c.kind, "format": c.format, "description": &*text, "priority": c.priority})
+        })
         .collect()
 }
 
@@ -110,6 +117,25 @@ pub fn human_duration(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A path that leads nowhere would leave a column without a text.
+    #[test]
+    fn every_column_is_described() {
+        for row in crate::registry::table::builtin() {
+            for column in columns(&row).as_array().unwrap() {
+                let text = column["description"].as_str().unwrap();
+                assert!(text.len() > 10 && !text.starts_with('.'), "{:?}: {column}", row.kind);
+            }
+        }
+        let row = crate::registry::table::builtin().into_iter().find(|row| row.plural == "pods").unwrap();
+        let told = columns(&row);
+        let text = |name: &str| {
+            told.as_array().unwrap().iter().find(|c| c["name"] == name).unwrap()["description"].as_str().unwrap()
+        };
+        assert!(
+            text("Name").contains("unique") && text("Age").contains("RFC3339") && text("Node").contains("scheduled")
+        );
+    }
 
     #[test]
     fn ages_are_worded_as_kubectl_words_them() {

@@ -20,13 +20,14 @@ use apimachinery::schema::GroupVersionKind;
 use bytes::{BufMut, Bytes, BytesMut};
 use component_base::metrics::{IntCounter, IntGauge};
 use component_base::serving;
+use futures::future::BoxFuture;
 use http::Request;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, Interval};
+use tokio::time::Interval;
 
 /// Between bookmarks of a quiet watch. Upstream sends them about once a minute.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -62,8 +63,9 @@ struct Watch {
     bookmarks: Option<Interval>,
     /// Columns went out already.
     sent_columns: bool,
-    deadline: Instant,
-    closing: tokio_util::sync::CancellationToken,
+    /// The end of the watch's time, or of the server's. One future for the whole watch: made anew for each wait it would go into and
+    /// out of the timer's and the token's lists with every event.
+    end: BoxFuture<'static, ()>,
     /// How many run, and how many events they sent.
     running: Running,
 }
@@ -165,11 +167,16 @@ impl Api {
             progress: self.progress.clone(),
             bookmarks,
             sent_columns: false,
-            deadline: Instant::now() + Duration::from_secs(seconds),
-            closing,
+            end: Box::pin(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+                    () = closing.cancelled_owned() => {}
+                }
+            }),
             running: Running::new(endpoint, &info.namespace),
         };
-        let pieces = futures::stream::unfold(watch, |mut watch| async move {
+        // In a box, since it moves with every piece.
+        let pieces = futures::stream::unfold(Box::new(watch), |mut watch| async move {
             let piece = watch.next().await?;
             Some((Ok::<Bytes, Infallible>(piece), watch))
         });
@@ -246,8 +253,7 @@ impl Watch {
                     let revision = seen.max(self.revision);
                     self.put_bookmark(&mut out, revision, false);
                 }
-                () = tokio::time::sleep_until(self.deadline) => return None,
-                () = self.closing.cancelled() => return None,
+                () = &mut self.end => return None,
             }
             if self.failed {
                 return Some(out.freeze());

@@ -1,18 +1,15 @@
 //! Schemas of custom resources: what the definition says, completed as its objects are sent. Read from the stored definition
 //! each time a document is made, so that nothing large is kept twice.
 
-use super::schemas::{Schemas, gvk_value};
+use super::schemas::{Schemas, gvk_value, of_items, of_list};
 use crate::api::Served;
 use crate::registry::table::Resource;
 use apimachinery::Value;
-use apimachinery::schema::{GroupVersionKind, Schema};
+use apimachinery::schema::GroupVersionKind;
 use serde_json::json;
 
-const OBJECT_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-const LIST_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ListMeta";
-
 /// References to the schemas of an object and of a list of them, which are put among `schemas`.
-pub fn define(served: &Served, row: &Resource, schemas: &mut Schemas) -> (Value, Value) {
+pub fn define(served: &Served, row: &Resource, schemas: &mut Schemas<'_>) -> (Value, Value) {
     let stored = stored_schema(served, row);
     let open = stored.as_ref().is_none_or(|s| s["x-kubernetes-preserve-unknown-fields"] == true);
     let mut object = stored.unwrap_or_else(|| json!({"type": "object"}));
@@ -23,13 +20,14 @@ pub fn define(served: &Served, row: &Resource, schemas: &mut Schemas) -> (Value,
         if !schemas.v3 {
             reduce(&mut object);
         }
-        complete(&mut object, &row.kind, OBJECT_META, schemas);
+        complete(&mut object, &row.kind, false, schemas);
+        embed(&mut object, schemas, true);
     }
     let own = put(schemas, &row.kind, object);
     let list_kind = GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() };
-    let mut list =
-        json!({"type": "object", "required": ["items"], "properties": {"items": {"type": "array", "items": own}}});
-    complete(&mut list, &list_kind, LIST_META, schemas);
+    let mut list = json!({"type": "object", "description": of_list(&row.kind.kind), "required": ["items"],
+        "properties": {"items": {"type": "array", "description": of_items(&row.kind.kind), "items": own}}});
+    complete(&mut list, &list_kind, true, schemas);
     let list = put(schemas, &list_kind, list);
     (own, list)
 }
@@ -81,33 +79,24 @@ fn reduce(schema: &mut Value) {
     }
 }
 
-/// Adds what every object has.
-fn complete(schema: &mut Value, kind: &GroupVersionKind, metadata: &str, schemas: &mut Schemas) {
-    for name in ["apiVersion", "kind"] {
-        schema["properties"][name] = json!({"type": "string"});
+/// Adds what every object has, or every list of objects.
+fn complete(schema: &mut Value, kind: &GroupVersionKind, list: bool, schemas: &mut Schemas<'_>) {
+    for (name, member) in schemas.type_meta() {
+        schema["properties"][name] = member;
     }
-    if let Some(ty) = Schema::builtin().by_name(metadata) {
-        let reference = schemas.reference(ty.id);
-        // Beside a reference version 3 allows nothing, not even a description.
-        schema["properties"]["metadata"] =
-            if schemas.v3 { json!({"allOf": [reference], "default": {}}) } else { reference };
-    }
-    if metadata == OBJECT_META {
-        embed(schema, schemas, true);
-    }
+    schema["properties"]["metadata"] = schemas.metadata(list);
     schema["x-kubernetes-group-version-kind"] = json!([gvk_value(kind)]);
 }
 
 /// Embedded objects have what every object has, too.
-fn embed(schema: &mut Value, schemas: &mut Schemas, root: bool) {
+fn embed(schema: &mut Value, schemas: &mut Schemas<'_>, root: bool) {
     let Some(members) = schema.as_object_mut() else { return };
     if !root && members.get("x-kubernetes-embedded-resource").is_some_and(|e| e == true) {
-        let reference = Schema::builtin().by_name(OBJECT_META).map(|ty| schemas.reference(ty.id)).unwrap_or_default();
         let properties = members.entry("properties").or_insert_with(|| json!({}));
-        for name in ["apiVersion", "kind"] {
-            properties[name] = json!({"type": "string"});
+        for (name, member) in schemas.type_meta() {
+            properties[name] = member;
         }
-        properties["metadata"] = if schemas.v3 { json!({"allOf": [reference], "default": {}}) } else { reference };
+        properties["metadata"] = schemas.metadata(false);
     }
     for (name, member) in members.iter_mut() {
         match (name.as_str(), member) {
@@ -118,7 +107,7 @@ fn embed(schema: &mut Value, schemas: &mut Schemas, root: bool) {
     }
 }
 
-fn put(schemas: &mut Schemas, kind: &GroupVersionKind, schema: Value) -> Value {
+fn put(schemas: &mut Schemas<'_>, kind: &GroupVersionKind, schema: Value) -> Value {
     let domain: Vec<&str> = kind.group.split('.').rev().collect();
     let name = format!("{}.{}.{}", domain.join("."), kind.version, kind.kind);
     let reference = json!({"$ref": format!("{}{name}", schemas.base)});

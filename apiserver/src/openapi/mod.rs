@@ -1,71 +1,38 @@
 //! OpenAPI of everything that is served, version 2 in one document and version 3 in one per group and version. Made from the
-//! type table when first asked for, kept while the set of resources stays the same.
+//! type table and the documentation of its types when first asked for, kept while the resources that it tells of stay the same.
 
+mod connect;
 mod custom;
+mod document;
 mod gnostic;
-mod schemas;
+pub mod schemas;
 mod v2;
 mod v3;
 
 use crate::aggregation::openapi::{add_v3, merge_v2, v2_parts};
-use crate::api::Served;
+use crate::handlers::Response;
 use crate::handlers::render::respond;
-use crate::handlers::{Response, compress};
 use crate::server::Server;
 use crate::server::route::not_found;
 use crate::status::Result;
-use bytes::Bytes;
+use api_documentation::Texts;
+use apimachinery::Value;
 use component_base::serving::full;
-use http::header::{ACCEPT, CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use document::{Document, document};
+use http::header::{ACCEPT, CACHE_CONTROL, EXPIRES, HeaderValue, LOCATION};
 use http::{Request, StatusCode};
-use parking_lot::Mutex;
 use serde_json::json;
-use sha2::Digest;
-use std::collections::HashMap;
-use std::sync::Arc;
-
-/// A finished document.
-#[derive(Clone)]
-struct Document {
-    bytes: Bytes,
-    tag: String,
-}
-
-impl Document {
-    fn new(bytes: Vec<u8>) -> Document {
-        let tag = crate::discovery::hex(&sha2::Sha512::digest(&bytes));
-        Document { bytes: bytes.into(), tag }
-    }
-}
-
-/// Documents of one set of resources.
-#[derive(Default)]
-struct Cache {
-    of: Option<Arc<Served>>,
-    documents: HashMap<String, Document>,
-}
-
-static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
-
-/// The document under `key`, made by `make` if the cached one is of other resources.
-fn document(served: &Arc<Served>, key: &str, make: impl FnOnce() -> Vec<u8>) -> Document {
-    let mut guard = CACHE.lock();
-    let cache = guard.get_or_insert_with(Cache::default);
-    if !cache.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, served)) {
-        *cache = Cache { of: Some(served.clone()), documents: HashMap::new() };
-    }
-    if key.starts_with("v2") {
-        // Of the one large document only the latest is kept.
-        cache.documents.retain(|kept, _| !kept.starts_with("v2") || kept == key);
-    }
-    cache.documents.entry(key.to_owned()).or_insert_with(|| Document::new(make())).clone()
-}
+use std::cell::LazyCell;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 /// How a document is sent.
 const JSON: &str = "application/json";
 const PROTO_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 /// What it is called in answers, since `@` may not stand in a media type (RFC 9110 §8.3.1) and clients parse it; some ask so.
 const PROTO_V2_SENT: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const PROTO_V3: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+const PROTO_V3_SENT: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
 
 /// The first of `offered` that the client takes, in the client's order. (RFC 9110 §12.5.1, without weights other than 0.)
 fn negotiate<B>(request: &Request<B>, offered: &[&'static str]) -> Result<&'static str> {
@@ -80,25 +47,37 @@ fn negotiate<B>(request: &Request<B>, offered: &[&'static str]) -> Result<&'stat
         .ok_or_else(|| crate::status::Status::not_acceptable(&offered.join(", ")))
 }
 
+/// Answers below `/openapi/`. Documents take long to make, so other requests of this thread go on elsewhere meanwhile, where there
+/// are other threads.
 pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(|| find(server, path, request)),
+        _ => find(server, path, request),
+    }
+}
+
+fn find<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response> {
     let served = server.api.served.load_full();
+    // Read when the first document has to be made, dropped with this request.
+    let texts = LazyCell::new(Texts::inflate);
+    let documentation = LazyCell::new(|| texts.index());
+    let v3_json = |path: &str| document(&served, path, || json(&v3::document(&served, path, &documentation)));
     Ok(match path.strip_prefix("/openapi/").unwrap_or("") {
         "v2" => {
             let (parts, said) = v2_parts(server);
-            let make = || merge_v2(v2::document(&served), &parts);
+            let make = || merge_v2(v2::document(&served, &documentation), &parts);
             match negotiate(request, &[JSON, PROTO_V2, PROTO_V2_SENT])? {
-                JSON => send(document(&served, &format!("v2 {said}"), || text(&make())), JSON, request),
+                JSON => document(&served, &format!("v2 {said}"), || json(&make())).send(JSON, request),
                 _ => {
-                    let document = document(&served, &format!("v2 protobuf {said}"), || gnostic::document(&make()));
-                    send(document, PROTO_V2_SENT, request)
+                    let make = || Document::new(&gnostic::v2(&make()), None);
+                    document(&served, &format!("v2-protobuf {said}"), make).send(PROTO_V2_SENT, request)
                 }
             }
         }
         "v3" => {
             let mut paths = serde_json::Map::new();
             for path in v3::paths(&served) {
-                let document = document(&served, &path, || text(&v3::document(&served, &path)));
-                let url = format!("/openapi/v3/{path}?hash={}", document.tag);
+                let url = format!("/openapi/v3/{path}?hash={}", v3_json(&path).tag);
                 paths.insert(path, json!({"serverRelativeURL": url}));
             }
             add_v3(server, &mut paths);
@@ -107,13 +86,23 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
         }
         rest => match rest.strip_prefix("v3/") {
             Some(of) if v3::paths(&served).iter().any(|p| p == of) => {
-                let media = negotiate(request, &[JSON])?;
-                let document = document(&served, of, || text(&v3::document(&served, of)));
+                let media = negotiate(request, &[JSON, PROTO_V3, PROTO_V3_SENT])?;
+                let document = v3_json(of);
+                // In either encoding a document has the same tag, as the list of all documents names one only.
+                let tag = document.tag.clone();
+                let send = || match media {
+                    JSON => document.send(JSON, request),
+                    _ => {
+                        let make = || gnostic::v3(&v3::document(&served, of, &documentation));
+                        let make = || Document::new(&make(), Some(tag.clone()));
+                        document::document(&served, &format!("{of} protobuf"), make).send(PROTO_V3_SENT, request)
+                    }
+                };
                 match crate::request::options::query(request.uri()).find(|(name, _)| name == "hash") {
-                    None => send(document, media, request),
+                    None => send(),
                     // What a hash names never changes.
-                    Some((_, hash)) if hash == document.tag => {
-                        let mut response = send(document, media, request);
+                    Some((_, hash)) if hash == tag => {
+                        let mut response = send();
                         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
                         let year = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 365);
                         let expires = year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -122,7 +111,7 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
                     }
                     Some(_) => {
                         let mut response = respond(StatusCode::MOVED_PERMANENTLY, JSON, full(""));
-                        let now = format!("/openapi/v3/{of}?hash={}", document.tag);
+                        let now = format!("/openapi/v3/{of}?hash={tag}");
                         response.headers_mut().extend(HeaderValue::from_str(&now).ok().map(|v| (LOCATION, v)));
                         response
                     }
@@ -133,22 +122,60 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
     })
 }
 
-fn text(document: &apimachinery::Value) -> Vec<u8> {
-    serde_json::to_vec(document).unwrap_or_default()
+/// A document in JSON.
+fn json(value: &Value) -> Document {
+    Document::new(&serde_json::to_vec(value).unwrap_or_default(), None)
 }
 
-fn send<B>(document: Document, content_type: &'static str, request: &Request<B>) -> Response {
-    let tag = format!("\"{}\"", document.tag);
-    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let unchanged = known.split(',').any(|k| k.trim().trim_start_matches("W/") == tag || k.trim() == "*");
-    let mut response = if unchanged {
-        respond(StatusCode::NOT_MODIFIED, content_type, full(""))
-    } else if compress::accepts(request.headers()) && document.bytes.len() > compress::THRESHOLD {
-        compress::full(StatusCode::OK, content_type, document.bytes)
-    } else {
-        respond(StatusCode::OK, content_type, full(document.bytes))
-    };
-    response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
-    response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (ETAG, tag)));
-    response
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::api::{Endpoint, Served};
+    use crate::registry::table::builtin;
+    use std::sync::Arc;
+
+    /// Every built-in resource, also those that are off by default.
+    pub fn everything() -> Served {
+        let mut served = Served::default();
+        for row in builtin() {
+            let of = (row.kind.group.clone(), row.kind.version.clone());
+            let endpoint = Arc::new(Endpoint { row: row.clone(), cache: None });
+            let at = served.versions.iter().position(|(version, _)| *version == of).unwrap_or_else(|| {
+                served.versions.push((of, Default::default()));
+                served.versions.len() - 1
+            });
+            served.versions[at].1.insert(row.plural.clone(), endpoint);
+        }
+        served
+    }
+
+    /// Types, and fields (`*`: all) of types, of which Kubernetes says nothing.
+    const SILENT: &[(&str, &str)] = &[
+        ("io.k8s.api.admissionregistration.v1alpha1.MatchCondition", ""),
+        ("io.k8s.api.certificates.v1.CertificateSigningRequest", "metadata"),
+        ("io.k8s.api.networking.v1.IngressRule", "http"),
+        ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ExternalDocumentation", "*"),
+        ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps", "*"),
+        // Selectors that this version has no more; objects from before may have them.
+        ("io.k8s.api.resource.v1alpha3.CELDeviceSelector", "*"),
+        ("io.k8s.api.resource.v1alpha3.DeviceSelector", "*"),
+        ("io.k8s.api.resource.v1alpha3.DeviceTaintSelector", "*"),
+    ];
+
+    #[test]
+    fn every_type_and_field_is_described() {
+        let (served, texts) = (everything(), Texts::inflate());
+        let documentation = texts.index();
+        for path in v3::paths(&served) {
+            let document = v3::document(&served, &path, &documentation);
+            for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+                let fields = schema["properties"].as_object().into_iter().flatten();
+                for (field, schema) in fields.map(|(field, schema)| (field.as_str(), schema)).chain([("", schema)]) {
+                    let silent = SILENT.iter().any(|(of, what)| of == name && (*what == "*" || *what == field));
+                    let text = schema["description"].as_str().unwrap_or_default();
+                    assert!(silent || !text.is_empty(), "{path}: {name} {field}");
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The type table as JSON schemas.
 
+use api_documentation::Documentation;
 use apimachinery::Value;
 use apimachinery::schema::{Field, GroupVersionKind, ListType, Schema, Shape, Type, TypeId};
 use serde_json::{Map, json};
@@ -7,9 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// `io.k8s.api.core.v1.Pod`: the name of a type in OpenAPI.
 pub fn name(ty: &Type) -> String {
-    match ty.name.strip_prefix("k8s.io.") {
+    open_name(&ty.name)
+}
+
+/// The same of `k8s.io.api.core.v1.Pod`, its name in the type table.
+pub fn open_name(name: &str) -> String {
+    match name.strip_prefix("k8s.io.") {
         Some(rest) => format!("io.k8s.{rest}"),
-        None => ty.name.clone(),
+        None => name.to_owned(),
     }
 }
 
@@ -17,8 +23,26 @@ pub fn gvk_value(kind: &GroupVersionKind) -> Value {
     json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
 }
 
+/// A kind whose texts on `apiVersion`, `kind` and `metadata` are those of all kinds, and one whose text on `metadata` is that of
+/// all lists.
+const ANY_KIND: &str = "io.k8s.api.core.v1.Pod";
+const ANY_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+
+pub const OBJECT_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+const LIST_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ListMeta";
+
+/// What is said of a list of objects, and of its `items`: the documentation has no lists.
+pub fn of_list(kind: &str) -> String {
+    format!("A list of objects of kind {kind}.")
+}
+
+pub fn of_items(kind: &str) -> String {
+    format!("The objects of kind {kind}.")
+}
+
 /// Makes schemas and keeps track of the types they refer to.
-pub struct Schemas {
+pub struct Schemas<'a> {
+    documentation: &'a Documentation<'a>,
     /// `#/components/schemas/` or `#/definitions/`.
     pub base: &'static str,
     /// OpenAPI 3 wraps references that carry defaults or descriptions.
@@ -27,33 +51,45 @@ pub struct Schemas {
     wanted: BTreeSet<u32>,
     /// The kinds that a type stands for.
     kinds: BTreeMap<u32, Vec<Value>>,
-    /// Finished schemas by name: of custom resources, and of scalars that have a name.
+    /// Finished schemas by name: of custom resources, and of values that have a name but no members.
     pub custom: Map<String, Value>,
 }
 
-const PACKAGE: &str = "io.k8s.apimachinery.pkg";
-
-/// Scalars that OpenAPI knows by a name, so that `kubectl explain` and generators of clients show it.
-fn named(shape: &Shape, v3: bool) -> Option<(&'static str, Value)> {
-    Some(match shape {
-        Shape::Quantity if v3 => ("api.resource.Quantity", json!({"oneOf": [{"type": "string"}, {"type": "number"}]})),
-        Shape::Quantity => ("api.resource.Quantity", json!({"type": "string"})),
-        Shape::IntOrString if v3 => (
+/// Values that OpenAPI knows by a name, so that `kubectl explain` and generators of clients show it.
+fn named(shape: &Shape, v3: bool) -> Option<(String, Value)> {
+    let machinery = |name: &str, schema| Some((format!("io.k8s.apimachinery.pkg.{name}"), schema));
+    // Values of several types: nothing is said of them that holds in both versions of OpenAPI.
+    let open =
+        |name: &str| Some((format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.{name}"), json!({})));
+    match shape {
+        Shape::Quantity if v3 => {
+            machinery("api.resource.Quantity", json!({"oneOf": [{"type": "string"}, {"type": "number"}]}))
+        }
+        Shape::Quantity => machinery("api.resource.Quantity", json!({"type": "string"})),
+        Shape::IntOrString if v3 => machinery(
             "util.intstr.IntOrString",
             json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
         ),
-        Shape::IntOrString => ("util.intstr.IntOrString", json!({"type": "string", "format": "int-or-string"})),
-        Shape::Time => ("apis.meta.v1.Time", json!({"type": "string", "format": "date-time"})),
-        Shape::MicroTime => ("apis.meta.v1.MicroTime", json!({"type": "string", "format": "date-time"})),
-        Shape::RawExtension => ("runtime.RawExtension", json!({"type": "object"})),
-        Shape::FieldsV1 => ("apis.meta.v1.FieldsV1", json!({"type": "object"})),
-        _ => return None,
-    })
+        Shape::IntOrString => {
+            machinery("util.intstr.IntOrString", json!({"type": "string", "format": "int-or-string"}))
+        }
+        Shape::Time => machinery("apis.meta.v1.Time", json!({"type": "string", "format": "date-time"})),
+        Shape::MicroTime => machinery("apis.meta.v1.MicroTime", json!({"type": "string", "format": "date-time"})),
+        Shape::RawExtension => machinery("runtime.RawExtension", json!({"type": "object"})),
+        Shape::FieldsV1 => machinery("apis.meta.v1.FieldsV1", json!({"type": "object"})),
+        Shape::Json => open("JSON"),
+        Shape::SchemaOrArray(_) => open("JSONSchemaPropsOrArray"),
+        Shape::SchemaOrBool(_) => open("JSONSchemaPropsOrBool"),
+        Shape::SchemaOrStringArray(_) => open("JSONSchemaPropsOrStringArray"),
+        _ => None,
+    }
 }
 
-impl Schemas {
-    pub fn new(base: &'static str, v3: bool) -> Schemas {
-        Schemas { base, v3, wanted: BTreeSet::new(), kinds: BTreeMap::new(), custom: Map::new() }
+impl<'a> Schemas<'a> {
+    /// `v3` says for which version of OpenAPI.
+    pub fn new(v3: bool, documentation: &'a Documentation<'a>) -> Schemas<'a> {
+        let base = if v3 { "#/components/schemas/" } else { "#/definitions/" };
+        Schemas { documentation, base, v3, wanted: BTreeSet::new(), kinds: BTreeMap::new(), custom: Map::new() }
     }
 
     /// A reference to the type of a built-in kind.
@@ -95,18 +131,18 @@ impl Schemas {
         let mut properties = Map::new();
         let mut required: Vec<&str> = Vec::new();
         if ty.type_meta {
-            let text = "The version of the schema of this object; what the server does not know in it is refused.";
-            properties.insert("apiVersion".into(), json!({"type": "string", "description": text}));
-            properties
-                .insert("kind".into(), json!({"type": "string", "description": "What this object is, in CamelCase."}));
+            properties.extend(self.type_meta());
         }
         for field in schema.members(ty) {
-            properties.insert(field.name.into(), self.property(field));
+            properties.insert(field.name.into(), self.property(ty, field));
             if field.required {
                 required.push(field.name);
             }
         }
         let mut definition = json!({"type": "object"});
+        if let Some(text) = self.text(ty, "") {
+            definition["description"] = text.into();
+        }
         if !properties.is_empty() {
             definition["properties"] = properties.into();
         }
@@ -122,21 +158,51 @@ impl Schemas {
         definition
     }
 
-    fn property(&mut self, field: &Field) -> Value {
-        let mut property = self.shape(&field.shape);
-        let mut tags = Map::new();
+    /// The members `apiVersion` and `kind`, which every object has.
+    pub fn type_meta(&self) -> [(String, Value); 2] {
+        ["apiVersion", "kind"].map(|name| {
+            let text = self.documentation.of_field(ANY_KIND, name).unwrap_or_default();
+            (name.to_owned(), json!({"type": "string", "description": text}))
+        })
+    }
+
+    /// The member `metadata` of objects, or of lists of them.
+    pub fn metadata(&mut self, list: bool) -> Value {
+        let (ty, of) = if list { (LIST_META, ANY_LIST) } else { (OBJECT_META, ANY_KIND) };
+        let shape = Schema::builtin().by_name(ty).map_or(Shape::Any, |ty| Shape::Struct(ty.id));
+        let text = self.documentation.of_field(of, "metadata").unwrap_or_default();
+        self.told(&shape, [("description", text.into())])
+    }
+
+    /// What is said of a field, or under the empty name of the type. Lists of objects are all described alike.
+    fn text(&self, ty: &Type, field: &str) -> Option<String> {
+        let documented = self.documentation.of_field(&name(ty), field);
+        documented.map(str::to_owned).or_else(|| match (ty.short.strip_suffix("List")?, field) {
+            (kind, "") => Some(of_list(kind)),
+            (_, "metadata") => self.documentation.of_field(ANY_LIST, field).map(str::to_owned),
+            (kind, "items") => Some(of_items(kind)),
+            _ => None,
+        })
+    }
+
+    fn property(&mut self, of: &Type, field: &Field) -> Value {
+        let mut said: Vec<(&str, Value)> = Vec::new();
+        said.extend(self.text(of, field.name).map(|text| ("description", text.into())));
+        if !field.pointer {
+            said.extend(self.default(&field.shape, field.omitempty));
+        }
         if let Shape::List(_) = field.shape {
             match &field.list_type {
-                ListType::Atomic => tags.insert("x-kubernetes-list-type".into(), "atomic".into()),
-                ListType::Set => tags.insert("x-kubernetes-list-type".into(), "set".into()),
+                ListType::Atomic => said.push(("x-kubernetes-list-type", "atomic".into())),
+                ListType::Set => said.push(("x-kubernetes-list-type", "set".into())),
                 ListType::Map(keys) => {
-                    tags.insert("x-kubernetes-list-map-keys".into(), keys.clone().into());
-                    tags.insert("x-kubernetes-list-type".into(), "map".into())
+                    said.push(("x-kubernetes-list-map-keys", keys.clone().into()));
+                    said.push(("x-kubernetes-list-type", "map".into()));
                 }
             };
         }
         if field.atomic {
-            tags.insert("x-kubernetes-map-type".into(), "atomic".into());
+            said.push(("x-kubernetes-map-type", "atomic".into()));
         }
         if field.patch.merge || field.patch.retain_keys {
             let strategy = match (field.patch.merge, field.patch.retain_keys) {
@@ -144,22 +210,49 @@ impl Schemas {
                 (true, false) => "merge",
                 _ => "retainKeys",
             };
-            tags.insert("x-kubernetes-patch-strategy".into(), strategy.into());
+            said.push(("x-kubernetes-patch-strategy", strategy.into()));
         }
         if let Some(key) = field.patch.key {
-            tags.insert("x-kubernetes-patch-merge-key".into(), key.into());
+            said.push(("x-kubernetes-patch-merge-key", key.into()));
         }
-        let is_reference = property.get("$ref").is_some();
-        if is_reference && self.v3 && !tags.is_empty() {
-            property = json!({"allOf": [property]});
+        self.told(&field.shape, said)
+    }
+
+    /// A schema with more said about it. Version 3 allows nothing beside a reference, so there it is wrapped.
+    fn told(&mut self, shape: &Shape, said: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+        let mut schema = self.shape(shape);
+        let mut said = said.into_iter().peekable();
+        if self.v3 && schema.get("$ref").is_some() && said.peek().is_some() {
+            schema = json!({"allOf": [schema]});
         }
-        if let Some(members) = property.as_object_mut() {
-            members.extend(tags);
+        if let Some(members) = schema.as_object_mut() {
+            members.extend(said.map(|(name, value)| (name.to_owned(), value)));
         }
-        property
+        schema
+    }
+
+    /// What a value is when it is not given, as version 3 says it: the zero value of what is no pointer. Structs are always there,
+    /// scalars where they are not left out when empty.
+    fn default(&self, shape: &Shape, omitempty: bool) -> Option<(&'static str, Value)> {
+        let value = match shape {
+            Shape::Struct(_) => json!({}),
+            Shape::String if !omitempty => "".into(),
+            Shape::Bool if !omitempty => false.into(),
+            Shape::Int32 | Shape::Int64 | Shape::Double if !omitempty => 0.into(),
+            _ => return None,
+        };
+        self.v3.then_some(("default", value))
     }
 
     fn shape(&mut self, shape: &Shape) -> Value {
+        if let Some((name, mut schema)) = named(shape, self.v3) {
+            if let Some(text) = self.documentation.of_type(&name) {
+                schema["description"] = text.into();
+            }
+            let reference = json!({"$ref": format!("{}{name}", self.base)});
+            self.custom.insert(name, schema);
+            return reference;
+        }
         match shape {
             Shape::String => json!({"type": "string"}),
             Shape::Bytes => json!({"type": "string", "format": "byte"}),
@@ -167,25 +260,13 @@ impl Schemas {
             Shape::Int32 => json!({"type": "integer", "format": "int32"}),
             Shape::Int64 => json!({"type": "integer", "format": "int64"}),
             Shape::Double => json!({"type": "number", "format": "double"}),
-            Shape::Time
-            | Shape::MicroTime
-            | Shape::Quantity
-            | Shape::IntOrString
-            | Shape::RawExtension
-            | Shape::FieldsV1 => {
-                let Some((name, schema)) = named(shape, self.v3) else { return json!({}) };
-                let name = format!("{PACKAGE}.{name}");
-                let reference = json!({"$ref": format!("{}{name}", self.base)});
-                self.custom.insert(name, schema);
-                reference
-            }
-            Shape::Json | Shape::Any => json!({"x-kubernetes-preserve-unknown-fields": true}),
-            // Either of two types: nothing narrower can be said in both versions of OpenAPI.
-            Shape::SchemaOrArray(_) | Shape::SchemaOrBool(_) | Shape::SchemaOrStringArray(_) => json!({}),
             Shape::ExtraValue => json!({"type": "array", "items": {"type": "string"}}),
             Shape::Struct(id) => self.reference(*id),
-            Shape::List(items) => json!({"type": "array", "items": self.shape(items)}),
-            Shape::Map(values) => json!({"type": "object", "additionalProperties": self.shape(values)}),
+            Shape::List(items) => json!({"type": "array", "items": self.told(items, self.default(items, false))}),
+            Shape::Map(values) => {
+                json!({"type": "object", "additionalProperties": self.told(values, self.default(values, false))})
+            }
+            _ => json!({"x-kubernetes-preserve-unknown-fields": true}),
         }
     }
 }

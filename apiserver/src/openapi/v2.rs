@@ -5,11 +5,12 @@ use super::schemas::Schemas;
 use super::v3;
 use crate::api::Served;
 use crate::handlers::negotiate::cbor_is_served;
+use api_documentation::Documentation;
 use apimachinery::Value;
 use serde_json::{Map, json};
 
-pub fn document(served: &Served) -> Value {
-    let mut schemas = Schemas::new("#/definitions/", false);
+pub fn document(served: &Served, documentation: &Documentation<'_>) -> Value {
+    let mut schemas = Schemas::new(false, documentation);
     let mut paths = Map::new();
     for ((group, version), table) in &served.versions {
         let root = v3::group_version_path(group, version);

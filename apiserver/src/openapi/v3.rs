@@ -1,9 +1,11 @@
 //! OpenAPI 3: a document for each group and version.
 
+use super::connect;
 use super::schemas::{Schemas, gvk_value};
 use crate::api::{Served, VersionTable};
 use crate::handlers::negotiate::cbor_is_served;
 use crate::registry::table::{Form, Resource};
+use api_documentation::Documentation;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use serde_json::{Map, json};
@@ -31,8 +33,8 @@ pub fn group_version_path(group: &str, version: &str) -> String {
 }
 
 /// One document; an empty one for paths that serve no resources.
-pub fn document(served: &Served, path: &str) -> Value {
-    let mut schemas = Schemas::new("#/components/schemas/", true);
+pub fn document(served: &Served, path: &str, documentation: &Documentation<'_>) -> Value {
+    let mut schemas = Schemas::new(true, documentation);
     let mut paths = Map::new();
     let table = served.versions.iter().find(|((g, v), _)| group_version_path(g, v) == path).map(|(_, t)| t);
     if let Some(table) = table {
@@ -52,7 +54,7 @@ pub fn describe(
     served: &Served,
     table: &VersionTable,
     path: &str,
-    schemas: &mut Schemas,
+    schemas: &mut Schemas<'_>,
     paths: &mut Map<String, Value>,
 ) {
     for endpoint in table.values() {
@@ -72,15 +74,21 @@ pub fn describe(
             paths.insert(suffix, item);
         }
         for sub in &row.subresources {
+            let root = format!("{}/{{name}}", base_path(row, path));
+            if connect::connects(sub) {
+                let below = connect::paths(row, sub).into_iter();
+                paths.extend(below.map(|(path, item)| (format!("{root}/{path}"), item)));
+                continue;
+            }
             let is_own = row.is_custom() && sub.kind == row.kind;
             let wanted = if is_own { Some(own.clone()) } else { schemas.kind(&sub.kind) };
             let Some(reference) = wanted else { continue };
             let mut item = path_item(row, true);
             for verb in &sub.verbs {
-                let of = format!("{}{}", row.kind.kind, capital(&sub.name));
-                insert(&mut item, verb, row, &sub.kind, &reference, &of);
+                let about = About { kind: &sub.kind, schema: &reference, part: Some(&sub.name), everywhere: false };
+                insert(&mut item, verb, row, &about);
             }
-            paths.insert(format!("{}/{{name}}/{}", base_path(row, path), sub.name), item.into());
+            paths.insert(format!("{root}/{}", sub.name), item.into());
         }
     }
 }
@@ -94,14 +102,14 @@ fn base_path(row: &Resource, path: &str) -> String {
 }
 
 /// What all operations on a path take.
-fn path_item(row: &Resource, named: bool) -> Map<String, Value> {
-    let parameter = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}});
+pub fn path_item(row: &Resource, named: bool) -> Map<String, Value> {
+    let parameter = |name: &str, text: String| json!({"name": name, "in": "path", "description": text, "required": true, "schema": {"type": "string", "uniqueItems": true}});
     let mut parameters = Vec::new();
     if named {
-        parameters.push(parameter("name"));
+        parameters.push(parameter("name", format!("The name of the {}.", row.kind.kind)));
     }
     if row.namespaced {
-        parameters.push(parameter("namespace"));
+        parameters.push(parameter("namespace", "The namespace that it is in.".to_owned()));
     }
     if parameters.is_empty() { Map::new() } else { Map::from_iter([("parameters".to_owned(), parameters.into())]) }
 }
@@ -109,14 +117,15 @@ fn path_item(row: &Resource, named: bool) -> Map<String, Value> {
 /// Paths of a resource, each with its operations.
 fn operations(row: &Resource, path: &str, own: &Value, list: Option<&Value>) -> Vec<(String, Value)> {
     let base = base_path(row, path);
+    let about = |schema| About { kind: &row.kind, schema, part: None, everywhere: false };
     let (mut collection, mut single) = (path_item(row, false), path_item(row, true));
     let named = row.verbs.iter().any(|v| !matches!(v.as_str(), "list" | "create" | "deletecollection" | "watch"));
     for verb in &row.verbs {
         match verb.as_str() {
-            "list" => insert(&mut collection, verb, row, &row.kind, list.unwrap_or(own), &row.kind.kind),
-            "create" | "deletecollection" => insert(&mut collection, verb, row, &row.kind, own, &row.kind.kind),
+            "list" => insert(&mut collection, verb, row, &about(list.unwrap_or(own))),
+            "create" | "deletecollection" => insert(&mut collection, verb, row, &about(own)),
             "watch" => {}
-            _ => insert(&mut single, verb, row, &row.kind, own, &row.kind.kind),
+            _ => insert(&mut single, verb, row, &about(own)),
         }
     }
     let mut all = vec![(base.clone(), collection.into())];
@@ -127,7 +136,7 @@ fn operations(row: &Resource, path: &str, own: &Value, list: Option<&Value>) -> 
         && let Some(list) = list
     {
         let mut everywhere = Map::new();
-        insert(&mut everywhere, "list", row, &row.kind, list, &format!("{}ForAllNamespaces", row.kind.kind));
+        insert(&mut everywhere, "list", row, &About { everywhere: true, ..about(list) });
         all.push((format!("/{path}/{}", row.plural), everywhere.into()));
     }
     all
@@ -146,26 +155,59 @@ fn group_title(group: &str) -> String {
     }
 }
 
-/// `createCoreV1NamespacedPod`, `listAppsV1DeploymentForAllNamespaces`: unique among all operations.
-fn operation_id(verb: &str, row: &Resource, of: &str) -> String {
+/// What an operation is about.
+pub struct About<'a> {
+    /// The kind of the objects that are sent.
+    pub kind: &'a GroupVersionKind,
+    pub schema: &'a Value,
+    /// The subresource.
+    pub part: Option<&'a str>,
+    /// In all namespaces.
+    pub everywhere: bool,
+}
+
+/// `createCoreV1NamespacedPod`, `listAppsV1DeploymentForAllNamespaces`: unique among all operations. Those that connect are told
+/// apart by a method, which stands behind the verb: `connect get` is `connectCoreV1GetNamespacedPodExec`.
+pub fn operation_id(verb: &str, row: &Resource, about: &About<'_>) -> String {
     let action = match verb {
         "get" => "read",
         "update" => "replace",
         "deletecollection" => "deleteCollection",
         other => other,
     };
-    let place = if row.namespaced && !of.ends_with("ForAllNamespaces") { "Namespaced" } else { "" };
-    format!("{action}{}{}{place}{of}", group_title(&row.kind.group), capital(&row.kind.version))
+    let (action, method) = action.split_once(' ').unwrap_or((action, ""));
+    let method = capital(method);
+    let place = if row.namespaced && !about.everywhere { "Namespaced" } else { "" };
+    let part = about.part.map(capital).unwrap_or_default();
+    let reach = if about.everywhere { "ForAllNamespaces" } else { "" };
+    let (group, version) = (group_title(&row.kind.group), capital(&row.kind.version));
+    format!("{action}{group}{version}{method}{place}{}{part}{reach}", row.kind.kind)
 }
 
-fn insert(
-    item: &mut Map<String, Value>,
-    verb: &str,
-    row: &Resource,
-    kind: &GroupVersionKind,
-    reference: &Value,
-    of: &str,
-) {
+/// `core_v1`: what operations are sorted by.
+pub fn tag(row: &Resource) -> String {
+    format!("{}_{}", group_title(&row.kind.group).to_lowercase(), row.kind.version)
+}
+
+/// What an operation does, in a few words.
+fn described(verb: &str, row: &Resource, about: &About<'_>) -> String {
+    let kind = &row.kind.kind;
+    let one = match about.part {
+        Some(part) => format!("{part} of a {kind}"),
+        None => format!("a {kind}"),
+    };
+    match verb {
+        "create" => format!("create {one}"),
+        "get" => format!("read {one}"),
+        "update" => format!("replace {one}"),
+        "patch" => format!("change parts of {one}"),
+        "delete" => format!("delete {one}"),
+        "deletecollection" => format!("delete objects of kind {kind}"),
+        _ => format!("list or watch objects of kind {kind}"),
+    }
+}
+
+fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &About<'_>) {
     let (method, action) = match verb {
         "create" => ("post", "post"),
         "update" => ("put", "put"),
@@ -174,7 +216,7 @@ fn insert(
         "deletecollection" => ("delete", "deletecollection"),
         other => ("get", other),
     };
-    let of_schema = json!({"schema": reference});
+    let of_schema = json!({"schema": about.schema});
     let mut content = json!({"application/json": of_schema, "application/yaml": of_schema});
     if !row.is_custom() {
         content["application/vnd.kubernetes.protobuf"] = of_schema.clone();
@@ -183,10 +225,11 @@ fn insert(
         content["application/cbor"] = of_schema.clone();
     }
     let mut operation = json!({
-        "operationId": operation_id(verb, row, of),
-        "tags": [format!("{}_{}", group_title(&row.kind.group).to_lowercase(), row.kind.version)],
+        "description": described(verb, row, about),
+        "operationId": operation_id(verb, row, about),
+        "tags": [tag(row)],
         "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": gvk_value(kind),
+        "x-kubernetes-group-version-kind": gvk_value(about.kind),
         "responses": {"200": {"description": "OK", "content": content}, "401": {"description": "Unauthorized"}},
         "parameters": parameters(verb),
     });
@@ -207,6 +250,28 @@ fn insert(
     }
     item.insert(method.into(), operation);
 }
+
+/// Parameters of the query: name, type, what it says.
+const PARAMETERS: &[(&str, &str, &str)] = &[
+    ("allowWatchBookmarks", "boolean", "A watch tells now and then how far it has come."),
+    ("continue", "string", "The token of the last page, which leads to the next."),
+    ("dryRun", "string", "All: do everything except keeping the result."),
+    ("fieldManager", "string", "Who owns the fields that are written, by name."),
+    ("fieldSelector", "string", "Only objects whose fields match."),
+    ("fieldValidation", "string", "What becomes of fields that are unknown or given twice: Ignore, Warn or Strict."),
+    ("force", "boolean", "Apply takes fields that others own."),
+    ("gracePeriodSeconds", "integer", "Seconds in which the object may end; 0 is at once."),
+    ("labelSelector", "string", "Only objects whose labels match."),
+    ("limit", "integer", "Objects on a page, at most."),
+    ("orphanDependents", "boolean", "Deprecated; see propagationPolicy."),
+    ("pretty", "string", "true: indent the answer."),
+    ("propagationPolicy", "string", "What becomes of dependents: Orphan, Background or Foreground."),
+    ("resourceVersion", "string", "The version to read; see resourceVersionMatch."),
+    ("resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
+    ("sendInitialEvents", "boolean", "A watch begins with the objects that exist."),
+    ("timeoutSeconds", "integer", "Seconds after which the request ends."),
+    ("watch", "boolean", "Send changes as they happen instead of a list."),
+];
 
 /// Query parameters; clients look here for `dryRun` and `fieldValidation` before they use them.
 fn parameters(verb: &str) -> Value {
@@ -229,13 +294,9 @@ fn parameters(verb: &str) -> Value {
         ],
         _ => &["pretty"],
     };
-    let form = |name: &str| match name {
-        "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
-        "watch" | "allowWatchBookmarks" | "sendInitialEvents" | "force" | "orphanDependents" => "boolean",
-        _ => "string",
-    };
-    names
-        .iter()
-        .map(|name| json!({"name": name, "in": "query", "schema": {"type": form(name), "uniqueItems": true}}))
-        .collect()
+    let rows = names.iter().filter_map(|name| PARAMETERS.iter().find(|(row, ..)| row == name));
+    rows.map(|(name, form, text)| {
+        json!({"name": name, "in": "query", "description": text, "schema": {"type": form, "uniqueItems": true}})
+    })
+    .collect()
 }

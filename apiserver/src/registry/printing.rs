@@ -12,14 +12,14 @@ pub const UNSET: &str = "<unset>";
 
 /// The first column of nearly every table.
 pub const NAME: Column =
-    Column { name: "Name", kind: "string", format: "name", priority: 0, description: "The object's name." };
+    Column { name: "Name", kind: "string", format: "name", priority: 0, description: ".metadata.name" };
 /// The last of the columns that are always shown.
-pub const AGE: Column = Column::text("Age", 0, "How long ago the object was created.");
+pub const AGE: Column = Column::text("Age", 0, ".metadata.creationTimestamp");
 pub const CREATED_AT: Column =
-    Column { name: "Created At", kind: "date", format: "", priority: 0, description: "When the object was created." };
+    Column { name: "Created At", kind: "date", format: "", priority: 0, description: ".metadata.creationTimestamp" };
 pub const CONTAINERS: Column = Column::text("Containers", 1, "Names of the containers.");
 pub const IMAGES: Column = Column::text("Images", 1, "Images of the containers.");
-pub const SELECTOR: Column = Column::text("Selector", 1, "Labels of the pods it looks after.");
+pub const SELECTOR: Column = Column::text("Selector", 1, ".spec.selector");
 
 /// A column of numbers that is always shown.
 pub const fn integer(name: &'static str, description: &'static str) -> Column {

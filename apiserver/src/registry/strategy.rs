@@ -36,6 +36,8 @@ pub struct Column {
     pub format: &'static str,
     /// 0 is always shown, higher only with `-o wide`.
     pub priority: i32,
+    /// A text; or, where it begins with a dot, the path of the field whose documentation it is (`.spec.nodeName`), in the version
+    /// that is stored.
     pub description: &'static str,
 }
 

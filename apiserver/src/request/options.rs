@@ -104,7 +104,7 @@ impl WriteOptions {
             match &*name {
                 "dryRun" if value == "All" => options.dry_run = true,
                 "dryRun" if !value.is_empty() => {
-                    errors.push(FieldError::not_supported(&Path::new("dryRun"), Value::from(&*value), &["All"]))
+                    errors.push(FieldError::not_supported(Path::new("dryRun"), Value::from(&*value), &["All"]))
                 }
                 "fieldManager" => options.field_manager = value.into_owned(),
                 "fieldValidation" => {
@@ -115,7 +115,7 @@ impl WriteOptions {
                         other => {
                             let supported = ["", "Ignore", "Strict", "Warn"];
                             errors.push(FieldError::not_supported(
-                                &Path::new("fieldValidation"),
+                                Path::new("fieldValidation"),
                                 Value::from(other),
                                 &supported,
                             ));
@@ -128,11 +128,11 @@ impl WriteOptions {
             }
         }
         if options.field_manager.len() > 128 {
-            errors.push(FieldError::too_long(&Path::new("fieldManager"), 128));
+            errors.push(FieldError::too_long(Path::new("fieldManager"), 128));
         }
         if let Some(c) = options.field_manager.chars().find(|c| c.is_control()) {
             let detail = format!("should only contain printable characters, not {c:?}");
-            errors.push(FieldError::invalid(&Path::new("fieldManager"), Value::from(&*options.field_manager), detail));
+            errors.push(FieldError::invalid(Path::new("fieldManager"), Value::from(&*options.field_manager), detail));
         }
         if errors.is_empty() { Ok(options) } else { Err(Status::invalid("meta.k8s.io", kind, "", &errors)) }
     }
@@ -163,7 +163,7 @@ impl ListOptions {
         let mut errors = Vec::new();
         let rv_match = self.resource_version_match.as_str();
         let forbid = |errors: &mut Vec<FieldError>, field: &str, why: &str| {
-            errors.push(FieldError::forbidden(&Path::new(field), why))
+            errors.push(FieldError::forbidden(Path::new(field), why))
         };
         if watch {
             match (self.send_initial_events, rv_match) {
@@ -197,7 +197,7 @@ impl ListOptions {
                     }
                 }
                 other => errors.push(FieldError::not_supported(
-                    &Path::new("resourceVersionMatch"),
+                    Path::new("resourceVersionMatch"),
                     Value::from(other),
                     &["Exact", "NotOlderThan"],
                 )),
@@ -240,7 +240,7 @@ impl DeleteOptions {
                 "orphanDependents" => orphan = Some(flag(&value)),
                 "dryRun" if value == "All" => options.dry_run = true,
                 "dryRun" if !value.is_empty() => {
-                    errors.push(FieldError::not_supported(&Path::new("dryRun"), Value::from(&*value), &["All"]))
+                    errors.push(FieldError::not_supported(Path::new("dryRun"), Value::from(&*value), &["All"]))
                 }
                 _ => {}
             }
@@ -253,14 +253,14 @@ impl DeleteOptions {
             options.resource_version = body["preconditions"]["resourceVersion"].as_str().map(str::to_owned);
             if let Some(dry_run) = body["dryRun"].as_array().filter(|d| !d.is_empty()) {
                 if dry_run.iter().any(|d| d != "All") {
-                    errors.push(FieldError::not_supported(&Path::new("dryRun"), body["dryRun"].clone(), &["All"]));
+                    errors.push(FieldError::not_supported(Path::new("dryRun"), body["dryRun"].clone(), &["All"]));
                 }
                 options.dry_run = true;
             }
         }
         if policy.is_some() && orphan.is_some() {
             errors.push(FieldError::invalid(
-                &Path::new("propagationPolicy"),
+                Path::new("propagationPolicy"),
                 Value::from(policy.as_deref()),
                 "orphanDependents and deletionPropagation cannot be both set",
             ));
@@ -272,7 +272,7 @@ impl DeleteOptions {
             Some("Foreground") => Some(Propagation::Foreground),
             Some(other) => {
                 let supported = ["Foreground", "Background", "Orphan", "nil"];
-                errors.push(FieldError::not_supported(&Path::new("propagationPolicy"), Value::from(other), &supported));
+                errors.push(FieldError::not_supported(Path::new("propagationPolicy"), Value::from(other), &supported));
                 None
             }
         };

@@ -131,6 +131,7 @@ pub fn writer<'a>(
         now: now_text(),
         applies: false,
         raw: false,
+        internal: false,
         view: None,
         conversions: Default::default(),
     }

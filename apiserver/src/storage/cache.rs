@@ -66,6 +66,15 @@ pub enum NotKept {
     Future,
 }
 
+/// A change of one object in etcd.
+pub struct Change {
+    /// Below the resource's prefix.
+    pub key: Box<str>,
+    pub revision: Revision,
+    /// `None` when it is gone.
+    pub object: Option<Arc<Object>>,
+}
+
 struct State {
     snapshot: Snapshot,
     /// Ordered by revision; covers everything after `history_start`.
@@ -194,14 +203,21 @@ impl Cache {
         self.watchers.close();
     }
 
-    /// Takes in a change: the new object, or `None` when it is gone.
-    pub fn apply(&self, key: &str, revision: Revision, object: Option<Arc<Object>>) {
+    /// Takes in changes, in their order, and tells the watchers.
+    pub fn apply(&self, changes: Vec<Change>) {
+        let _joining = self.joining.lock();
+        let events: Vec<_> = changes.into_iter().filter_map(|change| self.take_in(change)).collect();
+        self.watchers.publish(&events, self.indexed_field);
+    }
+
+    /// What a change changes; nothing if it is known already.
+    fn take_in(&self, Change { key, revision, object }: Change) -> Option<Arc<Event>> {
         let previous = {
             let state = self.state.read();
             if !state.loaded || revision <= state.history_start {
-                return; // the load already saw it
+                return None; // the load already saw it
             }
-            state.snapshot.get(key).cloned()
+            state.snapshot.get(&key).cloned()
         };
         let event = match (object, &previous) {
             (Some(object), _) => {
@@ -209,34 +225,28 @@ impl Cache {
                 Arc::new(Event::new(kind, revision, object, previous))
             }
             (None, Some(gone)) => {
-                let last = Object::new(key, revision, gone.tree(), &self.fields);
+                let last = Object::new(&key, revision, gone.tree(), &self.fields);
                 let last = Arc::new(last.in_version(gone.version.clone()));
                 Arc::new(Event::new(EventType::Deleted, revision, last, previous))
             }
-            (None, None) => return,
+            (None, None) => return None,
         };
-        let _joining = self.joining.lock();
-        {
-            let mut state = self.state.write();
-            match event.kind {
-                EventType::Deleted => {
-                    state.snapshot.objects.remove(key);
-                }
-                _ => {
-                    // An entry equal by key stays on insert, so the old one goes first.
-                    state.snapshot.objects.remove(key);
-                    state.snapshot.objects.insert(Entry::new(event.object.clone()));
-                }
-            }
-            state.snapshot.revision = revision;
-            if state.history.len() >= HISTORY_MAX
-                && let Some(oldest) = state.history.pop_front()
-            {
-                state.history_start = oldest.revision;
-            }
-            state.history.push_back(event.clone());
+        let mut state = self.state.write();
+        // An entry equal by key stays on insert, so the old one goes first.
+        if event.previous.is_some() {
+            state.snapshot.objects.remove(&*key);
         }
-        self.watchers.publish(&event, self.indexed_field);
+        if event.kind != EventType::Deleted {
+            state.snapshot.objects.insert(Entry::new(event.object.clone()));
+        }
+        state.snapshot.revision = revision;
+        if state.history.len() >= HISTORY_MAX
+            && let Some(oldest) = state.history.pop_front()
+        {
+            state.history_start = oldest.revision;
+        }
+        state.history.push_back(event.clone());
+        Some(event)
     }
 
     /// The objects as they were at exactly `revision`.
@@ -290,7 +300,8 @@ mod tests {
 
     impl Cache {
         fn put(&self, key: &str, revision: Revision, tree: Option<Value>) {
-            self.apply(key, revision, tree.map(|tree| self.object(key, revision, tree)));
+            let object = tree.map(|tree| self.object(key, revision, tree));
+            self.apply(vec![Change { key: key.into(), revision, object }]);
         }
     }
 

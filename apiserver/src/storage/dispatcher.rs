@@ -3,12 +3,13 @@
 //! Watching every key on one stream gives all resources one order, and every revision shows up on it: when the stream has
 //! brought revision N, all caches are complete up to N.
 
-use super::cache::Cache;
+use super::cache::{Cache, Change};
 use super::etcd::Etcd;
 use super::freshness::Progress;
 use super::object::Object;
 use super::{Revision, StorageError, codec};
-use etcd_client::EventType;
+use etcd_client::{EventType, WatchResponse};
+use futures::FutureExt;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,29 @@ use tracing::{error, info, warn};
 
 /// Keys read at once while loading.
 const PAGE: i64 = 500;
+
+/// Changes that are taken in together.
+const CHANGES_AT_ONCE: usize = 256;
+
+/// Changes that have come, by the resource they are of, each in its order.
+#[derive(Default)]
+struct Changes {
+    by_cache: Vec<(Arc<Cache>, Vec<Change>)>,
+    count: usize,
+    /// The last revision among them, also of those that concern no cache.
+    last: Revision,
+}
+
+impl Changes {
+    fn push(&mut self, cache: Arc<Cache>, change: Change) {
+        self.count += 1;
+        // A handful of resources change in a moment: no need for a map.
+        match self.by_cache.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &cache)) {
+            Some((_, changes)) => changes.push(change),
+            None => self.by_cache.push((cache, vec![change])),
+        }
+    }
+}
 
 /// Feeds the caches.
 pub struct Dispatcher {
@@ -90,39 +114,69 @@ impl Dispatcher {
         };
         let mut stream = self.etcd.watch(start).await?;
         loop {
-            let message = stream.message().await.map_err(|e| StorageError::Unavailable(e.to_string()))?;
-            let Some(mut message) = message else {
-                return Err(StorageError::Unavailable("etcd ended the watch".into()));
-            };
-            if message.compact_revision() > 0 {
-                return Err(StorageError::Compacted);
-            }
-            if message.canceled() {
-                return Err(StorageError::Unavailable(message.cancel_reason().to_owned()));
-            }
+            let message = stream.message().await;
             let _applying = self.applying.lock().await;
-            let mut last = 0;
-            for event in std::mem::take(&mut message.0.events) {
-                let Some(kv) = event.kv else { continue };
-                last = last.max(kv.mod_revision as Revision);
-                let deleted = event.r#type == EventType::Delete as i32;
-                self.apply(&kv.key, kv.mod_revision as Revision, (!deleted).then_some(&kv.value));
+            let mut changes = Changes::default();
+            let mut read = self.read(message, &mut changes);
+            // What has come by now as well goes along, so that under load watchers are woken once for many changes.
+            while read.is_ok()
+                && changes.count < CHANGES_AT_ONCE
+                && let Some(message) = stream.message().now_or_never()
+            {
+                read = self.read(message, &mut changes);
             }
-            if last > 0 {
-                *after = Some(last);
-                self.progress.advance(last);
+            for (cache, changes) in changes.by_cache {
+                cache.apply(changes);
             }
+            if changes.last > 0 {
+                *after = Some(changes.last);
+                self.progress.advance(changes.last);
+            }
+            read?;
         }
     }
 
-    fn apply(&self, key: &[u8], revision: Revision, value: Option<&Vec<u8>>) {
-        let Ok(key) = std::str::from_utf8(key) else { return };
-        let Some(path) = key.strip_prefix(&self.etcd.prefix).and_then(|k| k.strip_prefix('/')) else { return };
-        let Some((cache, rest)) = self.find(path) else { return };
+    /// Notes the changes in a message of the watch.
+    fn read(
+        &self,
+        message: Result<Option<WatchResponse>, etcd_client::Error>,
+        changes: &mut Changes,
+    ) -> Result<(), StorageError> {
+        let message = message.map_err(|e| StorageError::Unavailable(e.to_string()))?;
+        let Some(message) = message else {
+            return Err(StorageError::Unavailable("etcd ended the watch".into()));
+        };
+        if message.compact_revision() > 0 {
+            return Err(StorageError::Compacted);
+        }
+        if message.canceled() {
+            return Err(StorageError::Unavailable(message.cancel_reason().to_owned()));
+        }
+        for event in message.0.events {
+            let Some(kv) = event.kv else { continue };
+            let revision = kv.mod_revision as Revision;
+            changes.last = changes.last.max(revision);
+            let deleted = event.r#type == EventType::Delete as i32;
+            if let Some((cache, change)) = self.change(&kv.key, revision, (!deleted).then_some(&kv.value)) {
+                changes.push(cache, change);
+            }
+        }
+        Ok(())
+    }
+
+    /// A change of a key as a change of an object; `None` if the key is nobody's or its value cannot be read.
+    fn change(&self, key: &[u8], revision: Revision, value: Option<&Vec<u8>>) -> Option<(Arc<Cache>, Change)> {
+        let key = std::str::from_utf8(key).ok()?;
+        let path = key.strip_prefix(&self.etcd.prefix)?.strip_prefix('/')?;
+        let (cache, rest) = self.find(path)?;
         match value.map(|bytes| object(&cache, key, rest, revision, bytes)).transpose() {
-            Ok(object) => cache.apply(rest, revision, object),
+            Ok(object) => {
+                let change = Change { key: rest.into(), revision, object };
+                Some((cache, change))
+            }
             Err(e) => {
-                error!(key, error = %e, "skipping an object that cannot be read; delete it in etcd to be rid of it")
+                error!(key, error = %e, "skipping an object that cannot be read; delete it in etcd to be rid of it");
+                None
             }
         }
     }

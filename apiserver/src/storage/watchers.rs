@@ -1,6 +1,6 @@
 //! Who hears of a change. Watchers are kept by what they ask for, so that a change costs only those whom it may concern.
 
-use super::object::Event;
+use super::object::{Event, Object};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -62,35 +62,29 @@ impl Watchers {
         Subscription { events }
     }
 
-    /// Sends an event to those whom it may concern; `field` is the position of the indexed field.
-    pub fn publish(&self, event: &Arc<Event>, field: Option<usize>) {
+    /// Sends events, in their order, to those whom they may concern; `field` is the position of the indexed field.
+    ///
+    /// Watcher by watcher, not event by event: who is woken by the first finds the others there and sends them in one piece.
+    pub fn publish(&self, events: &[Arc<Event>], field: Option<usize>) {
         let mut by_scope = self.by_scope.lock();
         if by_scope.is_empty() {
             return;
         }
-        let object = &event.object;
-        let mut to = |scope: Scope| {
-            if let Some(list) = by_scope.get_mut(&scope) {
-                // A full or closed channel is dropped: its owner sees the end and acts on it.
-                list.retain(|(_, sender)| sender.try_send(event.clone()).is_ok());
-                if list.is_empty() {
-                    by_scope.remove(&scope);
+        let mut concerned: HashMap<Scope, Vec<&Arc<Event>>> = HashMap::new();
+        for event in events {
+            for scope in scopes(event, field) {
+                if by_scope.contains_key(&scope) {
+                    concerned.entry(scope).or_default().push(event);
                 }
             }
-        };
-        to(Scope::All);
-        to(Scope::Key(object.key.to_string()));
-        let namespace = object.namespace();
-        if !namespace.is_empty() {
-            to(Scope::Namespace(namespace.to_owned()));
         }
-        if let Some(field) = field {
-            let now = object.fields.get(field).map(|f| f.to_string()).unwrap_or_default();
-            let before = event.previous.as_ref().and_then(|p| p.fields.get(field)).map(|f| f.to_string());
-            if let Some(before) = before.filter(|b| *b != now) {
-                to(Scope::Field(before));
+        for (scope, events) in concerned {
+            let Some(list) = by_scope.get_mut(&scope) else { continue };
+            // A full or closed channel is dropped: its owner sees the end and acts on it.
+            list.retain(|(_, sender)| events.iter().all(|event| sender.try_send(Arc::clone(event)).is_ok()));
+            if list.is_empty() {
+                by_scope.remove(&scope);
             }
-            to(Scope::Field(now));
         }
     }
 
@@ -98,4 +92,19 @@ impl Watchers {
     pub fn close(&self) {
         self.by_scope.lock().clear();
     }
+}
+
+/// The scopes that an event falls into.
+fn scopes(event: &Event, field: Option<usize>) -> impl Iterator<Item = Scope> {
+    let object = &event.object;
+    let namespace = Some(object.namespace()).filter(|n| !n.is_empty());
+    let value = |field: usize, object: &Object| object.fields.get(field).map(|f| f.to_string()).unwrap_or_default();
+    let now = field.map(|field| value(field, object));
+    let before = field.zip(event.previous.as_ref()).map(|(field, previous)| value(field, previous));
+    let left = before.filter(|before| now.as_ref() != Some(before));
+    [Scope::All, Scope::Key(object.key.to_string())]
+        .into_iter()
+        .chain(namespace.map(|n| Scope::Namespace(n.to_owned())))
+        .chain(left.map(Scope::Field))
+        .chain(now.map(Scope::Field))
 }

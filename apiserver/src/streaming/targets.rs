@@ -90,7 +90,7 @@ pub async fn log(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, 
             .any(|(k, v)| k == name && !v.parse::<i64>().is_ok_and(|n| n >= i64::from(name != "tailLines")));
         if bad {
             let error = apimachinery::validation::FieldError::invalid(
-                &apimachinery::validation::Path::new(name),
+                apimachinery::validation::Path::new(name),
                 query,
                 "must be a positive number",
             );

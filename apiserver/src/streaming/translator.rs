@@ -109,7 +109,7 @@ pub fn translate(target: Target, wanted: Wanted, mut request: Request<Incoming>)
         Ok(handshake) => handshake,
         Err(refusal) => {
             metrics::STREAM_TRANSLATOR_REQUESTS.with_label_values(&["400"]).inc();
-            return refusal;
+            return refusal.answer();
         }
     };
     let (response, opening) = handshake.accept(Some(HeaderValue::from_static(PROTOCOL)));

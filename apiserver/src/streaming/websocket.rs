@@ -56,23 +56,20 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Reads what the client sent; the error is what it is told instead.
-    pub fn read(request: &mut Request<Incoming>) -> Result<Handshake, Response> {
+    /// Reads what the client sent.
+    pub fn read(request: &mut Request<Incoming>) -> Result<Handshake, Refusal> {
         let headers = request.headers();
         let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| !key.is_empty());
         let version = headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
-        let (status, why) = match (request.method(), key, version) {
+        Err(match (request.method(), key, version) {
             (&Method::GET, Some(key), Some(b"13")) => {
                 let answer = derive_accept_key(key.as_bytes());
                 return Ok(Handshake { answer, upgrade: hyper::upgrade::on(request) });
             }
-            (&Method::GET, None, _) => (StatusCode::BAD_REQUEST, "mismatch challenge/response"),
-            (&Method::GET, ..) => (StatusCode::BAD_REQUEST, "missing or bad WebSocket Version"),
-            _ => (StatusCode::METHOD_NOT_ALLOWED, "bad method"),
-        };
-        let mut refusal = respond(status, "text/plain; charset=utf-8", serving::full(why));
-        refusal.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        Err(refusal)
+            (&Method::GET, None, _) => Refusal(StatusCode::BAD_REQUEST, "mismatch challenge/response"),
+            (&Method::GET, ..) => Refusal(StatusCode::BAD_REQUEST, "missing or bad WebSocket Version"),
+            _ => Refusal(StatusCode::METHOD_NOT_ALLOWED, "bad method"),
+        })
     }
 
     /// The answer that makes a WebSocket of the connection, and what becomes one once it is sent.
@@ -89,6 +86,18 @@ impl Handshake {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         (response, Opening(self.upgrade))
+    }
+}
+
+/// Why there is no WebSocket.
+#[derive(Debug)]
+pub struct Refusal(StatusCode, &'static str);
+
+impl Refusal {
+    pub fn answer(self) -> Response {
+        let mut answer = respond(self.0, "text/plain; charset=utf-8", serving::full(self.1));
+        answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        answer
     }
 }
 

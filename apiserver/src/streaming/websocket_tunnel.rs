@@ -44,7 +44,7 @@ pub async fn tunnel(target: Target, mut request: Request<Incoming>) -> Result<Re
     }
     let handshake = match Handshake::read(&mut request) {
         Ok(handshake) => handshake,
-        Err(refusal) => return Ok(count(refusal)),
+        Err(refusal) => return Ok(count(refusal.answer())),
     };
     let (mut parts, body) = request.into_parts();
     parts.method = Method::POST;

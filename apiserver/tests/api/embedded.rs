@@ -101,6 +101,6 @@ async fn columns_are_found_by_any_path() {
     let (_, table) = stand.call("GET", &format!("{WIDGETS}/w"), "", accept, &Value::Null).await;
     let all = r#"[{"reason":"Done","status":"True","type":"Ready"},{"status":"False","type":"Other"}]"#;
     assert_eq!(table["rows"][0]["cells"], json!(["w", "True", "Other", all, "Done"]));
-    let description = "Custom resource definition column (in JSONPath format): .spec.conditions[-1].type";
+    let description = "What .spec.conditions[-1].type leads to.";
     assert_eq!(table["columnDefinitions"][2]["description"], description);
 }

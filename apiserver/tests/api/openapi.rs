@@ -56,6 +56,71 @@ async fn documents_are_negotiated_tagged_and_named_by_their_hash() {
 }
 
 #[tokio::test]
+async fn types_fields_and_operations_are_described() {
+    let stand = Stand::start().await;
+    let (_, v3) = stand.call("GET", "/openapi/v3/apis/apps/v1", "", "", &Value::Null).await;
+    let (_, v2) = stand.call("GET", "/openapi/v2", "", "", &Value::Null).await;
+    let said = |value: &Value| value["description"].as_str().is_some_and(|text| text.len() > 20);
+    let path = "/apis/apps/v1/namespaces/{namespace}/deployments";
+    for (document, schemas, base) in
+        [(&v3, &v3["components"]["schemas"], "#/components/schemas/"), (&v2, &v2["definitions"], "#/definitions/")]
+    {
+        let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
+        let reference = json!({"$ref": format!("{base}io.k8s.api.apps.v1.DeploymentSpec")});
+        // Version 3 allows nothing beside a reference, and says what is there when nothing is given; version 2 has both otherwise.
+        let mut spec = deployment["properties"]["spec"].clone();
+        assert!(said(deployment) && said(&spec), "{deployment}");
+        spec.as_object_mut().unwrap().remove("description");
+        let wrapped = json!({"allOf": [reference], "default": {}});
+        assert_eq!(spec, if document == &v3 { wrapped } else { reference });
+        let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert!(said(containers) && said(&schemas["io.k8s.apimachinery.pkg.apis.meta.v1.Time"]), "{containers}");
+        let list = &schemas["io.k8s.api.apps.v1.DeploymentList"];
+        assert!(said(list) && said(&list["properties"]["items"]) && said(&list["properties"]["metadata"]), "{list}");
+        let operation = &document["paths"][path]["get"];
+        assert_eq!(operation["description"], "list or watch objects of kind Deployment");
+        assert!(
+            operation["parameters"].as_array().unwrap().iter().all(|p| p["description"].is_string()),
+            "{operation}"
+        );
+    }
+    let name = &v3["components"]["schemas"]["io.k8s.api.core.v1.Container"]["properties"]["name"];
+    assert_eq!((&name["default"], &name["type"]), (&json!(""), &json!("string")));
+
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object"}}});
+    stand.create(crds, definition("Told", json!([version("v1", true, &schema)]))).await;
+    let foo = published_whole(&stand, "v1", "Told", Value::is_object).await;
+    for name in ["apiVersion", "kind", "metadata"] {
+        assert!(said(&foo["properties"][name]), "{foo}");
+    }
+}
+
+#[tokio::test]
+async fn documents_are_the_same_in_gzip_and_in_protobuf() {
+    let stand = Stand::start().await;
+    let path = "/openapi/v3/api/v1";
+    let plain = stand.send(get(path, &[])).await;
+    let packed = stand.send(get(path, &[("accept-encoding", "gzip")])).await;
+    assert_eq!((header(&plain, "content-encoding"), header(&packed, "content-encoding")), ("", "gzip"));
+    assert_eq!(header(&plain, "content-length"), plain.body().len().to_string());
+    assert!(packed.body().len() * 5 < plain.body().len(), "{} {}", packed.body().len(), plain.body().len());
+    let mut inflated = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed.body()[..]), &mut inflated).unwrap();
+    assert!(inflated == *plain.body());
+
+    let proto = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    let answer = stand.send(get(path, &[("accept", proto)])).await;
+    let sent = proto.replace('@', ".");
+    assert_eq!((header(&answer, "content-type"), &answer.body()[..7]), (sent.as_str(), b"\x0a\x053.0.0".as_slice()));
+    // The list of documents names one hash, whatever they are sent in.
+    assert_eq!(header(&answer, "etag"), header(&plain, "etag"));
+    let again = stand.send(get(path, &[("accept", &sent), ("if-none-match", header(&answer, "etag"))])).await;
+    assert_eq!(again.status(), 304);
+    assert_eq!(stand.send(get(path, &[("accept", "text/html")])).await.status(), 406);
+}
+
+#[tokio::test]
 async fn every_kind_has_a_schema_that_refers_to_nothing_missing() {
     let stand = Stand::start_with(&["--runtime-config=api/all=true"]).await;
     let (_, root) = stand.call("GET", "/openapi/v3", "", "", &Value::Null).await;
@@ -106,16 +171,22 @@ fn version(name: &str, storage: bool, schema: &Value) -> Value {
 
 /// What the document says of a kind, without what all objects have; waits until `until` likes it.
 async fn published(stand: &Stand, version: &str, kind: &str, until: impl Fn(&Value) -> bool) -> Value {
+    let mut schema = published_whole(stand, version, kind, until).await;
+    let Some(members) = schema.as_object_mut() else { return Value::Null };
+    members.remove("x-kubernetes-group-version-kind");
+    if let Some(properties) = members.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
+    }
+    schema
+}
+
+/// The same with all that is said.
+async fn published_whole(stand: &Stand, version: &str, kind: &str, until: impl Fn(&Value) -> bool) -> Value {
     let name = format!("com.example.open.{version}.{kind}");
     for _ in 0..400 {
         let (_, document) = stand.call("GET", "/openapi/v2", "", "", &Value::Null).await;
-        let mut schema = document["definitions"][&name].clone();
+        let schema = document["definitions"][&name].clone();
         if until(&schema) {
-            let Some(members) = schema.as_object_mut() else { return Value::Null };
-            members.remove("x-kubernetes-group-version-kind");
-            if let Some(properties) = members.get_mut("properties").and_then(Value::as_object_mut) {
-                properties.retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
-            }
             return schema;
         }
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;

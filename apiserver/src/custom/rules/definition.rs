@@ -124,8 +124,8 @@ impl Judge<'_> {
         loose: Option<&Path>,
     ) {
         let push = |error| self.at.push(error);
-        let required = |name: &str, why: &str| push(FieldError::required(&path.child(name), why));
-        let invalid = |name: &str, value: &str, why: String| push(FieldError::invalid(&path.child(name), value, why));
+        let required = |name: &str, why: &str| push(FieldError::required(path.child(name), why));
+        let invalid = |name: &str, value: &str, why: String| push(FieldError::invalid(path.child(name), value, why));
         let message = rule.message.trim();
         if rule.rule.trim().is_empty() {
             return required("rule", "rule is not specified");
@@ -141,7 +141,7 @@ impl Judge<'_> {
             required("messageExpression", "messageExpression must be non-empty if specified");
         }
         if !rule.reason.is_empty() && !REASONS.contains(&rule.reason.as_str()) {
-            push(FieldError::not_supported(&path.child("reason"), rule.reason.as_str(), &REASONS));
+            push(FieldError::not_supported(path.child("reason"), rule.reason.as_str(), &REASONS));
         }
         if !rule.field_path.is_empty() && !leads_somewhere(schema, &rule.field_path) {
             invalid(
@@ -153,20 +153,20 @@ impl Judge<'_> {
         let env = environment(ty, rule.optional_old_self);
         match Program::compile(&rule.rule, &env) {
             Err(issues) => {
-                push(FieldError::invalid(&path.child("rule"), shown(rule), format!("compilation failed: {issues}")));
+                push(FieldError::invalid(path.child("rule"), shown(rule), format!("compilation failed: {issues}")));
             }
             Ok(program) if !matches!(program.result(), Type::Bool | Type::Dyn) => {
-                push(FieldError::invalid(&path.child("rule"), shown(rule), "cel expression must evaluate to a bool"));
+                push(FieldError::invalid(path.child("rule"), shown(rule), "cel expression must evaluate to a bool"));
             }
             Ok(program) => {
                 if let Some(loose) = loose.filter(|_| program.uses(OLD_SELF)) {
                     let why =
                         format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {loose}");
-                    push(FieldError::invalid(&path.child("rule"), rule.rule.as_str(), why));
+                    push(FieldError::invalid(path.child("rule"), rule.rule.as_str(), why));
                 }
                 if rule.optional_old_self && !program.uses(OLD_SELF) {
                     let why = "may not be set if oldSelf is not used in rule";
-                    push(FieldError::invalid(&path.child("optionalOldSelf"), true, why));
+                    push(FieldError::invalid(path.child("optionalOldSelf"), true, why));
                 }
                 self.price(schema, &program, "rule", path, places);
             }

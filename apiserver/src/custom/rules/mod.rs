@@ -106,7 +106,7 @@ impl Rules {
         };
         if object.errors().any(blocks) {
             let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-            return object.push(FieldError::invalid(&Path::root(), Json::Null, why));
+            return object.push(FieldError::invalid(Path::root(), Json::Null, why));
         }
         self.walk(object, old, &Cell::new(OBJECT_COST_MAX));
     }
@@ -182,7 +182,7 @@ impl Rules {
             Ok(Value::Bool(true)) => {}
             Ok(_) => {
                 let (detail, spent) = rule.told(&values, budget);
-                at.push(rule.error(at.path(), self.kind, detail));
+                at.push(rule.error(&at.path(), self.kind, detail));
                 if spent {
                     invalid(OUT_OF_BUDGET.into());
                     return false;

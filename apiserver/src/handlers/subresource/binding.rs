@@ -24,11 +24,11 @@ pub async fn bind(
     let target = &binding["target"];
     let mut errors = Vec::new();
     if !matches!(target["kind"].as_str().unwrap_or(""), "" | "Node") {
-        errors.push(FieldError::not_supported(&Path::new("target.kind"), target["kind"].clone(), &["Node", "<empty>"]));
+        errors.push(FieldError::not_supported(Path::new("target.kind"), target["kind"].clone(), &["Node", "<empty>"]));
     }
     let node = target["name"].as_str().unwrap_or("");
     if node.is_empty() {
-        errors.push(FieldError::required(&Path::new("target.name"), ""));
+        errors.push(FieldError::required(Path::new("target.name"), ""));
     }
     if !errors.is_empty() {
         return Err(Status::invalid("", "Binding", name, &errors));

@@ -170,8 +170,7 @@ async fn change(
         let scale = decode::finish(wanted, duplicates.clone(), &kind(), &form, validation)?.object;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
         if replicas < 0 {
-            let error =
-                FieldError::invalid(&Path::new("spec.replicas"), replicas, "must be greater than or equal to 0");
+            let error = FieldError::invalid(Path::new("spec.replicas"), replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", &write.name, &[error]));
         }
         let (uid, version) = (meta_text(&scale, "uid"), meta_text(&scale, "resourceVersion"));

@@ -22,6 +22,7 @@ use crate::storage::etcd;
 use crate::storage::object::Object;
 use crate::storage::own::OwnWrite;
 use apimachinery::apply::{FieldManager, FieldSet};
+use apimachinery::codec::Report;
 use apimachinery::schema::{GroupVersionKind, Node, Schema};
 use apimachinery::validation::{Cursor, Errors, names, object_meta};
 use apimachinery::{Map, Value};
@@ -47,6 +48,8 @@ pub struct Write<'a> {
     pub applies: bool,
     /// A change by the server that no client could make: stored as it is, without tracking, preparation and validation.
     pub raw: bool,
+    /// By the server itself, of trees that it made.
+    pub internal: bool,
     /// What admission sees of the object, if not all.
     pub view: Option<&'a dyn View>,
     /// What the field manager must see in other versions.
@@ -111,6 +114,7 @@ impl<'a> Write<'a> {
             now: now_text(),
             applies: false,
             raw: false,
+            internal: true,
             view: None,
             conversions: Wanted::default(),
         }
@@ -217,10 +221,23 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Puts a changed object into normal form again.
+    /// Puts what the server wants written into normal form. A client's object is in it since it was decoded: webhooks' and policies'
+    /// objects are put into it as they come, and the plugins and preparations of the server itself keep it, which is checked only
+    /// where it costs nobody.
     fn tidy(&self, object: &mut Value) -> Result<()> {
-        let mut report = apimachinery::codec::Report::default();
-        self.endpoint.row.form.normalize(object, &mut report).map_err(|e| Status::bad_request(e.to_string()))
+        let normalize = |object: &mut Value| {
+            let result = self.endpoint.row.form.normalize(object, &mut Report::default());
+            result.map_err(|e| Status::bad_request(e.to_string()))
+        };
+        if self.internal {
+            return normalize(object);
+        }
+        if cfg!(debug_assertions) {
+            let mut normal = object.clone();
+            normalize(&mut normal)?;
+            assert_eq!(normal, *object, "not in normal form");
+        }
+        Ok(())
     }
 
     /// The metadata rules of all kinds and the kind's own, for a new object.

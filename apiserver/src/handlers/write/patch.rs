@@ -46,7 +46,7 @@ impl Write<'_> {
             return self.apply(encoding, body).await;
         }
         if self.options.force.is_some() {
-            let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
+            let error = FieldError::forbidden(Path::new("force"), "may not be specified for non-apply patch");
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
         }
         let (patch, duplicates) = apimachinery::codec::json::parse(body)
@@ -96,7 +96,7 @@ impl Write<'_> {
     /// Server-side apply: creates what is not there.
     async fn apply(&mut self, encoding: BodyType, body: &[u8]) -> Result<Written> {
         if self.options.field_manager.is_empty() {
-            let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
+            let error = FieldError::required(Path::new("fieldManager"), "is required for apply patch");
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
         }
         let row = self.endpoint.row.clone();

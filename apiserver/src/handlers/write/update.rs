@@ -75,7 +75,7 @@ impl Write<'_> {
 
     fn version_missing(&self) -> Status {
         let row = &self.endpoint.row;
-        let error = FieldError::invalid(&Path::new("metadata.resourceVersion"), 0, "must be specified for an update");
+        let error = FieldError::invalid(Path::new("metadata.resourceVersion"), 0, "must be specified for an update");
         Status::invalid(&row.kind.group, &row.plural, &self.name, &[error])
     }
 

@@ -29,7 +29,7 @@ pub const VALIDATING: Strategy = Strategy {
         columns: &[
             NAME,
             integer("Validations", "How many expressions must hold."),
-            column("ParamKind", "The kind of objects that hold its settings."),
+            column("ParamKind", ".spec.paramKind"),
             AGE,
         ],
         cells: |policy, now| {
@@ -49,7 +49,7 @@ pub const MUTATING: Strategy = Strategy {
         columns: &[
             NAME,
             integer("Mutations", "How many changes it makes."),
-            column("ParamKind", "The kind of objects that hold its settings."),
+            column("ParamKind", ".spec.paramKind"),
             AGE,
         ],
         cells: |policy, now| {

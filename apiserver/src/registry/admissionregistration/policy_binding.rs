@@ -18,12 +18,7 @@ const SHARED: Strategy = Strategy {
         }
     },
     table: Some(Table {
-        columns: &[
-            NAME,
-            column("PolicyName", "The policy that is put in force."),
-            column("ParamRef", "The object that holds its settings."),
-            AGE,
-        ],
+        columns: &[NAME, column("PolicyName", ".spec.policyName"), column("ParamRef", ".spec.paramRef"), AGE],
         cells: |binding, now| {
             let policy = text(binding, "spec.policyName").into();
             vec![name(binding), policy, param_ref(binding), created(binding, now)]

@@ -40,7 +40,7 @@ pub const STRATEGY: Strategy = Strategy {
         reset_fields: &["spec"],
     }],
     table: Some(Table {
-        columns: &[NAME, column("Service", "Who serves it."), column("Available", "Whether it can be reached."), AGE],
+        columns: &[NAME, column("Service", ".spec.service"), column("Available", "Whether it can be reached."), AGE],
         cells: |service, now| {
             let by = match get(service, "spec.service") {
                 Some(reference) => format!("{}/{}", text(reference, "namespace"), text(reference, "name")),

@@ -14,12 +14,7 @@ pub const STRATEGY: Strategy = Strategy {
         new.field("data").immutable(&old.field("data"));
     },
     table: Some(Table {
-        columns: &[
-            NAME,
-            column("Controller", "Whose revision it is."),
-            column("Revision", "Its place in the order of revisions."),
-            AGE,
-        ],
+        columns: &[NAME, column("Controller", "Whose revision it is."), column("Revision", ".revision"), AGE],
         cells: |revision, now| {
             vec![
                 name(revision),

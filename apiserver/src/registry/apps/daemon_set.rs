@@ -46,12 +46,12 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            integer("Desired", "How many nodes should run the pod."),
-            integer("Current", "How many of these nodes have one."),
-            integer("Ready", "How many of these pods are ready."),
-            integer("Up-to-date", "How many of these pods are of the newest template."),
-            integer("Available", "How many of these pods have been ready long enough."),
-            column("Node Selector", "Labels of the nodes that run the pod."),
+            integer("Desired", ".status.desiredNumberScheduled"),
+            integer("Current", ".status.currentNumberScheduled"),
+            integer("Ready", ".status.numberReady"),
+            integer("Up-to-date", ".status.updatedNumberScheduled"),
+            integer("Available", ".status.numberAvailable"),
+            column("Node Selector", ".spec.template.spec.nodeSelector"),
             AGE,
             CONTAINERS,
             IMAGES,

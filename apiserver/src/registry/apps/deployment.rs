@@ -62,8 +62,8 @@ pub const STRATEGY: Strategy = Strategy {
         columns: &[
             NAME,
             column("Ready", "How many pods are ready of how many there should be."),
-            column("Up-to-date", "How many pods are of the newest template."),
-            column("Available", "How many pods have been ready long enough."),
+            column("Up-to-date", ".status.updatedReplicas"),
+            column("Available", ".status.availableReplicas"),
             AGE,
             CONTAINERS,
             IMAGES,

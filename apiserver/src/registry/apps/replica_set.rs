@@ -29,9 +29,9 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            integer("Desired", "How many pods there should be."),
-            integer("Current", "How many pods there are."),
-            integer("Ready", "How many pods are ready."),
+            integer("Desired", ".spec.replicas"),
+            integer("Current", ".status.replicas"),
+            integer("Ready", ".status.readyReplicas"),
             AGE,
             CONTAINERS,
             IMAGES,

@@ -48,11 +48,11 @@ pub const V2: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Reference", "What is scaled."),
-            column("Targets", "What is measured and what it should be."),
-            column("MinPods", "The fewest pods."),
-            column("MaxPods", "The most pods."),
-            column("Replicas", "How many pods there are."),
+            column("Reference", ".spec.scaleTargetRef"),
+            column("Targets", ".spec.metrics"),
+            column("MinPods", ".spec.minReplicas"),
+            column("MaxPods", ".spec.maxReplicas"),
+            column("Replicas", ".status.currentReplicas"),
             AGE,
         ],
         cells: |scaler, now| {

@@ -35,21 +35,15 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Schedule", "When jobs are started."),
-            column("Timezone", "The zone that the schedule's times are of."),
-            Column {
-                name: "Suspend",
-                kind: "boolean",
-                format: "",
-                priority: 0,
-                description: "Whether starting jobs is stopped.",
-            },
-            integer("Active", "How many jobs are running."),
-            column("Last Schedule", "How long ago a job was started last."),
+            column("Schedule", ".spec.schedule"),
+            column("Timezone", ".spec.timeZone"),
+            Column { name: "Suspend", kind: "boolean", format: "", priority: 0, description: ".spec.suspend" },
+            integer("Active", ".status.active"),
+            column("Last Schedule", ".status.lastScheduleTime"),
             AGE,
             CONTAINERS,
             IMAGES,
-            SELECTOR,
+            Column { description: ".spec.jobTemplate.spec.selector", ..SELECTOR },
         ],
         cells: |cron, now| {
             let [names, images] = containers(get(cron, "spec.jobTemplate.spec.template.spec"));

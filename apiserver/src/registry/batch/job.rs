@@ -39,7 +39,7 @@ pub const STRATEGY: Strategy = Strategy {
         columns: &[
             NAME,
             column("Status", "How the job stands."),
-            column("Completions", "How many pods have succeeded of how many must."),
+            column("Completions", ".status.succeeded"),
             column("Duration", "How long it ran or has been running."),
             AGE,
             CONTAINERS,

@@ -66,10 +66,10 @@ pub const STRATEGY: Strategy = Strategy {
         columns: &[
             NAME,
             AGE,
-            column("SignerName", "Who is asked to sign."),
-            column("Requestor", "Who asks."),
-            column("RequestedDuration", "How long the certificate should last."),
-            column("Condition", "How the request stands."),
+            column("SignerName", ".spec.signerName"),
+            column("Requestor", ".spec.username"),
+            column("RequestedDuration", ".spec.expirationSeconds"),
+            column("Condition", ".status.conditions"),
         ],
         cells: |request, now| {
             let seconds = get(request, "spec.expirationSeconds").and_then(Value::as_i64);

@@ -12,7 +12,7 @@ pub const STRATEGY: Strategy = Strategy {
     validate,
     validate_update: |new, _| validate(new),
     table: Some(Table {
-        columns: &[NAME, column("Holder", "Who holds the lease."), AGE],
+        columns: &[NAME, column("Holder", ".spec.holderIdentity"), AGE],
         cells: |lease, now| vec![name(lease), text(lease, "spec.holderIdentity").into(), created(lease, now)],
     }),
     ..Strategy::GENERIC

@@ -17,9 +17,9 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("LeaseName", "The lease it stands for."),
-            column("BinaryVersion", "Its version."),
-            column("EmulationVersion", "The version it behaves as."),
+            column("LeaseName", ".spec.leaseName"),
+            column("BinaryVersion", ".spec.binaryVersion"),
+            column("EmulationVersion", ".spec.emulationVersion"),
             AGE,
         ],
         cells: |candidate, now| {

@@ -13,7 +13,7 @@ pub const STRATEGY: Strategy = Strategy {
     validate,
     validate_update,
     table: Some(Table {
-        columns: &[NAME, column("Data", "How many keys it has."), AGE],
+        columns: &[NAME, column("Data", ".data"), AGE],
         cells: |map, now| {
             let count = |member: &str| map[member].as_object().map_or(0, |m| m.len());
             vec![name(map), (count("data") + count("binaryData")).to_string().into(), created(map, now)]
@@ -37,7 +37,7 @@ fn validate(map: &Cursor<'_>) {
         bytes += decoded_len(value.str());
     }
     if bytes > DATA_BYTES_MAX {
-        map.push(FieldError::too_long(&Path::root(), DATA_BYTES_MAX));
+        map.push(FieldError::too_long(Path::root(), DATA_BYTES_MAX));
     }
 }
 

@@ -160,7 +160,7 @@ fn validate(quota: &Cursor<'_>) {
         }
         match operator.str() {
             "In" | "NotIn" if values.is_empty() => expressions.push(FieldError::required(
-                &expressions.path().child("values"),
+                expressions.path().child("values"),
                 "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
             )),
             "Exists" | "DoesNotExist" if !values.is_empty() => wrong(

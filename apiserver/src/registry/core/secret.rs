@@ -32,7 +32,7 @@ pub const STRATEGY: Strategy = Strategy {
     validate_update,
     fields: &[SelectableField { name: "type", value: |secret| text(secret, "type").into() }],
     table: Some(Table {
-        columns: &[NAME, column("Type", "What the secret is for."), column("Data", "How many keys it has."), AGE],
+        columns: &[NAME, column("Type", ".type"), column("Data", ".data"), AGE],
         cells: |secret, now| {
             let keys = count(secret, "data").to_string();
             vec![name(secret), secret["type"].clone(), keys.into(), created(secret, now)]
@@ -64,7 +64,7 @@ fn validate(secret: &Cursor<'_>) {
     if bytes > DATA_BYTES_MAX {
         data.too_long(DATA_BYTES_MAX);
     }
-    let at = |key: &str| Cursor::at(data.field(key).value(), data.path().key(key), data.errors());
+    let at = |key: &'static str| Cursor::at(data.field(key).value(), data.path().key(key), data.errors());
     let kind = secret.field("type").str();
     let keys = KEYS.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, keys)| keys);
     for key in keys {

@@ -30,9 +30,9 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("AddressType", "What the addresses are."),
-            column("Ports", "Ports of each address."),
-            column("Endpoints", "The addresses."),
+            column("AddressType", ".addressType"),
+            column("Ports", ".ports"),
+            column("Endpoints", ".endpoints"),
             AGE,
         ],
         cells: |slice, now| {

@@ -23,9 +23,9 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("PriorityLevel", "The level that its requests run at."),
-            column("MatchingPrecedence", "Schemas with lower numbers are asked first."),
-            column("DistinguisherMethod", "What tells flows apart."),
+            column("PriorityLevel", ".spec.priorityLevelConfiguration"),
+            column("MatchingPrecedence", ".spec.matchingPrecedence"),
+            column("DistinguisherMethod", ".spec.distinguisherMethod"),
             AGE,
             column("MissingPL", "Whether the level is missing."),
         ],

@@ -24,11 +24,11 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Type", "Whether the level is limited."),
-            column("NominalConcurrencyShares", "Its share of the seats."),
-            column("Queues", "How many queues it has."),
-            column("HandSize", "From how many queues a flow may choose."),
-            column("QueueLengthLimit", "How many requests wait in one queue."),
+            column("Type", ".spec.type"),
+            column("NominalConcurrencyShares", ".spec.limited.nominalConcurrencyShares"),
+            column("Queues", ".spec.limited.limitResponse.queuing.queues"),
+            column("HandSize", ".spec.limited.limitResponse.queuing.handSize"),
+            column("QueueLengthLimit", ".spec.limited.limitResponse.queuing.queueLengthLimit"),
             AGE,
         ],
         cells: |level, now| {

@@ -37,9 +37,9 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Class", "Who implements it."),
+            column("Class", ".spec.ingressClassName"),
             column("Hosts", "Hosts that it serves."),
-            column("Address", "Addresses where it is reached."),
+            column("Address", ".status.loadBalancer"),
             column("Ports", "Ports where it is reached."),
             AGE,
         ],

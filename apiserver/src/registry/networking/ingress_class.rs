@@ -21,12 +21,7 @@ pub const STRATEGY: Strategy = Strategy {
         new.dig("spec.controller").immutable(&old.dig("spec.controller"));
     },
     table: Some(Table {
-        columns: &[
-            NAME,
-            column("Controller", "Who implements the class."),
-            column("Parameters", "The object that holds its settings."),
-            AGE,
-        ],
+        columns: &[NAME, column("Controller", ".spec.controller"), column("Parameters", ".spec.parameters"), AGE],
         cells: |class, now| {
             let parameters = get(class, "spec.parameters").map(|p| match text(p, "apiGroup") {
                 "" => format!("{}/{}", text(p, "kind"), text(p, "name")),

@@ -18,7 +18,7 @@ pub const STRATEGY: Strategy = Strategy {
         value: |address| text(address, "spec.parentRef.name").into(),
     }],
     table: Some(Table {
-        columns: &[NAME, column("ParentRef", "Who has the address.")],
+        columns: &[NAME, column("ParentRef", ".spec.parentRef")],
         cells: |address, _| {
             let part = |name: &str| text(address, &format!("spec.parentRef.{name}"));
             let resource = match part("group") {

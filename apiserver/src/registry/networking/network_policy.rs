@@ -16,7 +16,7 @@ pub const STRATEGY: Strategy = Strategy {
     validate: |policy| spec(&policy.field("spec")),
     validate_update: |new, _| spec(&new.field("spec")),
     table: Some(Table {
-        columns: &[NAME, column("Pod-Selector", "Labels of the pods that it holds for."), AGE],
+        columns: &[NAME, column("Pod-Selector", ".spec.podSelector"), AGE],
         cells: |policy, now| vec![name(policy), selector(get(policy, "spec.podSelector")), created(policy, now)],
     }),
     ..Strategy::GENERIC

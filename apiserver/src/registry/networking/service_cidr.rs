@@ -20,7 +20,7 @@ pub const STRATEGY: Strategy = Strategy {
         reset_fields: &["spec"],
     }],
     table: Some(Table {
-        columns: &[NAME, column("CIDRs", "The ranges."), AGE],
+        columns: &[NAME, column("CIDRs", ".spec.cidrs"), AGE],
         cells: |range, now| {
             let cidrs: Vec<_> = items(range, "spec.cidrs").iter().filter_map(Value::as_str).collect();
             vec![name(range), cidrs.join(",").into(), created(range, now)]

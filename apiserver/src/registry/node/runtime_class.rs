@@ -15,7 +15,7 @@ pub const STRATEGY: Strategy = Strategy {
         new.field("handler").immutable(&old.field("handler"));
     },
     table: Some(Table {
-        columns: &[NAME, column("Handler", "What the runtime calls it."), AGE],
+        columns: &[NAME, column("Handler", ".handler"), AGE],
         cells: |class, now| vec![name(class), text(class, "handler").into(), created(class, now)],
     }),
     ..Strategy::GENERIC

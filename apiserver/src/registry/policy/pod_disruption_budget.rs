@@ -26,9 +26,9 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Min Available", "How many pods must stay."),
-            column("Max Unavailable", "How many pods may be missing."),
-            integer("Allowed Disruptions", "How many pods may be evicted now."),
+            column("Min Available", ".spec.minAvailable"),
+            column("Max Unavailable", ".spec.maxUnavailable"),
+            integer("Allowed Disruptions", ".status.disruptionsAllowed"),
             AGE,
         ],
         cells: |budget, now| {

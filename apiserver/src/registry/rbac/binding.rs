@@ -15,7 +15,7 @@ const SHARED: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Role", "The role that is given."),
+            column("Role", ".roleRef"),
             AGE,
             wide("Users", "Users who get it."),
             wide("Groups", "Groups that get it."),

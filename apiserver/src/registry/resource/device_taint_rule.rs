@@ -22,10 +22,10 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Key", "The taint's key."),
-            column("Value", "The taint's value."),
-            column("Effect", "What the taint does to pods."),
-            column("TimeAdded", "How long ago the taint was set."),
+            column("Key", ".spec.taint.key"),
+            column("Value", ".spec.taint.value"),
+            column("Effect", ".spec.taint.effect"),
+            column("TimeAdded", ".spec.taint.timeAdded"),
             AGE,
         ],
         cells: |rule, now| {

@@ -24,9 +24,9 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Node", "The node that has the devices."),
-            column("Driver", "The driver of the devices."),
-            column("Pool", "The pool that the slice is of."),
+            column("Node", ".spec.nodeName"),
+            column("Driver", ".spec.driver"),
+            column("Pool", ".spec.pool.name"),
             AGE,
         ],
         cells: |slice, now| {

@@ -26,16 +26,10 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            integer("Value", "The priority of pods of this class."),
-            Column {
-                name: "Global-Default",
-                kind: "boolean",
-                format: "",
-                priority: 0,
-                description: "Whether pods without a class get this one.",
-            },
+            integer("Value", ".value"),
+            Column { name: "Global-Default", kind: "boolean", format: "", priority: 0, description: ".globalDefault" },
             AGE,
-            column("PreemptionPolicy", "Whether these pods may push others out."),
+            column("PreemptionPolicy", ".preemptionPolicy"),
         ],
         cells: |class, now| {
             vec![

@@ -26,12 +26,12 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            boolean("AttachRequired", "Whether volumes are attached to nodes first."),
-            boolean("PodInfoOnMount", "Whether the driver is told of the pod."),
-            boolean("StorageCapacity", "Whether the driver tells how much room it has."),
-            column("TokenRequests", "Audiences of the tokens that the driver gets."),
-            boolean("RequiresRepublish", "Whether volumes are published again and again."),
-            column("Modes", "How long volumes live."),
+            boolean("AttachRequired", ".spec.attachRequired"),
+            boolean("PodInfoOnMount", ".spec.podInfoOnMount"),
+            boolean("StorageCapacity", ".spec.storageCapacity"),
+            column("TokenRequests", ".spec.tokenRequests"),
+            boolean("RequiresRepublish", ".spec.requiresRepublish"),
+            column("Modes", ".spec.volumeLifecycleModes"),
             AGE,
         ],
         cells: |driver, now| {

@@ -32,10 +32,10 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            column("Provisioner", "Who makes the volumes."),
-            column("ReclaimPolicy", "What becomes of a volume when its claim is gone."),
-            column("VolumeBindingMode", "When a volume is made."),
-            column("AllowVolumeExpansion", "Whether volumes can grow."),
+            column("Provisioner", ".provisioner"),
+            column("ReclaimPolicy", ".reclaimPolicy"),
+            column("VolumeBindingMode", ".volumeBindingMode"),
+            column("AllowVolumeExpansion", ".allowVolumeExpansion"),
             AGE,
         ],
         cells: |class, now| {

@@ -23,22 +23,10 @@ pub const STRATEGY: Strategy = Strategy {
     table: Some(Table {
         columns: &[
             NAME,
-            Column {
-                name: "Attacher",
-                kind: "string",
-                format: "name",
-                priority: 0,
-                description: "The driver that attaches it.",
-            },
-            column("PV", "The volume."),
-            column("Node", "The node."),
-            Column {
-                name: "Attached",
-                kind: "boolean",
-                format: "",
-                priority: 0,
-                description: "Whether it is attached.",
-            },
+            Column { name: "Attacher", kind: "string", format: "name", priority: 0, description: ".spec.attacher" },
+            column("PV", ".spec.source.persistentVolumeName"),
+            column("Node", ".spec.nodeName"),
+            Column { name: "Attached", kind: "boolean", format: "", priority: 0, description: ".status.attached" },
             AGE,
         ],
         cells: |attachment, now| {

@@ -18,7 +18,7 @@ pub const STRATEGY: Strategy = Strategy {
         }
     },
     table: Some(Table {
-        columns: &[NAME, column("DriverName", "The driver that it is for."), AGE],
+        columns: &[NAME, column("DriverName", ".driverName"), AGE],
         cells: |class, now| vec![name(class), text(class, "driverName").into(), created(class, now)],
     }),
     ..Strategy::GENERIC

@@ -9,14 +9,17 @@ use crate::registry::strategy::Table;
 pub const TABLE: Table = Table {
     columns: &[
         NAME,
-        column("Ready", "How many of the containers are ready."),
-        column("Status", "What the pod as a whole is doing, or why it is not."),
-        column("Restarts", "How often containers were restarted, and when the last time was."),
+        column("Ready", "The aggregate readiness state of this pod for accepting traffic."),
+        column("Status", "The aggregate status of the containers in this pod."),
+        column(
+            "Restarts",
+            "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
+        ),
         AGE,
-        wide("IP", "The pod's address."),
-        wide("Node", "The node it runs on."),
-        wide("Nominated Node", "The node where room is being made for it."),
-        wide("Readiness Gates", "How many of the conditions that others set for its readiness are met."),
+        wide("IP", ".status.podIP"),
+        wide("Node", ".spec.nodeName"),
+        wide("Nominated Node", ".status.nominatedNodeName"),
+        wide("Readiness Gates", ".spec.readinessGates"),
     ],
     cells,
 };

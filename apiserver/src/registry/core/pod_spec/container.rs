@@ -66,7 +66,8 @@ pub fn ephemeral(scope: &Scope<'_>) {
     const FORBIDDEN: [&str; 6] =
         ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy"];
     let spec = scope.spec;
-    let names_of = |list: &str| spec.field(list).array().iter().filter_map(|c| c["name"].as_str()).collect::<Vec<_>>();
+    let names_of =
+        |list: &'static str| spec.field(list).array().iter().filter_map(|c| c["name"].as_str()).collect::<Vec<_>>();
     let targets = [names_of("containers"), names_of("initContainers")].concat();
     let mut seen = targets.clone();
     for container in spec.field("ephemeralContainers").items() {

@@ -9,10 +9,10 @@ use crate::registry::strategy::Table;
 pub const TABLE: Table = Table {
     columns: &[
         NAME,
-        column("Type", "How the service is reached."),
-        column("Cluster-IP", "The address inside the cluster."),
-        column("External-IP", "Addresses outside the cluster."),
-        column("Port(s)", "Ports, and behind a colon those on every node."),
+        column("Type", ".spec.type"),
+        column("Cluster-IP", ".spec.clusterIP"),
+        column("External-IP", ".spec.externalIPs"),
+        column("Port(s)", ".spec.ports"),
         AGE,
         SELECTOR,
     ],
