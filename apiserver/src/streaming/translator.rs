@@ -21,6 +21,7 @@ use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use spdy::{Frame, Headers, Reader, Writer, reset};
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -47,6 +48,9 @@ const STREAMS_TIMEOUT: Duration = Duration::from_secs(30);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Of a status.
 const STATUS_BYTES_MAX: usize = 64 * 1024;
+
+/// What is told where the kubelet goes away. (Upstream takes that for a success.)
+const BROKEN_OFF: &str = "error reading from error stream: unexpected EOF";
 
 /// Channels by their numbers in WebSocket messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,8 +309,12 @@ async fn downlink(
             Ok(Some(frame)) => frame,
             // A server that closes has ended all streams; the status it must have told before.
             Ok(None) if !status.is_empty() => break,
-            Ok(None) => return Some(End::Broke("error reading from error stream: unexpected EOF".into())),
+            Ok(None) => return Some(End::Broke(BROKEN_OFF.into())),
             Err(_) if !status.is_empty() => break,
+            // The end of the connection without the end of its TLS.
+            Err(spdy::Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Some(End::Broke(BROKEN_OFF.into()));
+            }
             Err(error) => return Some(End::Broke(format!("error reading from error stream: {error}"))),
         };
         let (stream, end, data) = match frame {

@@ -11,12 +11,16 @@ use serde_json::json;
 use spdy::{Frame, Headers, Reader, Writer};
 use stand::Stand;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 type Io = TokioIo<hyper::upgrade::Upgraded>;
 
 pub struct SpdyKubelet {
+    /// How many connections there are.
+    pub sessions: Arc<AtomicUsize>,
     _stop: DropGuard,
     _folder: tempfile::TempDir,
 }
@@ -35,7 +39,10 @@ impl SpdyKubelet {
         let listener = serving::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let stop = CancellationToken::new();
-        tokio::spawn(serving::serve_https(listener, config, serving::handler(answer), stop.clone()));
+        let sessions: Arc<AtomicUsize> = Arc::default();
+        let counted = sessions.clone();
+        let handler = serving::handler(move |request| answer(request, counted.clone()));
+        tokio::spawn(serving::serve_https(listener, config, handler, stop.clone()));
 
         stand.create("/api/v1/nodes", json!({"metadata": {"name": "old"}})).await;
         let status = json!({"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
@@ -45,7 +52,7 @@ impl SpdyKubelet {
             "spec": {"nodeName": "old", "containers": [{"name": "c", "image": "i"}, {"name": "gone", "image": "i"}]}});
         stand.create("/api/v1/namespaces/default/pods", pod).await;
         stand.merge("/api/v1/namespaces/default/pods/p/status", json!({"status": {"phase": "Running"}})).await;
-        SpdyKubelet { _stop: stop.drop_guard(), _folder: folder }
+        SpdyKubelet { sessions, _stop: stop.drop_guard(), _folder: folder }
     }
 }
 
@@ -59,7 +66,7 @@ fn negotiate(headers: &HeaderMap, known: &[&str]) -> Option<String> {
     offered.flat_map(|v| v.split(',')).map(str::trim).find(|offer| known.contains(offer)).map(str::to_owned)
 }
 
-async fn answer(mut request: Request<Incoming>) -> Response<Body> {
+async fn answer(mut request: Request<Incoming>, sessions: Arc<AtomicUsize>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if path.ends_with("/gone") {
         return refuse(404, "container not found (\"gone\")");
@@ -75,9 +82,11 @@ async fn answer(mut request: Request<Incoming>) -> Response<Body> {
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let (from, to) = tokio::io::split(TokioIo::new(upgraded.await.unwrap()));
+        sessions.fetch_add(1, SeqCst);
         let session = Session { reader: Reader::new(from), writer: Writer::new(to), streams: BTreeMap::new() };
         // Who leaves early is no failure of the test.
         let _ = if forwards { session.forward().await } else { session.run(&query).await };
+        sessions.fetch_sub(1, SeqCst);
     });
     let answer = Response::builder().status(101).header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
     answer.header("x-stream-protocol-version", protocol).body(serving::empty()).unwrap()
@@ -111,7 +120,7 @@ impl Session {
         self.writer.send(&Frame::Data { stream, fin: false, bytes: bytes.into() }).await
     }
 
-    /// Runs a command: `fail`, `size`, or else one that says what it hears.
+    /// Runs a command: `fail`, `break`, `size`, or else one that says what it hears.
     async fn run(mut self, query: &[(String, String)]) -> spdy::Result<()> {
         let on = |name: &str| query.iter().any(|(have, value)| have == name && value == "1");
         let tty = on("tty");
@@ -129,6 +138,8 @@ impl Session {
                 self.say("stderr", "err\n").await?;
                 3
             }
+            // The node's power goes.
+            Some(&"break") => return Ok(()),
             // Tells the size of the terminal.
             Some(&"size") => {
                 let resize = self.streams["resize"];

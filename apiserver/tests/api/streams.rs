@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -54,6 +55,15 @@ async fn read(client: &mut Client) -> ([Vec<u8>; 3], Value) {
     ([stdin, stdout, stderr], serde_json::from_slice(&error).unwrap())
 }
 
+/// Waits for what must become so within a minute.
+async fn until(done: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(60), "it did not become so");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn exec(stand: &Stand, query: &str) -> Client {
     let path = format!("{POD}/exec?container=c&{query}");
     let (client, protocol) = open(stand, TOKEN, &path, "v5.channel.k8s.io, v4.channel.k8s.io").await.unwrap();
@@ -64,7 +74,7 @@ async fn exec(stand: &Stand, query: &str) -> Client {
 #[tokio::test]
 async fn websockets_are_translated_for_a_kubelet_that_speaks_spdy() {
     let stand = Stand::start().await;
-    let _kubelet = SpdyKubelet::start(&stand).await;
+    let kubelet = SpdyKubelet::start(&stand).await;
     let success = json!({"metadata": {}, "status": "Success"});
 
     // Outputs apart, and the exit code.
@@ -138,6 +148,18 @@ async fn websockets_are_translated_for_a_kubelet_that_speaks_spdy() {
             &json!(format!("Internal error occurred: {why}"))
         )
     );
+    // What breaks is told, too.
+    let mut client = exec(&stand, "stdout=true&command=break").await;
+    let (_, status) = read(&mut client).await;
+    let why = "Internal error occurred: error reading from error stream: unexpected EOF";
+    assert_eq!((&status["code"], &status["message"]), (&json!(500), &json!(why)));
+
+    // Who goes away takes the connection along.
+    let client = exec(&stand, "stdin=true&stdout=true&command=cat").await;
+    until(|| kubelet.sessions.load(SeqCst) == 1).await;
+    drop(client);
+    until(|| kubelet.sessions.load(SeqCst) == 0).await;
+
     // Older clients are passed on as they are, so that this kubelet cannot understand them.
     let path = format!("{POD}/exec?container=c&stdout=true&command=ls");
     let refused = open(&stand, TOKEN, &path, "v4.channel.k8s.io").await.map(|_| ()).unwrap_err();
@@ -148,7 +170,7 @@ async fn websockets_are_translated_for_a_kubelet_that_speaks_spdy() {
     let counted = |code: &str, count: u32| {
         metrics.contains(&format!("apiserver_stream_translator_requests_total{{code=\"{code}\"}} {count}\n"))
     };
-    assert!(counted("200", 4) && counted("500", 1), "{metrics}");
+    assert!(counted("200", 4) && counted("500", 2), "{metrics}");
 }
 
 #[tokio::test]
