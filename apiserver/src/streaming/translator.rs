@@ -255,7 +255,7 @@ fn frame_of(mut bytes: Bytes, streams: &Streams) -> Result<Option<Frame>, ()> {
 /// Hands frames to the kubelet, and pings between them. Ends when nobody has said anything for too long; not when the kubelet
 /// takes no more: what it has said before is still to be read.
 async fn write(mut frames: mpsc::Receiver<Frame>, mut writer: Writer<impl AsyncWrite + Unpin>, activity: &AtomicBool) {
-    let mut pings = tokio::time::interval(PING_PERIOD);
+    let mut pings = tokio::time::interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
     let (mut number, mut idle, mut works) = (1, Duration::ZERO, true);
     loop {
         let frame = tokio::select! {
@@ -311,8 +311,10 @@ async fn downlink(
             Ok(None) if !status.is_empty() => break,
             Ok(None) => return Some(End::Broke(BROKEN_OFF.into())),
             Err(_) if !status.is_empty() => break,
-            // The end of the connection without the end of its TLS.
-            Err(spdy::Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+            // The end of the connection without the end of its TLS, or while something was on the way there.
+            Err(spdy::Error::Io(error))
+                if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) =>
+            {
                 return Some(End::Broke(BROKEN_OFF.into()));
             }
             Err(error) => return Some(End::Broke(format!("error reading from error stream: {error}"))),

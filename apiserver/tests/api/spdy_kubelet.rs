@@ -184,7 +184,10 @@ impl Session {
         for stream in self.streams.clone().into_values() {
             self.writer.send(&Frame::Reset { stream, status: spdy::reset::CANCEL }).await?;
         }
-        self.writer.send(&Frame::GoAway { last: 0 }).await
+        self.writer.send(&Frame::GoAway { last: 0 }).await?;
+        // Closed with something unread, a connection takes along what it has not delivered yet.
+        while self.reader.next().await?.is_some() {}
+        Ok(())
     }
 
     /// Says back, in capitals, what comes for a port. A connection has two streams of the same request: data, and errors.
