@@ -20,6 +20,7 @@ mod guards;
 mod kinds;
 mod lifecycles;
 mod mutating_policies;
+mod mutations;
 mod namespaces;
 mod openapi;
 mod restarts;
