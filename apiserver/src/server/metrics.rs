@@ -54,6 +54,16 @@ pub static DEPRECATED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauge("apiserver_requested_deprecated_apis", "Deprecated APIs that somebody asked for, and when they go.", &labels)
 });
 
+pub static STREAM_TRANSLATOR_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let name = "apiserver_stream_translator_requests_total";
+    counter(name, "Streams translated from WebSocket to SPDY, by how they ended.", &["code"])
+});
+
+pub static STREAM_TUNNEL_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let name = "apiserver_stream_tunnel_requests_total";
+    counter(name, "SPDY connections tunnelled through WebSockets, by the answer.", &["code"])
+});
+
 /// How many objects there are of each resource, counted when somebody looks.
 pub fn count_objects(server: Arc<super::Server>) {
     let labels = ["group", "resource"];
