@@ -41,6 +41,45 @@ const CONVERTED_AHEAD: usize = 500;
 /// Upstream ends watches after a random time between half an hour and an hour.
 const WATCH_SECONDS_MIN: u64 = 1800;
 
+/// What is sent at once. A single event, which is what a watch mostly sends, is the line that all watchers share, not a copy of it.
+#[derive(Default)]
+struct Piece {
+    shared: Bytes,
+    /// Begins with what was shared, once there is more than one thing.
+    own: BytesMut,
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        self.shared.len() + self.own.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn share(&mut self, bytes: Bytes) {
+        if self.is_empty() {
+            self.shared = bytes;
+        } else {
+            self.own().put(bytes);
+        }
+    }
+
+    /// To append to.
+    fn own(&mut self) -> &mut BytesMut {
+        if !self.shared.is_empty() {
+            self.own.reserve(PIECE);
+            self.own.put(std::mem::take(&mut self.shared));
+        }
+        &mut self.own
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.shared.is_empty() { self.own.freeze() } else { self.shared }
+    }
+}
+
 /// A running watch: what it still has to send, and where more comes from.
 struct Watch {
     renderer: Renderer,
@@ -213,7 +252,7 @@ fn select(snapshot: &Snapshot, selection: &Selection, endpoint: &Endpoint) -> Ve
 impl Watch {
     /// The next bytes; `None` ends the watch.
     async fn next(&mut self) -> Option<Bytes> {
-        let mut out = BytesMut::new();
+        let mut out = Piece::default();
         if self.failed {
             return None;
         }
@@ -230,11 +269,11 @@ impl Watch {
                     break;
                 }
                 if self.failed {
-                    return Some(out.freeze());
+                    return Some(out.into_bytes());
                 }
             }
             if !out.is_empty() {
-                return Some(out.freeze());
+                return Some(out.into_bytes());
             }
             let bookmark = async {
                 match &mut self.bookmarks {
@@ -256,13 +295,13 @@ impl Watch {
                 () = &mut self.end => return None,
             }
             if self.failed {
-                return Some(out.freeze());
+                return Some(out.into_bytes());
             }
         }
     }
 
     /// The next of the initial objects; many are brought into the version watched at once.
-    async fn put_initial(&mut self, out: &mut BytesMut) {
+    async fn put_initial(&mut self, out: &mut Piece) {
         if let Some(converter) = self.renderer.endpoint.row.conversion.clone()
             && self.initial_ready == 0
         {
@@ -280,14 +319,14 @@ impl Watch {
     }
 
     /// Tells the client what went wrong; the watch ends with it.
-    fn put_error(&mut self, out: &mut BytesMut, status: &Status) {
+    fn put_error(&mut self, out: &mut Piece, status: &Status) {
         let kind = GroupVersionKind::new("", "v1", "Status");
-        put_value(out, &self.renderer, "ERROR", &kind, status.body());
+        put_value(out.own(), &self.renderer, "ERROR", &kind, status.body());
         self.failed = true;
     }
 
     /// An event as this watch sees it: a change into its selection is an addition, one out of it a deletion.
-    async fn put_event(&mut self, out: &mut BytesMut, event: &Arc<Event>) {
+    async fn put_event(&mut self, out: &mut Piece, event: &Arc<Event>) {
         let deleted = event.kind == EventType::Deleted;
         let is = !deleted && self.selection.matches(&event.object);
         let was = event.previous.as_ref().filter(|p| self.selection.matches(p));
@@ -331,19 +370,19 @@ impl Watch {
         }
     }
 
-    fn put(&mut self, out: &mut BytesMut, kind: EventType, object: &Arc<Object>, event: Option<&Event>) {
+    fn put(&mut self, out: &mut Piece, kind: EventType, object: &Arc<Object>, event: Option<&Event>) {
         self.running.events.inc();
         if self.renderer.is_plain() {
             match event {
-                Some(event) => out.put(event.line(kind, &self.prefix)),
-                None => out.put(crate::storage::object::watch_line(kind, &self.prefix, &object.json)),
+                Some(event) => out.share(event.line(kind, &self.prefix)),
+                None => out.share(crate::storage::object::watch_line(kind, &self.prefix, &object.json)),
             }
             return;
         }
         if self.renderer.is_stored_proto()
             && let Ok(bytes) = self.renderer.object(object)
         {
-            put_frame(out, kind.as_str(), &bytes);
+            put_frame(out.own(), kind.as_str(), &bytes);
             return;
         }
         let item = self.renderer.item(object);
@@ -356,10 +395,10 @@ impl Watch {
             View::Metadata | View::MetadataList => (meta("PartialObjectMetadata"), item),
             View::Whole => (self.renderer.endpoint.row.kind.clone(), item),
         };
-        put_value(out, &self.renderer, kind.as_str(), &gvk, value);
+        put_value(out.own(), &self.renderer, kind.as_str(), &gvk, value);
     }
 
-    fn put_bookmark(&mut self, out: &mut BytesMut, revision: u64, initial_end: bool) {
+    fn put_bookmark(&mut self, out: &mut Piece, revision: u64, initial_end: bool) {
         self.revision = revision;
         let mut object = json!({"metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null}});
         if initial_end {
@@ -380,7 +419,7 @@ impl Watch {
                 (gvk, object)
             }
         };
-        put_value(out, &self.renderer, "BOOKMARK", &gvk, object);
+        put_value(out.own(), &self.renderer, "BOOKMARK", &gvk, object);
     }
 }
 
