@@ -20,6 +20,7 @@ use crate::webhook::client::Identity;
 use crate::webhook::resolver::Resolver;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use apimachinery::validation::Gates;
 use arc_swap::ArcSwap;
 use component_base::feature_gates::FeatureGates;
 use component_base::tls::Watched;
@@ -134,6 +135,8 @@ pub struct Api {
     pub allocators: Vec<Box<dyn Allocator>>,
     /// Fields that are dropped on write because their gates are off.
     pub gated_fields: GatedFields,
+    /// The gates that are on.
+    pub gates: Gates,
     /// Webhooks and aggregated API servers.
     pub callout: Arc<Callout>,
     /// For admission that asks what a user may; set once, before the first request.
@@ -180,6 +183,7 @@ impl Api {
             admission: settings.admission,
             allocators: settings.allocators,
             gated_fields: GatedFields::new(&settings.gates),
+            gates: Arc::new(settings.gates.all_enabled().collect()),
             callout: Arc::new(Callout::new(resolver, settings.front_proxy_identity)),
             authz: OnceLock::new(),
         }

@@ -13,6 +13,7 @@ pub mod mutating_webhook;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod persistent_volume_claim_resize;
+pub mod pod_certificate;
 pub mod pod_security;
 pub mod policy;
 pub mod priority;
@@ -224,6 +225,7 @@ impl Chain {
             Box::new(runtime_class::RuntimeClass),
             Box::new(certificates::CertificateApproval),
             Box::new(certificates::CertificateSigning),
+            Box::new(certificates::ClusterTrustBundleAttest),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_ingress_class::DefaultIngressClass),
             Box::new(policy::mutating::MutatingAdmissionPolicy::default()),

@@ -200,6 +200,7 @@ impl Authorizer for Access<'_> {
             subresource: &check.subresource,
             namespace: &check.namespace,
             name: &check.name,
+            ..Default::default()
         };
         self.with_user(check.service_account.as_ref(), |user| {
             self.decide(&authz::Attributes { user, verb, resource: Some(resource), path: "" })

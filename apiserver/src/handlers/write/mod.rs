@@ -242,7 +242,7 @@ impl<'a> Write<'a> {
 
     /// The metadata rules of all kinds and the kind's own, for a new object.
     fn validate(&self, object: &Value) -> Result<()> {
-        let errors = Errors::new();
+        let errors = Errors::with_gates(self.api.gates.clone());
         let row = &self.endpoint.row;
         let root = Cursor::root(object, &errors);
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
@@ -259,7 +259,7 @@ impl<'a> Write<'a> {
 
     /// The same for a change.
     fn validate_update(&self, object: &Value, old: &Value) -> Result<()> {
-        let errors = Errors::new();
+        let errors = Errors::with_gates(self.api.gates.clone());
         let row = &self.endpoint.row;
         let (root, was) = (Cursor::root(object, &errors), Cursor::root(old, &errors));
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
