@@ -13,6 +13,7 @@ mod discovery;
 mod expressions;
 mod facts;
 mod field_validation;
+mod gated;
 mod golden;
 mod guards;
 mod kinds;
