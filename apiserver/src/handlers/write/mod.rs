@@ -17,6 +17,7 @@ use crate::custom::conversion::{Wanted, conform};
 use crate::registry::conversion::convert;
 use crate::registry::strategy::{Context, NameRule};
 use crate::request::options::WriteOptions;
+use crate::server::metrics::evaluating;
 use crate::status::{About, Result, Status};
 use crate::storage::etcd;
 use crate::storage::object::Object;
@@ -252,7 +253,7 @@ impl<'a> Write<'a> {
         (row.strategy.validate)(&root);
         row.form.validate(&root);
         if let Some(rules) = &row.rules {
-            rules.judge(&root, None);
+            evaluating(|| rules.judge(&root, None));
         }
         self.judge(object, errors)
     }
@@ -269,7 +270,7 @@ impl<'a> Write<'a> {
         object_meta::object_meta_update(&root.field("metadata"), &was.field("metadata"));
         row.form.validate(&root);
         if let Some(rules) = &row.rules {
-            rules.judge(&root, Some(old));
+            evaluating(|| rules.judge(&root, Some(old)));
         }
         match (row.strategy.subresource(&self.subresource), self.subresource.as_str()) {
             (Some(subresource), _) => (subresource.validate)(&root, &was),
