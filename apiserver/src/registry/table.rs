@@ -233,6 +233,7 @@ const STORED_AS: &[(&str, &str, &str, &str)] = &[
 ///
 /// # Panics
 /// When `resources.txt` is wrong; a unit test reads it.
+#[cfg(test)]
 pub fn builtin() -> Vec<Arc<Resource>> {
     read().into_iter().map(Arc::new).collect()
 }
@@ -240,7 +241,7 @@ pub fn builtin() -> Vec<Arc<Resource>> {
 /// The built-in resources and subresources whose gates are on, of those that `is_on`.
 ///
 /// # Panics
-/// As [`builtin`].
+/// When `resources.txt` is wrong; a unit test reads it.
 pub fn served(is_on: impl Fn(&Resource) -> bool, gates: &FeatureGates) -> Vec<Arc<Resource>> {
     let open = |gate: Option<&'static str>| gate.is_none_or(|gate| gates.enabled(gate));
     let mut rows = read();

@@ -30,7 +30,10 @@ static MUTATING_DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
     let help = "Time of one run of a mutating admission policy.";
     histogram_vec("apiserver_mutating_admission_policy_check_duration_seconds", help, &MUTATING, CHECK_BUCKETS)
 });
-static PAIRS: Mutex<Option<HashSet<(Box<str>, Box<str>)>>> = Mutex::new(None);
+/// Names of policies and bindings.
+type Pairs = HashSet<(Box<str>, Box<str>)>;
+
+static PAIRS: Mutex<Option<Pairs>> = Mutex::new(None);
 
 /// What went wrong with an expression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -62,8 +62,8 @@ pub const STRATEGY: Strategy = Strategy {
         ],
         cells: |request, _| {
             let spec = |member: &str| text(request, &format!("spec.{member}")).into();
-            let ended = items(request, "status.conditions").iter().filter_map(|c| c["type"].as_str());
-            let state = ended.filter(|kind| ENDS.contains(kind)).last().unwrap_or("Pending");
+            let mut kinds = items(request, "status.conditions").iter().filter_map(|c| c["type"].as_str());
+            let state = kinds.rfind(|kind| ENDS.contains(kind)).unwrap_or("Pending");
             vec![
                 name(request),
                 spec("podName"),
