@@ -10,6 +10,7 @@
 
 pub mod apply;
 pub mod codec;
+pub mod jsonpath;
 pub mod patch;
 pub mod quantity;
 pub mod quota;

@@ -9,7 +9,7 @@ use crate::registry::table::{Form, Resource, StorageRow};
 use crate::registry::{conversion, kinds};
 use crate::status::{Result, Status};
 use crate::storage::cache::{Cache, Completion};
-use crate::storage::codec::MediaType;
+use crate::storage::codec::Media;
 use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::Etcd;
 use crate::storage::freshness::{Freshness, Progress};
@@ -127,16 +127,18 @@ pub struct Api {
     pub dispatcher: Arc<Dispatcher>,
     pub progress: Arc<Progress>,
     pub freshness: Arc<Freshness>,
-    pub media: MediaType,
+    pub media: Media,
     pub served: ArcSwap<Served>,
     pub admission: Chain,
     /// Leases that let events end after their time.
     pub event_leases: EventLeases,
     pub allocators: Vec<Box<dyn Allocator>>,
+    /// `--feature-gates`
+    pub gates: FeatureGates,
     /// Fields that are dropped on write because their gates are off.
     pub gated_fields: GatedFields,
-    /// The gates that are on.
-    pub gates: Gates,
+    /// The same as names of those that are on, for rules that ask.
+    pub rules_gates: Gates,
     /// Webhooks and aggregated API servers.
     pub callout: Arc<Callout>,
     /// For admission that asks what a user may; set once, before the first request.
@@ -145,7 +147,7 @@ pub struct Api {
 
 impl Api {
     /// Puts the rows that are switched on into service; their caches are fed once the dispatcher runs.
-    pub fn new(etcd: Etcd, media: MediaType, rows: Vec<Arc<Resource>>, settings: Settings) -> Api {
+    pub fn new(etcd: Etcd, media: Media, rows: Vec<Arc<Resource>>, settings: Settings) -> Api {
         let progress = Arc::new(Progress::default());
         let dispatcher = Dispatcher::new(etcd.clone(), progress.clone());
         let mut caches: BTreeMap<String, Arc<Cache>> = BTreeMap::new();
@@ -183,7 +185,8 @@ impl Api {
             admission: settings.admission,
             allocators: settings.allocators,
             gated_fields: GatedFields::new(&settings.gates),
-            gates: Arc::new(settings.gates.all_enabled().collect()),
+            rules_gates: Arc::new(settings.gates.all_enabled().collect()),
+            gates: settings.gates,
             callout: Arc::new(Callout::new(resolver, settings.front_proxy_identity)),
             authz: OnceLock::new(),
         }
@@ -345,7 +348,7 @@ fn completion(row: &Resource, storage: &StorageRow) -> Completion {
                     members.remove("apiVersion");
                 }
                 let before = many.then(|| tree.clone());
-                let _ = schema.normalize(tree, &mut Default::default()); // what does not fit stays as it was written
+                schema.normalize_stored(tree);
                 // What another version has written is kept for its readers.
                 let fits = before.is_none_or(|before| {
                     let same = before == *tree;

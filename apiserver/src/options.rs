@@ -241,6 +241,15 @@ impl Options {
             self.proxy_client_cert_file.is_some() == self.proxy_client_key_file.is_some(),
             "--proxy-client-cert-file and --proxy-client-key-file go together"
         );
+        let cbor = self.logging.feature_gates.enabled("CBORServingAndStorage").then_some("application/cbor");
+        let media: Vec<&str> =
+            ["application/json", "application/vnd.kubernetes.protobuf"].into_iter().chain(cbor).collect();
+        let given = self.etcd.storage_media_type.as_str();
+        anyhow::ensure!(
+            media.contains(&given),
+            "--storage-media-type {given:?} invalid, allowed values: {}",
+            media.join(", ")
+        );
         let known = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook", "ABAC"];
         for mode in &self.authz.authorization_mode {
             anyhow::ensure!(known.contains(&&**mode), "--authorization-mode: {mode:?} is not one of {known:?}");

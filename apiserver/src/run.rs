@@ -11,11 +11,12 @@ use crate::authn::x509::X509;
 use crate::authz::rbac::Rbac;
 use crate::authz::{Authorizer, Authorizers};
 use crate::bootstrap::{self, Cluster};
+use crate::handlers::negotiate::serve_cbor;
 use crate::options::{EtcdFlags, Options};
 use crate::registry::table;
 use crate::server::inflight::Inflight;
 use crate::server::{Server, pipeline};
-use crate::storage::codec::MediaType;
+use crate::storage::codec::{Media, MediaType};
 use crate::storage::compactor;
 use crate::storage::dispatcher::Dispatcher;
 use crate::storage::etcd::{Etcd, EtcdOptions};
@@ -36,8 +37,15 @@ const CONNECTIONS_MAX: usize = 65_536;
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     options.check()?;
     let etcd = connect(&options.etcd).await?;
-    let media = if options.etcd.storage_media_type.ends_with("json") { MediaType::Json } else { MediaType::Protobuf };
     let gates = &options.logging.feature_gates;
+    let cbor = gates.enabled("CBORServingAndStorage");
+    serve_cbor(cbor);
+    let builtin = match options.etcd.storage_media_type.as_str() {
+        "application/json" => MediaType::Json,
+        "application/cbor" => MediaType::Cbor,
+        _ => MediaType::Protobuf,
+    };
+    let media = Media { builtin, custom: if cbor { MediaType::Cbor } else { MediaType::Json } };
     let rows = table::served(|row| is_on(row, &options.runtime_config.0), gates);
     let allocator = ServiceAllocator::new(
         options.service.service_cluster_ip_range.clone(),

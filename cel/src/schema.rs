@@ -1,5 +1,6 @@
 //! Types of objects, out of the structural schemas of CustomResourceDefinitions.
 
+use crate::parse::RESERVED;
 use crate::types::{Field, ListKind, ListType, ObjectType, Size, Type};
 use apimachinery::schema::ListType as SchemaListType;
 use apimachinery::schema::structural::{Additional, Kind, Structural};
@@ -114,34 +115,12 @@ pub fn places(schema: &Structural) -> u64 {
     fitting(bytes_min(schema) + 1)
 }
 
-/// Words that the language keeps: members of such names are reached as `__word__`.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+/// Words that mean something in the language.
+const WORDS: [&str; 4] = ["true", "false", "null", "in"];
 
-/// The name by which expressions reach a member.
+/// The name by which expressions reach a member: `__word__`, if it is a word that the language has or keeps.
 pub fn escape(member: &str) -> String {
-    if RESERVED.contains(&member) {
+    if WORDS.contains(&member) || RESERVED.contains(&member) {
         return format!("__{member}__");
     }
     let mut escaped = member.replace("__", "__underscores__");

@@ -26,6 +26,7 @@ where
     Fut: Future<Output = anyhow::Result<()>>,
 {
     raise_file_limit();
+    return_memory();
     // An error means that it is installed already, by a test or a library.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match threads {
@@ -63,6 +64,14 @@ fn raise_file_limit() {
         .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
     if let Err(error) = raised {
         tracing::warn!(%error, "Cannot raise the limit of open files");
+    }
+}
+
+/// Lets the allocator give memory back by itself, ten seconds after it was last used: without a thread of its own it does so only
+/// while memory is asked for, and after a storm of connections or large lists a process would stay as large as it was.
+fn return_memory() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "Memory that is free again stays with this process for a while");
     }
 }
 

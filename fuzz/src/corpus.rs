@@ -1,6 +1,6 @@
 //! Inputs to begin with: small files in a folder of the target's name.
 
-use crate::{Target, corpus_folder};
+use crate::corpus_folder;
 use std::io;
 
 /// Divides an input into parts, such as a document and a patch.
@@ -14,10 +14,10 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Reads a target's folder; the order is that of the names, so that a seed means the same everywhere.
-    pub fn of(target: &Target) -> io::Result<Corpus> {
+    /// Reads the folder of that name; the order is that of the files' names, so that a seed means the same everywhere.
+    pub fn of(name: &str) -> io::Result<Corpus> {
         let mut paths: Vec<_> =
-            std::fs::read_dir(corpus_folder().join(target.name))?.map(|e| Ok(e?.path())).collect::<io::Result<_>>()?;
+            std::fs::read_dir(corpus_folder().join(name))?.map(|e| Ok(e?.path())).collect::<io::Result<_>>()?;
         paths.sort();
         let files = paths.iter().map(std::fs::read).collect::<io::Result<Vec<_>>>()?;
         if files.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(Corpus { files }) }

@@ -14,7 +14,7 @@ mod mutate;
 mod random;
 pub mod targets;
 
-pub use corpus::{Corpus, SEPARATOR};
+pub use corpus::{Corpus, SEPARATOR, parts};
 pub use random::Random;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,10 +75,7 @@ pub fn round(target: &Target, corpus: &Corpus, seed: u64, bounds: Bounds, scratc
         if started.elapsed() > bounds.time || outcome.failures.len() >= FAILURES_MAX {
             break;
         }
-        let input = match corpus.files.get(number as usize) {
-            Some(whole) => whole.clone(),
-            None => mutate::mutate(corpus, target.words, &mut Random::new(seed ^ number.wrapping_mul(0x9e37_79b9))),
-        };
+        let input = input(corpus, target.words, seed, number);
         if let Some(scratch) = scratch {
             let _ = std::fs::write(scratch, &input); // without it there is only less to look at
         }
@@ -94,6 +91,14 @@ pub fn round(target: &Target, corpus: &Corpus, seed: u64, bounds: Bounds, scratc
         outcome.inputs += 1;
     }
     outcome
+}
+
+/// An input of a round by its number: the corpus first, as it is, then mutations of it.
+pub fn input(corpus: &Corpus, words: &[&str], seed: u64, number: u64) -> Vec<u8> {
+    match corpus.files.get(number as usize) {
+        Some(whole) => whole.clone(),
+        None => mutate::mutate(corpus, words, &mut Random::new(seed ^ number.wrapping_mul(0x9e37_79b9))),
+    }
 }
 
 /// Runs one input.
@@ -117,7 +122,7 @@ pub fn corpus_folder() -> PathBuf {
 pub fn check(targets: &[Target], inputs: u64) {
     let mut found = String::new();
     for target in targets {
-        let corpus = Corpus::of(target).unwrap_or_else(|e| panic!("the corpus of {}: {e}", target.name));
+        let corpus = Corpus::of(target.name).unwrap_or_else(|e| panic!("the corpus of {}: {e}", target.name));
         let bounds = Bounds { inputs, time: Duration::from_secs(20) };
         for failure in round(target, &corpus, 1, bounds, None).failures {
             let input = String::from_utf8_lossy(&failure.input).into_owned();

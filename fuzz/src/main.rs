@@ -41,7 +41,7 @@ fn run(minutes: &str, targets: &[Target]) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|_| ()));
     while Instant::now() < end {
         for target in targets {
-            let corpus = Corpus::of(target).with_context(|| format!("the corpus of {}", target.name))?;
+            let corpus = Corpus::of(target.name).with_context(|| format!("the corpus of {}", target.name))?;
             let bounds = Bounds { inputs: u64::MAX, time: Duration::from_secs(5) };
             let running = folder.join(format!("{}.running", target.name));
             let outcome = fuzz::round(target, &corpus, seed, bounds, Some(&running));

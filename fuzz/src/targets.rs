@@ -3,14 +3,16 @@
 use crate::Target;
 use apimachinery::apply::managed::{self, FieldManager};
 use apimachinery::apply::{FieldSet, PathElement, extract, fieldsv1};
-use apimachinery::codec::{Report, envelope, json, normalize, proto};
+use apimachinery::codec::{self, Report, cbor, envelope, json, normalize, proto};
+use apimachinery::jsonpath::JsonPath;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::quantity::Quantity;
-use apimachinery::schema::{GroupVersionKind, Node, Schema, Structural, Type};
+use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape, Structural, Type};
 use apimachinery::selector::{FieldSelector, LabelSelector};
 use apimachinery::validation::{Cursor, Errors};
 use apimachinery::{Value, time};
 use kubernetes_cel::{CALL_COST_MAX, Env, Program, Value as CelValue, cost, schema};
+use spdy::{Decoder, Encoder, Frame};
 
 /// Names that objects are made of.
 const MEMBERS: &[&str] = &[
@@ -206,9 +208,10 @@ const CEL: &[&str] = &[
     "flatten()",
 ];
 
-pub const ALL: [Target; 12] = [
+pub const ALL: [Target; 15] = [
     Target { name: "json", words: MEMBERS, run: |parts| body(json::parse(parts[0]).map(|p| p.value).ok()) },
     Target { name: "yaml", words: MEMBERS, run: |parts| body(json::parse_yaml(parts[0]).map(|p| p.value).ok()) },
+    Target { name: "cbor", words: &["\u{0}", "\u{1b}", "\u{1f}", "\u{7f}", "metadata", "a", "v1"], run: cbor_items },
     Target { name: "protobuf", words: &["k8s\0", "\u{1}", "\n", "\u{12}", "v1", "Pod"], run: protobuf },
     Target { name: "json_patch", words: PATCH, run: json_patched },
     Target { name: "merge_patch", words: MEMBERS, run: merge_patched },
@@ -222,6 +225,19 @@ pub const ALL: [Target; 12] = [
     Target { name: "selectors", words: SELECTOR, run: selectors },
     Target { name: "structural", words: SCHEMA, run: structural },
     Target { name: "cel", words: CEL, run: cel },
+    Target {
+        name: "jsonpath",
+        words: &[
+            "..", "[*]", "[?(@.", "==", ")]", "[0:1:2]", "['", "']", ",", "@", "\\", "{", "}", "'a'", "[-1]", ".*",
+            "true",
+        ],
+        run: jsonpath,
+    },
+    Target {
+        name: "spdy",
+        words: &["\u{0}", "\u{1}", "\u{3}", "\u{7f}", "streamtype", "\u{0}\u{0}\u{0}\u{0}", "stdin", "x\u{1}"],
+        run: spdy_frames,
+    },
     Target {
         name: "scalars",
         words: &["E", "e", "Ki", "m", "n", "-", "+", ".", "T", "Z", ":", "+00:00", "999999999999999999"],
@@ -266,6 +282,24 @@ fn body(object: Option<Value>) {
         proto::decode(schema, ty.id, &bytes).unwrap_or_else(|e| panic!("what was encoded is refused: {e}: {object}"));
     let _ = normalize(schema, ty, &mut decoded, &mut Report::default());
     extract::fields(&object, Node::of_type(ty.id));
+}
+
+/// What was read is read again as it is written, and an object in CBOR is an object as any other.
+fn cbor_items(parts: &[&[u8]]) {
+    let Ok(value) = cbor::parse(parts[0]) else { return };
+    let mut bytes = Vec::new();
+    cbor::encode(Schema::builtin(), None, &value, &mut bytes);
+    // Depth is counted with the tag.
+    if let Ok(again) = cbor::parse(&bytes) {
+        assert_eq!(again, value, "not read as it was written");
+    } else {
+        assert!(codec::depth(&value) + 1 >= cbor::DEPTH_MAX, "what was written is refused: {value}");
+    }
+    let kind = Shape::Struct(type_of(&value).id);
+    bytes.clear();
+    cbor::encode(Schema::builtin(), Some(&kind), &value, &mut bytes);
+    let _ = cbor::parse(&bytes);
+    body(Some(value));
 }
 
 fn protobuf(parts: &[&[u8]]) {
@@ -384,6 +418,14 @@ fn cel(parts: &[&[u8]]) {
     }
 }
 
+/// A path and an object.
+fn jsonpath(parts: &[&[u8]]) {
+    let Ok(path) = JsonPath::parse(&text(parts[0])) else { return };
+    let object = tree(parts[1])
+        .unwrap_or_else(|| serde_json::json!({"a": [{"b": "x", "c": 1}, {"b": "y"}], "d": {"e": [1, 2, 3]}}));
+    let _ = path.find(&object);
+}
+
 fn scalars(parts: &[&[u8]]) {
     let text = text(parts[0]);
     if let Ok(quantity) = Quantity::parse(&text) {
@@ -398,4 +440,47 @@ fn scalars(parts: &[&[u8]]) {
             assert_eq!(canonical(&shown).as_deref(), Some(&*shown), "of {text:?}");
         }
     }
+}
+
+/// Bytes of a connection, cut at two places: the cut does not matter, and what was read is read again as it is written.
+fn spdy_frames(parts: &[&[u8]]) {
+    let read = |pieces: &[&[u8]]| {
+        let (mut decoder, mut frames, mut data) = (Decoder::default(), Vec::new(), 0);
+        for piece in pieces {
+            decoder.buffer.extend_from_slice(piece);
+            loop {
+                match decoder.decode() {
+                    Ok(Some(Frame::Data { bytes, .. })) => data += bytes.len(),
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(_) => return (frames, data),
+                }
+            }
+        }
+        (frames, data)
+    };
+    let (frames, data) = read(&[parts[0]]);
+    let third = parts[0].len() / 3;
+    assert_eq!(
+        read(&[&parts[0][..third], &parts[0][third..]]),
+        (frames.clone(), data),
+        "it matters where bytes are cut"
+    );
+    let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+    for frame in frames.iter().filter(|frame| !matches!(frame, Frame::Other(_))) {
+        encoder.encode(frame, &mut decoder.buffer);
+        if decoder.buffer.len() > spdy::CONTROL_BYTES_MAX {
+            return; // headers that were made small may be too large as they are sent
+        }
+        let again = decoder.decode().ok().flatten().map(lower);
+        assert_eq!(again.as_ref(), Some(&lower(frame.clone())), "not read as it was written");
+    }
+}
+
+/// Names of headers are written in lower case.
+fn lower(mut frame: Frame) -> Frame {
+    if let Frame::Open { headers, .. } | Frame::Reply { headers, .. } | Frame::Headers { headers, .. } = &mut frame {
+        headers.0.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
+    }
+    frame
 }

@@ -29,7 +29,7 @@ impl Report {
 }
 
 /// A value that cannot be what the type wants. The text follows the shape that Go's decoder made familiar.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum TypeMismatch {
     #[error("json: cannot unmarshal {got} into Go struct field {field} of type {want}")]
     Kind { got: String, field: String, want: String },
@@ -43,6 +43,9 @@ pub enum TypeMismatch {
     Time { text: String },
     #[error("exceeded max depth")]
     Depth,
+    /// Of an object in a custom resource: the error of its field.
+    #[error("{0}")]
+    Embedded(String),
 }
 
 /// Brings `value` into the normal form of `ty`. On an error the value is left half done and must be thrown away.

@@ -3,6 +3,7 @@
 //! [`Schema::builtin`] parses the tables in `types/` once (under 5 ms) and is read-only from then on. Custom resources have a
 //! schema of their own, see [`structural`]; code that works on both (strategic patch, apply, pruning) walks a [`Node`].
 
+mod embedded;
 mod formats;
 mod junctors;
 mod name_table;

@@ -1,6 +1,7 @@
 //! A place in an object's schema, whatever the schema came from.
 
-use super::structural::{Additional, Kind, Structural, metadata_shape};
+use super::embedded::metadata_shape;
+use super::structural::{Additional, Kind, Structural};
 use super::{Field, ListType, PatchTag, Schema, Shape, TypeId};
 use std::borrow::Cow;
 use std::sync::LazyLock;

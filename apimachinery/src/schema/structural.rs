@@ -1,18 +1,15 @@
 //! Structural schemas: what a CustomResourceDefinition says of its objects (`openAPIV3Schema`), read once and walked for
 //! pruning, defaulting, validation and apply.
 
+use super::ListType;
+use super::embedded::{self, Misfits};
 use super::formats;
 use super::junctors::Junctors;
-use super::{ListType, Schema, Shape};
-use crate::codec::{Report, TypeMismatch, normalize};
+use crate::codec::{Report, TypeMismatch};
 use crate::validation::{Cursor, FieldError};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
-
-/// Type of `metadata` of every object, embedded ones too.
-const OBJECT_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -106,15 +103,6 @@ struct Rules {
     junctors: Option<Box<Junctors>>,
 }
 
-/// The shape of `metadata`.
-pub(super) fn metadata_shape() -> &'static Shape {
-    static SHAPE: OnceLock<Shape> = OnceLock::new();
-    SHAPE.get_or_init(|| {
-        let ty = Schema::builtin().by_name(OBJECT_META).unwrap_or_else(|| panic!("the table has no {OBJECT_META}"));
-        Shape::Struct(ty.id)
-    })
-}
-
 impl Structural {
     /// Reads an `openAPIV3Schema`. What is no schema is taken as one that says nothing.
     pub fn read(schema: &Value) -> Structural {
@@ -198,45 +186,65 @@ impl Structural {
             || self.kind == Kind::Any && self.properties.is_empty()
     }
 
-    /// Brings a whole object into normal form: its metadata as all objects have it, and nothing the schema does not know.
+    /// Brings a whole object that was sent into normal form: its metadata as all objects have it, and nothing the schema does not
+    /// know. On an error the object is left half done.
     pub fn normalize(&self, object: &mut Value, report: &mut Report) -> Result<(), TypeMismatch> {
+        self.normalize_as(object, Misfits::Refused, report)
+    }
+
+    /// The same for an object that was stored before it had to fit: of its metadata what does not is dropped.
+    pub fn normalize_stored(&self, object: &mut Value) {
+        // What is no object at all stays as it was written.
+        let _ = self.normalize_as(object, Misfits::Dropped, &mut Report::default());
+    }
+
+    fn normalize_as(&self, object: &mut Value, misfits: Misfits, report: &mut Report) -> Result<(), TypeMismatch> {
         let Value::Object(members) = object else {
             return Err(TypeMismatch::Root { got: "value".into(), want: "map[string]interface {}".into() });
         };
         let mut metadata = members.remove("metadata").filter(|m| !m.is_null()).unwrap_or_else(|| Map::new().into());
-        if let Shape::Struct(id) = metadata_shape() {
-            let mut of_metadata = Report::default();
-            let schema = Schema::builtin();
-            normalize(schema, schema.get(*id), &mut metadata, &mut of_metadata)?;
-            of_metadata.unknown.iter().for_each(|path| report.note(format!("metadata.{path}")));
-        }
-        self.prune_members(members, "", &["apiVersion", "kind"], report);
+        embedded::coerce_metadata(&mut metadata, "metadata", misfits, report)?;
+        self.prune_members(members, "", &["apiVersion", "kind"], misfits, report)?;
         members.insert("metadata".into(), metadata);
         Ok(())
     }
 
-    fn prune(&self, value: &mut Value, path: &str, report: &mut Report) {
+    fn prune(&self, value: &mut Value, path: &str, misfits: Misfits, report: &mut Report) -> Result<(), TypeMismatch> {
         match value {
             Value::Object(members) => {
-                let own: &[&str] = if self.embedded { &["apiVersion", "kind", "metadata"] } else { &[] };
-                self.prune_members(members, path, own, report);
+                if self.embedded {
+                    embedded::coerce(members, path, misfits, report)?;
+                }
+                let own: &[&str] = if self.embedded { &embedded::OWN } else { &[] };
+                self.prune_members(members, path, own, misfits, report)
             }
             Value::Array(items) => {
-                if let Some(schema) = &self.items {
-                    let each = items.iter_mut().enumerate();
-                    each.for_each(|(i, item)| schema.prune(item, &format!("{path}[{i}]"), report));
-                }
+                let Some(schema) = &self.items else { return Ok(()) };
+                let mut each = items.iter_mut().enumerate();
+                each.try_for_each(|(i, item)| schema.prune(item, &format!("{path}[{i}]"), misfits, report))
             }
-            _ => {}
+            _ => Ok(()),
         }
     }
 
-    fn prune_members(&self, members: &mut Map<String, Value>, path: &str, own: &[&str], report: &mut Report) {
+    fn prune_members(
+        &self,
+        members: &mut Map<String, Value>,
+        path: &str,
+        own: &[&str],
+        misfits: Misfits,
+        report: &mut Report,
+    ) -> Result<(), TypeMismatch> {
+        let mut result = Ok(());
         members.retain(|name, value| {
+            if own.contains(&name.as_str()) {
+                return true;
+            }
             let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             match self.member(name) {
-                Some(schema) => schema.prune(value, &at, report),
-                None if self.keeps_unknown() || own.contains(&name.as_str()) => {}
+                Some(schema) if result.is_ok() => result = schema.prune(value, &at, misfits, report),
+                Some(_) => {}
+                None if self.keeps_unknown() => {}
                 None => {
                     report.note(at);
                     return false;
@@ -244,6 +252,7 @@ impl Structural {
             }
             true
         });
+        result
     }
 
     /// Fills in defaults, from the outside in, so that what is filled in gets its own defaults.
@@ -276,8 +285,12 @@ impl Structural {
         if let (Some(rules), Some(value)) = (&self.rules, object.value()) {
             rules.judge(object, value);
         }
-        self.judge_object(object, &["apiVersion", "kind", "metadata"]);
-        // Of the metadata a definition may restrict the name.
+        self.judge_object(object, &embedded::OWN);
+        self.judge_names(object);
+    }
+
+    /// Of the metadata a definition may restrict the name.
+    fn judge_names(&self, object: &Cursor<'_>) {
         let metadata = self.properties.get("metadata").map(|m| &m.properties);
         for name in ["name", "generateName"] {
             if let Some(schema) = metadata.and_then(|m| m.get(name)) {
@@ -293,7 +306,8 @@ impl Structural {
 
     /// Takes out of what stands at one place what the schema does not know.
     pub fn prune_value(&self, value: &mut Value, report: &mut Report) {
-        self.prune(value, "", report);
+        // Whether what is embedded in it fits, its validation says.
+        let _ = self.prune(value, "", Misfits::Refused, report);
     }
 
     pub(super) fn judge(&self, at: &Cursor<'_>) {
@@ -309,10 +323,9 @@ impl Structural {
         }
         match value {
             Value::Object(_) if self.embedded => {
-                for name in ["apiVersion", "kind"] {
-                    at.field(name).required_because("must not be empty");
-                }
-                self.judge_object(at, &["apiVersion", "kind", "metadata"]);
+                embedded::judge(at);
+                self.judge_object(at, &embedded::OWN);
+                self.judge_names(at);
             }
             Value::Object(_) => self.judge_object(at, &[]),
             Value::Array(_) => {

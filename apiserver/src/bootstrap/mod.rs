@@ -83,7 +83,7 @@ pub async fn run(api: &Api, cluster: &Cluster) -> Result<()> {
         ensure(api, "", "v1", "namespaces", json!({"metadata": {"name": name}})).await?;
     }
     let always = [include_str!("rbac.yaml"), include_str!("priority.yaml"), include_str!("flowcontrol.yaml")];
-    let gated = GATED.iter().filter(|(gate, _)| api.gates.contains(gate)).map(|(_, text)| *text);
+    let gated = GATED.iter().filter(|(gate, _)| api.rules_gates.contains(gate)).map(|(_, text)| *text);
     for text in always.into_iter().chain(gated) {
         for object in documents(text) {
             let (group, version) = GroupVersionKind::split_api_version(object["apiVersion"].as_str().unwrap_or(""));

@@ -1,10 +1,11 @@
 //! Request bodies to objects in normal form, and what strict clients want to hear of them.
 
+use super::negotiate::{cbor_is_served, media_types};
 use crate::registry::table::Form;
 use crate::request::options::FieldValidation;
 use crate::status::{Result, Status};
 use apimachinery::Value;
-use apimachinery::codec::{MAX_DEPTH, Report, depth, envelope, json, proto};
+use apimachinery::codec::{MAX_DEPTH, Report, cbor, depth, envelope, json, proto};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use http::HeaderMap;
 
@@ -14,6 +15,7 @@ pub enum BodyType {
     Json,
     Yaml,
     Protobuf,
+    Cbor,
 }
 
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -25,7 +27,8 @@ pub fn body_type(headers: &HeaderMap) -> Result<BodyType> {
         "" | "application/json" | "*/*" => Ok(BodyType::Json),
         "application/yaml" | "application/x-yaml" => Ok(BodyType::Yaml),
         "application/vnd.kubernetes.protobuf" => Ok(BodyType::Protobuf),
-        other => Err(Status::unsupported_media_type(other, ACCEPTED)),
+        "application/cbor" if cbor_is_served() => Ok(BodyType::Cbor),
+        other => Err(Status::unsupported_media_type(other, &media_types(ACCEPTED, "application/cbor"))),
     }
 }
 
@@ -68,6 +71,14 @@ pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(V
             let parsed = json::parse_yaml(bytes).map_err(|e| unrecognized("yaml", e.to_string()))?;
             Ok((parsed.value, parsed.duplicates))
         }
+        BodyType::Cbor => {
+            let tree = cbor::parse(bytes).map_err(|e| {
+                let kind = &kind.kind;
+                let why = format!("unable to determine group/version/kind: {e} ({})", summary(bytes));
+                Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why}"))
+            })?;
+            Ok((tree, Vec::new()))
+        }
         BodyType::Protobuf => {
             let opened = envelope::open(bytes).ok_or_else(|| unrecognized("protobuf", "no envelope".into()))?;
             let opened = opened.map_err(|e| unrecognized("protobuf", e.to_string()))?;
@@ -82,6 +93,17 @@ pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(V
             tree["kind"] = opened.kind.into();
             Ok((tree, Vec::new()))
         }
+    }
+}
+
+/// The beginning of a body that is no text.
+fn summary(bytes: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let hex: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    match bytes.len() {
+        0 => "<empty>".into(),
+        1..=SHOWN => hex,
+        _ => hex + " ...",
     }
 }
 

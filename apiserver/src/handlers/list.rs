@@ -6,9 +6,10 @@ use super::compress::{THRESHOLD, gzip};
 use super::negotiate::{Accepted, Encoding, View};
 use super::render::{Renderer, encode, meta, respond, status_response};
 use super::table;
+use crate::registry::table::Form;
 use crate::storage::object::Object;
 use apimachinery::Value;
-use apimachinery::codec::{envelope, proto, wire};
+use apimachinery::codec::{cbor, envelope, proto, wire};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use bytes::{Bytes, BytesMut};
 use component_base::serving;
@@ -55,6 +56,19 @@ pub fn respond_objects(renderer: Renderer, objects: Vec<Arc<Object>>, metadata: 
                 wire::put_head(&mut field, 2, object.proto(&of).len());
                 out.extend_from_slice(&field);
                 out.extend_from_slice(object.proto(&of));
+            };
+            Pieces { head, tail, separator: b"", put }.respond(accepted, objects)
+        }
+        (Encoding::Cbor, _) => {
+            let (head, tail) = cbor_head(&renderer, &kind, metadata, objects.len());
+            let put = move |object: &Object, out: &mut BytesMut| {
+                let shape = match (&renderer.endpoint.row.form, accepted.view) {
+                    (Form::Builtin(shape), View::Whole) => Some(shape),
+                    _ => None,
+                };
+                let mut item = Vec::new();
+                cbor::put(Schema::builtin(), shape, &listed(&renderer, renderer.item(object)), &mut item);
+                out.extend_from_slice(&item);
             };
             Pieces { head, tail, separator: b"", put }.respond(accepted, objects)
         }
@@ -122,6 +136,27 @@ fn json_head(renderer: &Renderer, kind: &GroupVersionKind, metadata: &Value) -> 
         }
         _ => format!("{start},\"items\":[").into(),
     }
+}
+
+/// What stands before and behind the items of a list in CBOR: its members in order, those with shorter names first.
+fn cbor_head(renderer: &Renderer, kind: &GroupVersionKind, metadata: &Value, items: usize) -> (Bytes, Bytes) {
+    let schema = Schema::builtin();
+    let is_table = renderer.accepted.view == View::Table;
+    let member = |name: &str, value: &Value, out: &mut Vec<u8>| {
+        cbor::put_name(name, out);
+        cbor::put(schema, None, value, out);
+    };
+    let (mut head, mut tail) = (cbor::SELF_DESCRIBED.to_vec(), Vec::new());
+    cbor::put_map(if is_table { 5 } else { 4 }, &mut head);
+    member("kind", &kind.kind.as_str().into(), &mut head);
+    cbor::put_name(if is_table { "rows" } else { "items" }, &mut head);
+    cbor::put_array(items, &mut head);
+    member("metadata", metadata, &mut tail);
+    member("apiVersion", &kind.api_version().into(), &mut tail);
+    if is_table {
+        member("columnDefinitions", &table::columns(&renderer.endpoint.row), &mut tail);
+    }
+    (head.into(), tail.into())
 }
 
 /// What stands before and behind the items of a list in its envelope. The list's message is its metadata (field 1) and its items

@@ -2,12 +2,32 @@
 
 use crate::status::{Result, Status};
 use http::HeaderMap;
+use std::sync::OnceLock;
+
+/// Whether CBOR is spoken; set once, before the first request.
+static CBOR: OnceLock<bool> = OnceLock::new();
+
+/// Switches CBOR on or off, as the feature gate CBORServingAndStorage is. Off until somebody says.
+pub fn serve_cbor(on: bool) {
+    let _ = CBOR.set(on); // a second word does not count
+}
+
+/// Whether CBOR is spoken (KEP-4222).
+pub fn cbor_is_served() -> bool {
+    CBOR.get().copied().unwrap_or(false)
+}
+
+/// A list of media types for an answer that says what would be taken, with `cbor` behind it where that is spoken.
+pub fn media_types(known: &str, cbor: &str) -> String {
+    if cbor_is_served() { format!("{known}, {cbor}") } else { known.to_owned() }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     Json,
     Yaml,
     Protobuf,
+    Cbor,
 }
 
 impl Encoding {
@@ -16,6 +36,7 @@ impl Encoding {
             Encoding::Json => "application/json",
             Encoding::Yaml => "application/yaml",
             Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
+            Encoding::Cbor => "application/cbor",
         }
     }
 }
@@ -57,6 +78,7 @@ pub fn accept(headers: &HeaderMap, query: Option<&str>) -> Result<Accepted> {
             "application/json" | "*/*" | "application/*" => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
             "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
+            "application/cbor" if cbor_is_served() => Encoding::Cbor,
             _ => continue,
         };
         let (mut kind, mut group, mut version) = ("", "", "");
@@ -79,7 +101,7 @@ pub fn accept(headers: &HeaderMap, query: Option<&str>) -> Result<Accepted> {
         };
         return Ok(Accepted { encoding, view, pretty, gzip });
     }
-    Err(Status::not_acceptable(SUPPORTED))
+    Err(Status::not_acceptable(&media_types(SUPPORTED, "application/cbor, application/cbor-seq")))
 }
 
 #[cfg(test)]

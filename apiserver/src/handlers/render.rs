@@ -11,7 +11,7 @@ use crate::registry::table::Form;
 use crate::status::{Result, Status};
 use crate::storage::object::Object;
 use apimachinery::Value;
-use apimachinery::codec::{envelope, proto};
+use apimachinery::codec::{cbor, envelope, proto};
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 use bytes::Bytes;
 use component_base::serving;
@@ -138,6 +138,21 @@ pub fn encode(accepted: Accepted, kind: &GroupVersionKind, form: Option<&Form>, 
     Ok(match accepted.encoding {
         Encoding::Json if accepted.pretty => serde_json::to_vec_pretty(&value).unwrap_or_default().into(),
         Encoding::Json => serde_json::to_vec(&value).unwrap_or_default().into(),
+        Encoding::Cbor => {
+            let schema = Schema::builtin();
+            let found;
+            let shape = match form {
+                Some(Form::Builtin(shape)) => Some(shape),
+                Some(Form::Custom(_)) => None,
+                None => {
+                    found = schema.kind(&kind.group, &kind.version, &kind.kind).map(|ty| Shape::Struct(ty.id));
+                    found.as_ref()
+                }
+            };
+            let mut out = Vec::new();
+            cbor::encode(schema, shape, &value, &mut out);
+            out.into()
+        }
         Encoding::Yaml => serde_yaml_ng::to_string(&value).unwrap_or_default().into(),
         Encoding::Protobuf => {
             let schema = Schema::builtin();

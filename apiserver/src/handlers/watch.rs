@@ -1,7 +1,7 @@
 //! Watches: what there is if asked for, then every change, until the client leaves, its time is up or it falls behind.
 
 use super::Response;
-use super::negotiate::{Encoding, View};
+use super::negotiate::{Encoding, View, media_types};
 use super::read::{renderer, resource_version};
 use super::render::{Renderer, encode, meta, respond, typed};
 use super::selection::Selection;
@@ -14,6 +14,7 @@ use crate::storage::cache::{NotKept, Snapshot};
 use crate::storage::freshness::{CATCH_UP_MAX, Progress};
 use crate::storage::object::{Event, EventType, Object};
 use crate::storage::watchers::Subscription;
+use apimachinery::codec::cbor;
 use apimachinery::codec::wire::{put_bytes, put_message};
 use apimachinery::schema::GroupVersionKind;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -102,9 +103,8 @@ impl Api {
     ) -> Result<Response> {
         let renderer = renderer(endpoint, request)?;
         if renderer.accepted.encoding == Encoding::Yaml {
-            return Err(Status::not_acceptable(
-                "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
-            ));
+            let known = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+            return Err(Status::not_acceptable(&media_types(known, "application/cbor-seq")));
         }
         let mut options = ListOptions::parse(request.uri())?;
         options.validate(true)?;
@@ -195,6 +195,8 @@ fn failed(renderer: &Renderer, status: &Status) -> Result<Response> {
 fn stream_type(renderer: &Renderer) -> &'static str {
     match renderer.accepted.encoding {
         Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        // One item behind the other (RFC 8742), also for those who asked for one.
+        Encoding::Cbor => "application/cbor-seq",
         _ => "application/json",
     }
 }
@@ -388,6 +390,16 @@ fn put_value(out: &mut BytesMut, renderer: &Renderer, kind: &str, gvk: &GroupVer
         Encoding::Protobuf => {
             let Ok(object) = encode(renderer.accepted, gvk, None, value) else { return };
             put_frame(out, kind, &object);
+        }
+        Encoding::Cbor => {
+            let Ok(object) = encode(renderer.accepted, gvk, None, value) else { return };
+            let mut event = cbor::SELF_DESCRIBED.to_vec();
+            cbor::put_map(2, &mut event);
+            cbor::put_name("type", &mut event);
+            cbor::put_name(kind, &mut event); // texts are written as names are
+            cbor::put_name("object", &mut event);
+            out.put(&event[..]);
+            out.put(object);
         }
         _ => {
             let line = json!({"type": kind, "object": value});

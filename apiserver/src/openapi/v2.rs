@@ -4,6 +4,7 @@
 use super::schemas::Schemas;
 use super::v3;
 use crate::api::Served;
+use crate::handlers::negotiate::cbor_is_served;
 use api_documentation::Documentation;
 use apimachinery::Value;
 use serde_json::{Map, json};
@@ -64,7 +65,8 @@ fn operation(operation: &mut Value) {
             response.extend(schema(&content).map(|s| ("schema".to_owned(), s)));
         }
     }
-    let produces = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+    let mut produces = vec!["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+    produces.extend(cbor_is_served().then_some("application/cbor"));
     members.insert("produces".into(), json!(produces));
     members.insert("schemes".into(), json!(["https"]));
 }

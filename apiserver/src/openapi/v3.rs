@@ -3,6 +3,7 @@
 use super::connect;
 use super::schemas::{Schemas, gvk_value};
 use crate::api::{Served, VersionTable};
+use crate::handlers::negotiate::cbor_is_served;
 use crate::registry::table::{Form, Resource};
 use api_documentation::Documentation;
 use apimachinery::Value;
@@ -220,6 +221,9 @@ fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &Abo
     if !row.is_custom() {
         content["application/vnd.kubernetes.protobuf"] = of_schema.clone();
     }
+    if cbor_is_served() {
+        content["application/cbor"] = of_schema.clone();
+    }
     let mut operation = json!({
         "description": described(verb, row, about),
         "operationId": operation_id(verb, row, about),
@@ -237,7 +241,8 @@ fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &Abo
         "patch" => {
             let any = json!({"schema": {"type": "object"}});
             let forms = ["json-patch+json", "merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml"];
-            let forms = forms.iter().filter(|f| !(row.is_custom() && f.starts_with("strategic")));
+            let forms = forms.into_iter().chain(cbor_is_served().then_some("apply-patch+cbor"));
+            let forms = forms.filter(|f| !(row.is_custom() && f.starts_with("strategic")));
             let content: Map<_, _> = forms.map(|f| (format!("application/{f}"), any.clone())).collect();
             operation["requestBody"] = json!({"required": true, "content": content});
         }

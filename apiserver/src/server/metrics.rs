@@ -56,6 +56,16 @@ pub static DEPRECATED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauge("apiserver_requested_deprecated_apis", "Deprecated APIs that somebody asked for, and when they go.", &labels)
 });
 
+pub static STREAM_TRANSLATOR_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let name = "apiserver_stream_translator_requests_total";
+    counter(name, "Streams translated from WebSocket to SPDY, by how they ended.", &["code"])
+});
+
+pub static STREAM_TUNNEL_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let name = "apiserver_stream_tunnel_requests_total";
+    counter(name, "SPDY connections tunnelled through WebSockets, by the answer.", &["code"])
+});
+
 /// Bounds of Prometheus' client libraries, for what upstream gives none of its own.
 const DEFAULT_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 

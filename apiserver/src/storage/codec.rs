@@ -1,33 +1,49 @@
-//! Objects as they lie in etcd: protobuf in its envelope for built-in kinds, JSON for custom resources. Both are read
+//! Objects as they lie in etcd: protobuf in its envelope for built-in kinds, JSON or CBOR for custom resources. All are read
 //! wherever they are found, so that an upstream API server and ours can share one etcd.
 
 use super::StorageError;
 use apimachinery::Value;
-use apimachinery::codec::{Report, envelope, json, normalize, proto};
-use apimachinery::schema::{GroupVersionKind, Schema};
+use apimachinery::codec::{Report, cbor, envelope, json, normalize, proto};
+use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 
-/// How objects are written (`--storage-media-type`).
+/// Encodings of stored objects. Custom resources have no protobuf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaType {
     Json,
     Protobuf,
+    Cbor,
+}
+
+/// How objects of either sort are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Media {
+    /// `--storage-media-type`
+    pub builtin: MediaType,
+    /// JSON, or CBOR where CBORServingAndStorage is on.
+    pub custom: MediaType,
 }
 
 /// The bytes of an object in normal form; its resourceVersion, which etcd itself keeps, is left out.
-pub fn encode(media: MediaType, kind: &GroupVersionKind, object: &mut Value) -> Vec<u8> {
+pub fn encode(media: Media, kind: &GroupVersionKind, object: &mut Value) -> Vec<u8> {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("resourceVersion");
     }
     let schema = Schema::builtin();
-    match (media, schema.kind(&kind.group, &kind.version, &kind.kind)) {
+    let ty = schema.kind(&kind.group, &kind.version, &kind.kind);
+    match (if ty.is_some() { media.builtin } else { media.custom }, ty) {
         (MediaType::Protobuf, Some(ty)) => {
             envelope::seal(&kind.api_version(), &kind.kind, |out| proto::encode(schema, ty.id, object, out))
         }
-        _ => {
+        (media, ty) => {
             // Nothing but the object itself says what it is.
             if let Some(members) = object.as_object_mut() {
                 members.insert("kind".into(), kind.kind.as_str().into());
                 members.insert("apiVersion".into(), kind.api_version().into());
+            }
+            if media == MediaType::Cbor {
+                let mut out = Vec::new();
+                cbor::encode(schema, ty.map(|ty| Shape::Struct(ty.id)).as_ref(), object, &mut out);
+                return out;
             }
             serde_json::to_vec(object).unwrap_or_default()
         }
@@ -54,7 +70,11 @@ pub fn decode(key: &str, bytes: &[u8]) -> Result<Value, StorageError> {
             Ok(value)
         }
         None => {
-            let mut value = json::parse(bytes).map_err(|e| corrupt(e.to_string()))?.value;
+            let mut value = if cbor::is_self_described(bytes) {
+                cbor::parse(bytes).map_err(|e| corrupt(e.to_string()))?
+            } else {
+                json::parse(bytes).map_err(|e| corrupt(e.to_string()))?.value
+            };
             let (group, version) = GroupVersionKind::split_api_version(value["apiVersion"].as_str().unwrap_or(""));
             if let Some(ty) = value["kind"].as_str().and_then(|kind| schema.kind(group, version, kind)) {
                 normalize(schema, ty, &mut value, &mut Report::default()).map_err(|e| corrupt(e.to_string()))?;

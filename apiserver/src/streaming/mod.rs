@@ -1,16 +1,22 @@
 //! Requests that end elsewhere: logs, exec, attach and port-forward at a node's kubelet, and the proxies to pods, services and
-//! nodes. The server authorizes, finds the place and passes bytes on; streams of SPDY and WebSocket are tunnelled as they are.
+//! nodes. The server authorizes, finds the place and passes bytes on. Upgraded connections are tunnelled as they are, but for clients
+//! that speak WebSocket to kubelets that speak SPDY: exec and attach are translated, port-forward is unwrapped.
 
 mod backend;
 mod connect_options;
+mod spdy_request;
 mod targets;
+mod translator;
 mod tunnel;
+mod websocket;
+mod websocket_tunnel;
 
 pub use backend::{KubeletClient, client_config, connect, read_identity};
 pub use tunnel::{Target, forward};
 
 use crate::api::Endpoint;
 use crate::authn::User;
+use crate::authz::Attributes;
 use crate::handlers::Response;
 use crate::request::RequestInfo;
 use crate::server::Server;
@@ -30,6 +36,12 @@ pub async fn handle(
     if info.subresource != "log" {
         connect_options::admit(server, endpoint, info, user, &query).await?;
     }
+    let gates = &server.api.gates;
+    let is_session = matches!(&*info.subresource, "exec" | "attach" | "portforward");
+    if is_session && info.verb != "create" && gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission") {
+        // A WebSocket begins with a GET, but who may only read may not run commands.
+        server.authz.demand(&server.api, &Attributes { verb: "create", ..Attributes::of(user, info) }).await?;
+    }
     let target = match (endpoint.row.plural.as_str(), info.subresource.as_str()) {
         ("pods", "log") => targets::log(server, endpoint, info, &query).await?,
         ("pods", "exec" | "attach") => targets::exec(server, endpoint, info, &query).await?,
@@ -39,5 +51,18 @@ pub async fn handle(
         ("nodes", "proxy") => targets::node(server, info, &query).await?,
         _ => return Err(Status::no_such_resource()),
     };
-    tunnel::forward(target, request).await
+    let headers = request.headers();
+    match info.subresource.as_str() {
+        "exec" | "attach"
+            if websocket::is_asked_for(headers)
+                && websocket::protocols(headers).any(|protocol| protocol == translator::PROTOCOL)
+                && gates.enabled("TranslateStreamCloseWebsocketRequests") =>
+        {
+            Ok(translator::translate(target, targets::wanted(&query), request))
+        }
+        "portforward" if websocket_tunnel::is_asked_for(headers) && gates.enabled("PortForwardWebsockets") => {
+            websocket_tunnel::tunnel(target, request).await
+        }
+        _ => tunnel::forward(target, request).await,
+    }
 }

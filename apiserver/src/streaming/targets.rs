@@ -1,5 +1,6 @@
 //! Where a request goes on: host, port, path.
 
+use super::translator::Wanted;
 use super::tunnel::Target;
 use crate::api::Endpoint;
 use crate::request::RequestInfo;
@@ -99,6 +100,17 @@ pub async fn log(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, 
     kubelet(server, &node, format!("/containerLogs/{}/{}/{container}?{}", info.namespace, info.name, passed.finish()))
 }
 
+/// The streams that a query asks for.
+pub fn wanted(query: &str) -> Wanted {
+    let on = |name: &str| parse(query.as_bytes()).any(|(k, v)| k == name && is_on(&v));
+    Wanted { stdin: on("stdin"), stdout: on("stdout"), stderr: on("stderr"), tty: on("tty") }
+}
+
+/// As options are read: present is on, unless it says otherwise.
+fn is_on(value: &str) -> bool {
+    matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T" | "")
+}
+
 /// Exec and attach differ in the first word of the path. Kubelets name the streams otherwise than the API does.
 pub async fn exec(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
     let (pod, node, container) = pod_on_node(server, endpoint, info, query).await?;
@@ -111,7 +123,7 @@ pub async fn exec(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo,
     let mut passed = Serializer::new(String::new());
     let mut streams = 0;
     for (name, value) in parse(query.as_bytes()) {
-        let on = matches!(&*value, "1" | "true" | "True" | "TRUE" | "t" | "T" | "");
+        let on = is_on(&value);
         match &*name {
             "stdin" if on => passed.append_pair("input", "1"),
             "stdout" if on => passed.append_pair("output", "1"),

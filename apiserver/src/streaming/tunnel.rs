@@ -29,9 +29,27 @@ pub struct Target {
 /// Headers that are between the client and us, or say who the client is to us.
 const NOT_PASSED: [HeaderName; 3] = [http::header::AUTHORIZATION, http::header::CONTENT_LENGTH, TRANSFER_ENCODING];
 
-/// Sends `request` to `target` and answers with what comes back. An upgrade is passed on too: after it, bytes flow both ways
-/// until either side ends.
-pub async fn forward(target: Target, mut request: Request<Incoming>) -> Result<Response> {
+/// Takes out of a client's headers what is not for others.
+pub fn prepare(headers: &mut HeaderMap) {
+    for name in NOT_PASSED {
+        headers.remove(name);
+    }
+    headers.retain_names(|name| !name.as_str().starts_with("impersonate-"));
+}
+
+/// Sends a request to a target, on a connection of its own. The target says host and path.
+pub async fn send<B>(target: &Target, mut request: Request<B>) -> Result<http::Response<Incoming>>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let path = target.path.parse().map_err(|_| Status::bad_request(format!("invalid path {:?}", target.path)))?;
+    *request.uri_mut() = path;
+    *request.version_mut() = http::Version::HTTP_11;
+    if let Ok(host) = HeaderValue::from_str(&format!("{}:{}", target.host, target.port)) {
+        request.headers_mut().insert(HOST, host);
+    }
     let name = target.server_name.as_deref().unwrap_or(&target.host);
     let stream = connect(&target.host, target.port, target.tls.as_ref().map(|tls| (tls, name)), target.timeout).await?;
     let failed = |e: hyper::Error| {
@@ -44,23 +62,27 @@ pub async fn forward(target: Target, mut request: Request<Incoming>) -> Result<R
             tracing::debug!(error = %e, "a proxied connection ended");
         }
     });
+    sender.send_request(request).await.map_err(failed)
+}
 
+/// An answer of a target as ours.
+pub fn answer_of(answer: http::Response<Incoming>) -> Response {
+    let (mut parts, body) = answer.into_parts();
+    parts.headers.remove(CONNECTION);
+    parts.headers.remove(TRANSFER_ENCODING);
+    Response::from_parts(parts, body.map_err(Into::into).boxed_unsync())
+}
+
+/// Sends `request` to `target` and answers with what comes back. An upgrade is passed on too: after it, bytes flow both ways
+/// until either side ends.
+pub async fn forward(target: Target, mut request: Request<Incoming>) -> Result<Response> {
     let upgrading = request.headers().contains_key(UPGRADE);
     let from_client = upgrading.then(|| hyper::upgrade::on(&mut request));
-    let (mut parts, body) = request.into_parts();
-    parts.uri = target.path.parse().map_err(|_| Status::bad_request(format!("invalid path {:?}", target.path)))?;
-    parts.version = http::Version::HTTP_11;
-    for name in NOT_PASSED {
-        parts.headers.remove(name);
-    }
-    parts.headers.retain_names(|name| !name.as_str().starts_with("impersonate-"));
+    prepare(request.headers_mut());
     if !upgrading {
-        parts.headers.remove(CONNECTION);
+        request.headers_mut().remove(CONNECTION);
     }
-    if let Ok(host) = HeaderValue::from_str(&format!("{}:{}", target.host, target.port)) {
-        parts.headers.insert(HOST, host);
-    }
-    let mut answer = sender.send_request(Request::from_parts(parts, body)).await.map_err(failed)?;
+    let mut answer = send(&target, request).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(from_client) = from_client
     {
@@ -75,10 +97,7 @@ pub async fn forward(target: Target, mut request: Request<Incoming>) -> Result<R
         let (parts, _) = answer.into_parts();
         return Ok(Response::from_parts(parts, serving::empty()));
     }
-    let (mut parts, body) = answer.into_parts();
-    parts.headers.remove(CONNECTION);
-    parts.headers.remove(TRANSFER_ENCODING);
-    Ok(Response::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+    Ok(answer_of(answer))
 }
 
 /// Keeping some headers only.

@@ -12,7 +12,7 @@ pub const SOURCE_CHARS_MAX: usize = 100_000;
 pub const DEPTH_MAX: u16 = 100;
 
 /// Words that are kept for the future: no variable has them for a name.
-const RESERVED: [&str; 17] = [
+pub(crate) const RESERVED: [&str; 17] = [
     "as",
     "break",
     "const",

@@ -75,13 +75,13 @@ pub async fn run(options: &Options, server: &Server) -> anyhow::Result<()> {
     if wanted("watch") {
         run.watch().await?;
     }
-    if wanted("idle") {
-        run.idle().await?;
-    }
     if wanted("memory") {
         let there = run.pods.load(Ordering::Relaxed);
         run.create_pods("", options.objects.saturating_sub(there)).await?;
         run.memory("memory full").await;
+    }
+    if wanted("idle") {
+        run.idle().await?;
     }
     Ok(())
 }
@@ -276,6 +276,9 @@ impl Run<'_> {
             json!({"connections": connections.len(), "kb_each": after.resident.saturating_sub(before.resident) as f64 / connections.len() as f64,
                 "new_one_answered_in_ms": round(started.elapsed().as_secs_f64() * 1e3), "resident_mb": after.resident / 1024}),
         );
+        drop(connections);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        self.print("after they are closed", json!({"resident_mb": self.usage().resident / 1024}));
         Ok(())
     }
 }

@@ -159,6 +159,14 @@ impl Stand {
         client.compact(revision, None).await.unwrap();
     }
 
+    /// What lies in etcd under a key.
+    pub async fn stored(&self, key: &str) -> Vec<u8> {
+        let server = format!("http://127.0.0.1:{}", self.etcd_ports[0]);
+        let mut client = etcd_client::Client::connect([server], None).await.unwrap();
+        let answer = client.get(key, None).await.unwrap();
+        answer.kvs().first().map(|kv| kv.value().to_vec()).unwrap_or_default()
+    }
+
     /// Ends etcd as a power cut would.
     pub fn kill_etcd(&mut self) {
         self.etcd = None;

@@ -140,7 +140,11 @@ async fn change(
     let mut write = writer(server, endpoint, info, user, options, &parts.headers);
     write.view = Some(&view);
     let patch = if patch { Some(patch_type(&parts.headers, false)?) } else { None };
-    let encoding = if patch.is_some() { decode::BodyType::Yaml } else { body_type(&parts.headers)? };
+    let encoding = match patch {
+        None => body_type(&parts.headers)?,
+        Some(PatchType::Apply(encoding)) => encoding,
+        Some(_) => decode::BodyType::Yaml,
+    };
     let bytes = read_body(body).await?;
     let (given, duplicates) = decode::parse(&bytes, encoding, &kind())?;
     let form = form()?;
@@ -154,7 +158,7 @@ async fn change(
                     PatchType::Json => {
                         json_patch(&mut tree, given.clone()).map_err(|e| Status::bad_request(e.to_string()))?
                     }
-                    PatchType::Merge | PatchType::Apply => merge_patch(&mut tree, &given),
+                    PatchType::Merge | PatchType::Apply(_) => merge_patch(&mut tree, &given),
                     PatchType::Strategic => {
                         strategic_merge_patch(&mut tree, given.clone(), form.node())
                             .map_err(|e| Status::bad_request(e.to_string()))?;

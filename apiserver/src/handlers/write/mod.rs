@@ -243,7 +243,7 @@ impl<'a> Write<'a> {
 
     /// The metadata rules of all kinds and the kind's own, for a new object.
     fn validate(&self, object: &Value) -> Result<()> {
-        let errors = Errors::with_gates(self.api.gates.clone());
+        let errors = Errors::with_gates(self.api.rules_gates.clone());
         let row = &self.endpoint.row;
         let root = Cursor::root(object, &errors);
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
@@ -260,7 +260,7 @@ impl<'a> Write<'a> {
 
     /// The same for a change.
     fn validate_update(&self, object: &Value, old: &Value) -> Result<()> {
-        let errors = Errors::with_gates(self.api.gates.clone());
+        let errors = Errors::with_gates(self.api.rules_gates.clone());
         let row = &self.endpoint.row;
         let (root, was) = (Cursor::root(object, &errors), Cursor::root(old, &errors));
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));

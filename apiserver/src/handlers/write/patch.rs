@@ -3,6 +3,7 @@
 use super::update::Preconditions;
 use super::{Write, Written, meta_text};
 use crate::handlers::decode::{self, BodyType, finish};
+use crate::handlers::negotiate::{cbor_is_served, media_types};
 use crate::handlers::render::typed;
 use crate::request::options::FieldValidation;
 use crate::status::{Result, Status};
@@ -20,7 +21,8 @@ pub enum PatchType {
     Json,
     Merge,
     Strategic,
-    Apply,
+    /// Of a configuration in YAML (or JSON), or in CBOR.
+    Apply(BodyType),
 }
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
@@ -32,15 +34,16 @@ pub fn patch_type(headers: &HeaderMap, custom: bool) -> Result<PatchType> {
         "application/merge-patch+json" => Ok(PatchType::Merge),
         // Custom resources have no merge keys.
         "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
-        "application/apply-patch+yaml" => Ok(PatchType::Apply),
-        other => Err(Status::unsupported_media_type(other, ACCEPTED)),
+        "application/apply-patch+yaml" => Ok(PatchType::Apply(BodyType::Yaml)),
+        "application/apply-patch+cbor" if cbor_is_served() => Ok(PatchType::Apply(BodyType::Cbor)),
+        other => Err(Status::unsupported_media_type(other, &media_types(ACCEPTED, "application/apply-patch+cbor"))),
     }
 }
 
 impl Write<'_> {
     pub async fn patch(&mut self, kind: PatchType, body: &[u8]) -> Result<Written> {
-        if kind == PatchType::Apply {
-            return self.apply(body).await;
+        if let PatchType::Apply(encoding) = kind {
+            return self.apply(encoding, body).await;
         }
         if self.options.force.is_some() {
             let error = FieldError::forbidden(Path::new("force"), "may not be specified for non-apply patch");
@@ -91,13 +94,13 @@ impl Write<'_> {
     }
 
     /// Server-side apply: creates what is not there.
-    async fn apply(&mut self, body: &[u8]) -> Result<Written> {
+    async fn apply(&mut self, encoding: BodyType, body: &[u8]) -> Result<Written> {
         if self.options.field_manager.is_empty() {
             let error = FieldError::required(Path::new("fieldManager"), "is required for apply patch");
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
         }
         let row = self.endpoint.row.clone();
-        let (mut config, duplicates) = decode::parse(body, BodyType::Yaml, &row.kind)?;
+        let (mut config, duplicates) = decode::parse(body, encoding, &row.kind)?;
         if !config.is_object() {
             return Err(Status::bad_request("the configuration to apply must be an object"));
         }

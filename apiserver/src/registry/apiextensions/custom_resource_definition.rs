@@ -1,7 +1,8 @@
 //! CustomResourceDefinitions: names, versions and conversion. Whether a schema is structural is asked where schemas are read.
 
+use super::ca_bundle;
 use apimachinery::Value;
-use apimachinery::validation::{Cursor, Errors, names};
+use apimachinery::validation::{Cursor, Errors, FieldError, names};
 use serde_json::json;
 
 use crate::custom::rules;
@@ -91,6 +92,7 @@ fn validate(definition: &Cursor<'_>) {
 
 fn validate_new(definition: &Cursor<'_>) {
     validate(definition);
+    conversion_ca(definition, None);
     rules::definition::validate(&definition.field("spec"), None);
 }
 
@@ -158,18 +160,18 @@ fn schemas(spec: &Cursor<'_>) {
 fn selectable(version: &Cursor<'_>) {
     const FIELDS_MAX: usize = 8;
     let fields = version.field("selectableFields");
-    fields.items_max(FIELDS_MAX);
     let schema = version.dig("schema.openAPIV3Schema");
+    if !fields.is_empty() && !schema.exists() {
+        fields
+            .invalid_value("", "selectableFields may only be set when version.schema.openAPIV3Schema is not included");
+        return;
+    }
     let mut seen = Vec::new();
     for field in fields.items() {
         let path = field.field("jsonPath");
         if !path.required() {
             continue;
         }
-        if seen.contains(&path.str()) {
-            path.duplicate();
-        }
-        seen.push(path.str());
         let simple = path
             .str()
             .strip_prefix('.')
@@ -180,7 +182,6 @@ fn selectable(version: &Cursor<'_>) {
         }
         if path.str() == ".metadata" || path.str().starts_with(".metadata.") {
             path.invalid("must not point to fields in metadata");
-            continue;
         }
         let Some(found) = schema.value().and_then(|s| super::schema::at_path(s, path.str())) else {
             path.invalid("is an invalid path: does not refer to a valid field");
@@ -189,6 +190,14 @@ fn selectable(version: &Cursor<'_>) {
         if !matches!(found["type"].as_str(), Some("string" | "boolean" | "integer")) {
             path.invalid("must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.");
         }
+        if seen.contains(&path.str()) {
+            path.duplicate();
+        } else {
+            seen.push(path.str());
+        }
+    }
+    if seen.len() > FIELDS_MAX {
+        fields.push(FieldError::too_many(fields.path(), seen.len(), FIELDS_MAX));
     }
 }
 
@@ -268,8 +277,11 @@ fn printer_columns(columns: &Cursor<'_>) {
             "int64",
             "password",
         ]);
-        if column.field("jsonPath").required() && !column.field("jsonPath").str().starts_with(['.', '[', '{']) {
-            column.field("jsonPath").invalid("must be a json path starting with .");
+        // Upstream's name of the member. Whether the rest is a path shows when columns are made.
+        let path = column.field("jsonPath");
+        let path = Cursor::at(path.value(), column.path().child("JSONPath"), column.errors());
+        if path.required() && !path.str().starts_with('.') {
+            path.invalid("must be a simple json path starting with .");
         }
     }
 }
@@ -300,8 +312,19 @@ fn conversion(conversion: &Cursor<'_>) {
     }
 }
 
+/// Upstream names the bundle as it was called before v1.
+fn conversion_ca(definition: &Cursor<'_>, old: Option<&Cursor<'_>>) {
+    const BUNDLE: &str = "spec.conversion.webhook.clientConfig.caBundle";
+    if definition.dig("spec.conversion.strategy").str() == "Webhook" {
+        let path = definition.dig("spec.conversion").path().child("webhookClientConfig").child("caBundle");
+        let bundle = Cursor::at(definition.dig(BUNDLE).value(), path, definition.errors());
+        ca_bundle::validate(&bundle, old.map(|old| old.dig(BUNDLE).str()));
+    }
+}
+
 fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
     validate(new);
+    conversion_ca(new, Some(old));
     rules::definition::validate(&new.field("spec"), old.field("spec").value());
     let established =
         old.dig("status.conditions").array().iter().any(|c| c["type"] == "Established" && c["status"] == "True");
