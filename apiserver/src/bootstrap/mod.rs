@@ -74,7 +74,7 @@ const API_SERVICES: &[(&str, &str, i64, i64)] = &[
     ("resource.k8s.io", "v1alpha3", 16200, 1),
     ("scheduling.k8s.io", "v1alpha1", 16600, 9),
     ("storage.k8s.io", "v1beta1", 16800, 9),
-    ("storagemigration.k8s.io", "v1beta1", 16100, 9),
+    ("storagemigration.k8s.io", "v1beta1", 15800, 9),
 ];
 
 /// Creates what is missing; rules and subjects that are missing from default roles and bindings are added.
