@@ -20,6 +20,7 @@ use crate::webhook::client::Identity;
 use crate::webhook::resolver::Resolver;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use apimachinery::validation::Gates;
 use arc_swap::ArcSwap;
 use component_base::feature_gates::FeatureGates;
 use component_base::tls::Watched;
@@ -136,6 +137,8 @@ pub struct Api {
     pub gates: FeatureGates,
     /// Fields that are dropped on write because their gates are off.
     pub gated_fields: GatedFields,
+    /// The same as names of those that are on, for rules that ask.
+    pub rules_gates: Gates,
     /// Webhooks and aggregated API servers.
     pub callout: Arc<Callout>,
     /// For admission that asks what a user may; set once, before the first request.
@@ -182,6 +185,7 @@ impl Api {
             admission: settings.admission,
             allocators: settings.allocators,
             gated_fields: GatedFields::new(&settings.gates),
+            rules_gates: Arc::new(settings.gates.all_enabled().collect()),
             gates: settings.gates,
             callout: Arc::new(Callout::new(resolver, settings.front_proxy_identity)),
             authz: OnceLock::new(),

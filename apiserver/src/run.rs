@@ -46,10 +46,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         _ => MediaType::Protobuf,
     };
     let media = Media { builtin, custom: if cbor { MediaType::Cbor } else { MediaType::Json } };
-    let served = |row: &Arc<table::Resource>| {
-        is_on(row, &options.runtime_config.0) && row.gate.is_none_or(|gate| gates.enabled(gate))
-    };
-    let rows = table::builtin().into_iter().filter(served).collect();
+    let rows = table::served(|row| is_on(row, &options.runtime_config.0), gates);
     let allocator = ServiceAllocator::new(
         options.service.service_cluster_ip_range.clone(),
         &options.service.service_node_port_range,

@@ -7,6 +7,7 @@
 //! Everything has a bound: the length and depth of an expression, what a run may cost (and with it time and memory), the number
 //! of errors that are told. Nothing here does I/O, and nothing in an expression can make this crate panic.
 
+pub mod admission;
 pub mod ast;
 pub mod check;
 pub mod cost;
@@ -14,6 +15,7 @@ pub mod env;
 pub mod eval;
 pub mod functions;
 mod literal;
+pub mod openapi;
 pub mod parse;
 pub mod schema;
 pub mod types;

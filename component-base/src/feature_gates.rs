@@ -124,6 +124,11 @@ impl FeatureGates {
         self.0.get(name).or_else(of_stage).copied().unwrap_or(gate.default)
     }
 
+    /// The names of all gates that are on.
+    pub fn all_enabled(&self) -> impl Iterator<Item = &'static str> {
+        GATES.keys().copied().filter(|name| self.enabled(name))
+    }
+
     /// Publishes every gate as the metric `kubernetes_feature_enabled`, and logs those that are set though they are to go.
     pub fn publish(&self) {
         for (name, on) in &self.0 {

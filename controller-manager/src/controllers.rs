@@ -59,4 +59,5 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "token-cleaner-controller", "token-cleaner", ["tokencleaner"], false, crate::token_cleaner::run;
     "ttl-after-finished-controller", "ttl-after-finished-controller", ["ttl-after-finished"], true, crate::ttl_after_finished::run;
     "ttl-controller", "ttl-controller", ["ttl"], true, crate::ttl::run;
+    "validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller", ["validatingadmissionpolicy-status"], true, crate::validatingadmissionpolicystatus::run;
 };

@@ -32,6 +32,7 @@ mod taint_eviction;
 mod token_cleaner;
 mod ttl;
 mod ttl_after_finished;
+mod validatingadmissionpolicystatus;
 mod volume;
 
 use std::process::ExitCode;

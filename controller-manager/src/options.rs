@@ -217,6 +217,8 @@ pub struct WorkerOptions {
     pub mirroring_concurrent_service_endpoint_syncs: usize,
     #[arg(long, default_value_t = 8)]
     pub concurrent_node_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_validating_admission_policy_status_syncs: usize,
 }
 
 /// Accepted for the sake of existing manifests; there is nothing they would change here.

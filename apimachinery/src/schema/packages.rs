@@ -65,6 +65,7 @@ pub const PACKAGES: &[Package] = &[
     ("k8s.io.api.storage.v1alpha1", "storage.v1alpha1", "storage.k8s.io", "v1alpha1", include_str!("types/storage.v1alpha1.txt")),
     ("k8s.io.api.storage.v1beta1", "storage.v1beta1", "storage.k8s.io", "v1beta1", include_str!("types/storage.v1beta1.txt")),
     ("k8s.io.api.storagemigration.v1alpha1", "storagemigration.v1alpha1", "storagemigration.k8s.io", "v1alpha1", include_str!("types/storagemigration.v1alpha1.txt")),
+    ("k8s.io.api.storagemigration.v1beta1", "storagemigration.v1beta1", "storagemigration.k8s.io", "v1beta1", include_str!("types/storagemigration.v1beta1.txt")),
     ("k8s.io.apiextensions-apiserver.pkg.apis.apiextensions.v1", "apiextensions.v1", "apiextensions.k8s.io", "v1", include_str!("types/apiextensions.v1.txt")),
     ("k8s.io.apimachinery.pkg.apis.meta.v1", "meta.v1", "meta.k8s.io", "v1", include_str!("types/meta.v1.txt")),
     ("k8s.io.kube-aggregator.pkg.apis.apiregistration.v1", "apiregistration.v1", "apiregistration.k8s.io", "v1", include_str!("types/apiregistration.v1.txt")),

@@ -98,6 +98,11 @@ impl<'a> Cursor<'a> {
         self.errors
     }
 
+    /// Whether a feature gate is on, for a rule that depends on one.
+    pub fn gate(&self, name: &str) -> bool {
+        self.errors.gate(name)
+    }
+
     pub fn exists(&self) -> bool {
         self.value.is_some()
     }

@@ -1,7 +1,9 @@
 //! Errors at a place in an object, and the list of them that makes a Status of reason `Invalid`.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -151,14 +153,28 @@ pub struct Errors {
     list: RefCell<Vec<FieldError>>,
     /// Where the walk's cursors have been.
     trail: RefCell<Trail>,
+    gates: Gates,
 }
+
+/// The feature gates that are on, for the few rules that depend on one.
+pub type Gates = Arc<BTreeSet<&'static str>>;
 
 impl Errors {
     /// More than this are not kept: nobody reads them, and a hostile object could make millions.
     pub const MAX: usize = 1000;
 
+    /// For a walk in which no feature gate is on.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub fn with_gates(gates: Gates) -> Self {
+        Errors { gates, ..Self::default() }
+    }
+
+    /// Whether a feature gate is on.
+    pub fn gate(&self, name: &str) -> bool {
+        self.gates.contains(name)
     }
 
     pub fn push(&self, error: FieldError) {

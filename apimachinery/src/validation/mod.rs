@@ -4,6 +4,7 @@
 //! Rules of single kinds do not come in here. The reasons and the fields of errors are upstream's, as clients see them in the causes
 //! of a Status.
 
+pub mod conditions;
 pub mod cursor;
 pub mod error;
 pub mod names;
@@ -12,5 +13,5 @@ pub mod path;
 pub mod selector;
 
 pub use cursor::Cursor;
-pub use error::{ErrorKind, Errors, FieldError};
+pub use error::{ErrorKind, Errors, FieldError, Gates};
 pub use path::Path;

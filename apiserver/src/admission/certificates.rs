@@ -1,11 +1,13 @@
-//! Who may approve and sign requests for certificates, and which subjects nobody gets: three plugins on one kind.
+//! Who may approve and sign requests for certificates, who may speak for a signer in a trust bundle, and which subjects nobody
+//! gets: the plugins of the group `certificates.k8s.io`.
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
 use crate::authz::{Attributes as Access, Decision, ResourceAttributes};
 use crate::registry::certificates::certificate_signing_request::subject;
-use crate::status::Result;
+use crate::status::{Result, Status};
 use apimachinery::Value;
+use apimachinery::validation::{FieldError, Path};
 use futures::future::BoxFuture;
 
 const GROUP: &str = "certificates.k8s.io";
@@ -16,6 +18,8 @@ const MASTERS: &str = crate::authn::MASTERS;
 pub struct CertificateApproval;
 /// `/status` that issues or fails needs the verb `sign` on the signer.
 pub struct CertificateSigning;
+/// A trust bundle of a signer needs the verb `attest` on the signer. (KEP-3257)
+pub struct ClusterTrustBundleAttest;
 /// The API server's client signer makes no masters.
 pub struct CertificateSubjectRestriction;
 
@@ -25,20 +29,49 @@ fn updates(attributes: &Attributes<'_>, subresource: &str) -> bool {
         && attributes.is_resource(GROUP, "certificatesigningrequests")
 }
 
+fn signer_of(object: Option<&Value>) -> &str {
+    object.and_then(|object| object["spec"]["signerName"].as_str()).unwrap_or("")
+}
+
 /// Whether the user has `verb` on the signer, or on all signers of its domain.
-async fn demand(api: &Api, attributes: &Attributes<'_>, verb: &str, phrase: &str) -> Result<()> {
-    let signer = attributes.old.and_then(|old| old["spec"]["signerName"].as_str()).unwrap_or("");
+async fn may(api: &Api, attributes: &Attributes<'_>, verb: &str, signer: &str) -> Result<bool> {
     let whole_domain = format!("{}/*", signer.split('/').next().unwrap_or(""));
     for name in [signer, &whole_domain] {
-        let resource = ResourceAttributes { group: GROUP, resource: "signers", subresource: "", namespace: "", name };
+        let resource = ResourceAttributes {
+            group: GROUP,
+            resource: "signers",
+            subresource: "",
+            namespace: "",
+            name,
+            ..Default::default()
+        };
         let access = Access { user: attributes.user, verb, resource: Some(resource), path: "" };
         if let Some(authz) = api.authz.get()
             && matches!(authz.authorize(api, &access).await?, Decision::Allow(_))
         {
-            return Ok(());
+            return Ok(true);
         }
     }
-    Err(attributes.forbidden(&format!("user not permitted to {phrase} requests with signerName {signer:?}")))
+    Ok(false)
+}
+
+async fn demand(api: &Api, attributes: &Attributes<'_>, verb: &str, phrase: &str, signer: &str) -> Result<()> {
+    if may(api, attributes, verb, signer).await? {
+        return Ok(());
+    }
+    Err(attributes.forbidden(&format!("user not permitted to {phrase} signerName {signer:?}")))
+}
+
+/// Who answers a PodCertificateRequest must be able to sign for the signer it names. Upstream's answer is that of validation.
+async fn answers_for_signer(api: &Api, attributes: &Attributes<'_>) -> Result<()> {
+    let signer = signer_of(attributes.old);
+    if may(api, attributes, "sign", signer).await? {
+        return Ok(());
+    }
+    let why = format!("User {:?} is not permitted to \"sign\" for signer {signer:?}", attributes.user.name);
+    let kind = &attributes.endpoint.row.kind;
+    let error = FieldError::forbidden(Path::new("spec.signerName"), why);
+    Err(Status::invalid(&kind.group, &kind.kind, attributes.name, &[error]))
 }
 
 impl Plugin for CertificateApproval {
@@ -51,7 +84,7 @@ impl Plugin for CertificateApproval {
             if !updates(attributes, "approval") {
                 return Ok(());
             }
-            demand(api, attributes, "approve", "approve").await
+            demand(api, attributes, "approve", "approve requests with", signer_of(attributes.old)).await
         })
     }
 }
@@ -64,11 +97,33 @@ impl Plugin for CertificateSigning {
     fn validate<'a>(&'a self, api: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let (Some(new), Some(old)) = (&attributes.object, attributes.old) else { return Ok(()) };
+            if attributes.subresource == "status" && attributes.is_resource(GROUP, "podcertificaterequests") {
+                return answers_for_signer(api, attributes).await;
+            }
             let same = |name: &str| new["status"][name] == old["status"][name];
             if !updates(attributes, "status") || same("certificate") && same("conditions") {
                 return Ok(());
             }
-            demand(api, attributes, "sign", "sign").await
+            demand(api, attributes, "sign", "sign requests with", signer_of(attributes.old)).await
+        })
+    }
+}
+
+impl Plugin for ClusterTrustBundleAttest {
+    fn name(&self) -> &'static str {
+        "ClusterTrustBundleAttest"
+    }
+
+    fn validate<'a>(&'a self, api: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let writes = matches!(attributes.operation, Operation::Create | Operation::Update)
+                && attributes.is(attributes.operation, GROUP, "clustertrustbundles");
+            let signer = signer_of(attributes.object.as_ref());
+            let same = |new: &Value| attributes.old.is_some_and(|old| old["spec"] == new["spec"]);
+            if !writes || signer.is_empty() || attributes.object.as_ref().is_some_and(same) {
+                return Ok(());
+            }
+            demand(api, attributes, "attest", "attest for", signer).await
         })
     }
 }

@@ -9,10 +9,12 @@ pub mod default_toleration_seconds;
 pub mod extended_resource_toleration;
 pub mod limit_ranger;
 pub mod match_conditions;
+pub mod metrics;
 pub mod mutating_webhook;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod persistent_volume_claim_resize;
+pub mod pod_certificate;
 pub mod pod_security;
 pub mod policy;
 pub mod priority;
@@ -32,8 +34,10 @@ use crate::status::{About, Result, Status};
 use apimachinery::Value;
 use component_base::feature_gates::FeatureGates;
 use futures::future::BoxFuture;
+use metrics::{ChainMetrics, Stage};
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 use webhook::reinvocation::Reinvocation;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,6 +205,7 @@ const OFF_BY_DEFAULT: [&str; 3] = ["AlwaysPullImages", "ExtendedResourceTolerati
 /// The plugins that are on.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    metrics: ChainMetrics,
 }
 
 impl Chain {
@@ -224,6 +229,7 @@ impl Chain {
             Box::new(runtime_class::RuntimeClass),
             Box::new(certificates::CertificateApproval),
             Box::new(certificates::CertificateSigning),
+            Box::new(certificates::ClusterTrustBundleAttest),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_ingress_class::DefaultIngressClass),
             Box::new(policy::mutating::MutatingAdmissionPolicy::default()),
@@ -238,34 +244,46 @@ impl Chain {
             let gated = p.name() == "MutatingAdmissionPolicy" && !gates.enabled(p.name());
             on && !gated && !named(disabled, p.name())
         });
-        Chain { plugins }
+        let metrics = ChainMetrics::new(plugins.iter().map(|plugin| plugin.name()));
+        Chain { plugins, metrics }
     }
 
     /// Lets the plugins change the object. What a webhook or policy changed the others see in a second round.
     pub async fn admit(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
-        self.admit_once(api, attributes).await?;
-        if attributes.reinvocation.wanted || attributes.policy_reinvocation.wanted {
+        let started = Instant::now();
+        let mut admitted = self.admit_once(api, attributes).await;
+        if admitted.is_ok() && (attributes.reinvocation.wanted || attributes.policy_reinvocation.wanted) {
             attributes.reinvocation.again = true;
             attributes.policy_reinvocation.again = true;
-            self.admit_once(api, attributes).await?;
+            admitted = self.admit_once(api, attributes).await;
         }
-        Ok(())
+        self.metrics.step(Stage::Admit, attributes.operation, started, admitted.is_err());
+        admitted
     }
 
     async fn admit_once(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
-        for plugin in &self.plugins {
+        let mut clock = self.metrics.clock(Stage::Admit, attributes.operation);
+        for (place, plugin) in self.plugins.iter().enumerate() {
             let admitted = plugin.admit(api, attributes).await;
+            clock.passed(place, admitted.is_err());
             admitted.map_err(|status| status.with_warnings(&mut attributes.warnings))?;
         }
         Ok(())
     }
 
     pub async fn validate(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
-        for plugin in &self.plugins {
-            let validated = plugin.validate(api, attributes).await;
-            validated.map_err(|status| status.with_warnings(&mut attributes.warnings))?;
+        let mut clock = self.metrics.clock(Stage::Validate, attributes.operation);
+        let started = clock.started();
+        let mut judged = Ok(());
+        for (place, plugin) in self.plugins.iter().enumerate() {
+            judged = plugin.validate(api, attributes).await;
+            clock.passed(place, judged.is_err());
+            if judged.is_err() {
+                break;
+            }
         }
-        Ok(())
+        self.metrics.step(Stage::Validate, attributes.operation, started, judged.is_err());
+        judged.map_err(|status| status.with_warnings(&mut attributes.warnings))
     }
 
     /// Both stages, for requests that store nothing themselves.

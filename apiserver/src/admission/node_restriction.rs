@@ -44,6 +44,9 @@ impl Plugin for NodeRestriction {
                 let pod = api.fetch(attributes.endpoint, attributes.namespace, attributes.name).await?.tree();
                 return evicts(node, &pod).map_err(|why| attributes.forbidden(&why));
             }
+            if attributes.is(Operation::Create, "certificates.k8s.io", "podcertificaterequests") {
+                return super::pod_certificate::admit(node, api, attributes).await;
+            }
             judge(node, attributes).map_err(|why| attributes.forbidden(&why))
         })
     }

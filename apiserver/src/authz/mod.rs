@@ -29,6 +29,8 @@ pub struct ResourceAttributes<'a> {
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
+    /// Of a list or watch, as the client wrote it; empty where it selects by no field.
+    pub field_selector: &'a str,
 }
 
 impl<'a> Attributes<'a> {
@@ -39,6 +41,7 @@ impl<'a> Attributes<'a> {
             subresource: &info.subresource,
             namespace: &info.namespace,
             name: &info.name,
+            field_selector: &info.field_selector,
         });
         Attributes { user, verb: &info.verb, resource, path: &info.path }
     }

@@ -4,12 +4,13 @@
 //! The index (node → objects its pods name) follows the cache of pods by its watch, drained when somebody asks.
 
 use super::rbac::Rule;
-use super::{Attributes, Decision};
+use super::{Attributes, Decision, ResourceAttributes};
 use crate::api::Api;
 use crate::storage::cache::Cache;
 use crate::storage::object::{EventType, Object};
 use crate::storage::watchers::{Scope, Subscription};
 use apimachinery::Value;
+use apimachinery::selector::FieldSelector;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -45,6 +46,7 @@ const RULES: &[(&[&str], &str, &[&str])] = &[
     ),
 ];
 
+const CERTIFICATES: &str = "certificates.k8s.io";
 const LEASES: &str = "kube-node-lease";
 
 /// What a pod names: kind's plural and name, in the pod's namespace (volumes and such without one).
@@ -135,6 +137,8 @@ fn names(spec: &Value) -> HashSet<Named> {
 
 pub struct NodeAuthorizer {
     pods: Arc<Cache>,
+    /// PodCertificateRequests, where they are served.
+    pod_certificates: Option<Arc<Cache>>,
     rules: Vec<Rule>,
     state: Mutex<(Index, Subscription)>,
 }
@@ -154,7 +158,34 @@ impl NodeAuthorizer {
             .collect();
         let mut index = Index::default();
         let changes = follow(&pods, &mut index);
-        Ok(NodeAuthorizer { pods, rules, state: Mutex::new((index, changes)) })
+        let pod_certificates = api.builtin(CERTIFICATES, "v1beta1", "podcertificaterequests").ok();
+        let pod_certificates = pod_certificates.map(|endpoint| endpoint.cache().cloned()).transpose()?;
+        Ok(NodeAuthorizer { pods, pod_certificates, rules, state: Mutex::new((index, changes)) })
+    }
+
+    /// A kubelet asks for certificates, and sees what it asked for itself. (KEP-4317, KEP-4601)
+    fn pod_certificates(&self, node: &str, verb: &str, r: &ResourceAttributes<'_>) -> Decision {
+        let Some(cache) = &self.pod_certificates else { return Decision::NoOpinion(String::new()) };
+        let own = || {
+            let object = cache.get(&format!("{}/{}", r.namespace, r.name))?;
+            Some(object.tree()["spec"]["nodeName"] == node)
+        };
+        let selected = || {
+            let selector = FieldSelector::parse(r.field_selector).unwrap_or_default();
+            selector.requirements.iter().any(|q| q.field == "spec.nodeName" && q.value == node && !q.negated)
+        };
+        let allowed = match verb {
+            "create" => r.subresource.is_empty(),
+            "get" => r.subresource.is_empty() && own().unwrap_or(false),
+            "list" | "watch" => selected(),
+            _ => false,
+        };
+        if allowed {
+            return Decision::Allow(String::new());
+        }
+        Decision::NoOpinion(format!(
+            "node '{node}' can only create PodCertificateRequests, and read those with spec.nodeName of its own"
+        ))
     }
 
     fn has(&self, node: &str, plural: &str, namespace: &str, name: &str) -> bool {
@@ -201,6 +232,7 @@ impl NodeAuthorizer {
                 linked("persistentvolumeclaims")
             }
             ("resource.k8s.io", "resourceclaims", "", "get") => linked("resourceclaims"),
+            (CERTIFICATES, "podcertificaterequests", _, verb) => self.pod_certificates(node, verb, &r),
             ("coordination.k8s.io", "leases", "", verb) if r.namespace == LEASES => {
                 if verb == "create" || r.name == node {
                     allow()

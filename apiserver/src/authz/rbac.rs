@@ -327,7 +327,14 @@ mod tests {
         let asks = |verb, group, resource, subresource, name| Attributes {
             user: &user,
             verb,
-            resource: Some(ResourceAttributes { group, resource, subresource, namespace: "a", name }),
+            resource: Some(ResourceAttributes {
+                group,
+                resource,
+                subresource,
+                namespace: "a",
+                name,
+                ..Default::default()
+            }),
             path: "",
         };
         let cases = [

@@ -34,6 +34,9 @@ pub struct Cluster {
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
 
+/// Objects that come with a feature gate.
+const GATED: [(&str, &str); 1] = [("ClusterTrustBundle", include_str!("cluster_trust_bundle.yaml"))];
+
 /// Priorities of the APIServices of built-in groups: (group, version, groupPriorityMinimum, versionPriority).
 #[rustfmt::skip]
 const API_SERVICES: &[(&str, &str, i64, i64)] = &[
@@ -58,6 +61,20 @@ const API_SERVICES: &[(&str, &str, i64, i64)] = &[
     ("scheduling.k8s.io", "v1", 16600, 15),
     ("storage.k8s.io", "v1", 16800, 15),
     ("autoscaling", "v2", 17500, 30),
+    ("admissionregistration.k8s.io", "v1beta1", 16700, 12),
+    ("admissionregistration.k8s.io", "v1alpha1", 16700, 9),
+    ("certificates.k8s.io", "v1beta1", 17300, 9),
+    ("certificates.k8s.io", "v1alpha1", 17300, 1),
+    ("coordination.k8s.io", "v1beta1", 16500, 13),
+    ("coordination.k8s.io", "v1alpha2", 16500, 12),
+    ("internal.apiserver.k8s.io", "v1alpha1", 16000, 9),
+    ("networking.k8s.io", "v1beta1", 17200, 9),
+    ("resource.k8s.io", "v1beta2", 16200, 15),
+    ("resource.k8s.io", "v1beta1", 16200, 9),
+    ("resource.k8s.io", "v1alpha3", 16200, 1),
+    ("scheduling.k8s.io", "v1alpha1", 16600, 9),
+    ("storage.k8s.io", "v1beta1", 16800, 9),
+    ("storagemigration.k8s.io", "v1beta1", 15800, 9),
 ];
 
 /// Creates what is missing; rules and subjects that are missing from default roles and bindings are added.
@@ -65,7 +82,9 @@ pub async fn run(api: &Api, cluster: &Cluster) -> Result<()> {
     for name in NAMESPACES {
         ensure(api, "", "v1", "namespaces", json!({"metadata": {"name": name}})).await?;
     }
-    for text in [include_str!("rbac.yaml"), include_str!("priority.yaml"), include_str!("flowcontrol.yaml")] {
+    let always = [include_str!("rbac.yaml"), include_str!("priority.yaml"), include_str!("flowcontrol.yaml")];
+    let gated = GATED.iter().filter(|(gate, _)| api.rules_gates.contains(gate)).map(|(_, text)| *text);
+    for text in always.into_iter().chain(gated) {
         for object in documents(text) {
             let (group, version) = GroupVersionKind::split_api_version(object["apiVersion"].as_str().unwrap_or(""));
             let plural = plural(object["kind"].as_str().unwrap_or(""));
@@ -73,7 +92,12 @@ pub async fn run(api: &Api, cluster: &Cluster) -> Result<()> {
             ensure(api, &group, &version, &plural, object).await?;
         }
     }
+    let is_served =
+        |group: &str, version: &str| api.served.load().versions.iter().any(|((g, v), _)| g == group && v == version);
     for (group, version, group_priority, version_priority) in API_SERVICES {
+        if !is_served(group, version) {
+            continue;
+        }
         ensure(
             api,
             "apiregistration.k8s.io",

@@ -112,6 +112,7 @@ fn subresources(given: &Value, own: &GroupVersionKind) -> Vec<SubresourceRow> {
         name: name.into(),
         kind,
         verbs: SUBRESOURCE_VERBS.map(str::to_owned).into(),
+        gate: None,
     };
     let mut rows = Vec::new();
     if given["status"].is_object() {

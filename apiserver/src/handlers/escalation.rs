@@ -36,6 +36,7 @@ pub async fn check(
                 subresource: "",
                 namespace: &info.namespace,
                 name,
+                ..Default::default()
             }),
             path: "",
         };

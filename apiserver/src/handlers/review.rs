@@ -163,6 +163,7 @@ async fn access(server: &Server, user: &User, spec: &Value) -> Result<Value> {
             subresource: &subresource,
             namespace: &namespace,
             name: &name,
+            ..Default::default()
         };
         Attributes { user, verb: &verb, resource: Some(resource), path: "" }
     } else {

@@ -154,6 +154,7 @@ pub mod tests {
         ("io.k8s.api.admissionregistration.v1alpha1.MatchCondition", ""),
         ("io.k8s.api.certificates.v1.CertificateSigningRequest", "metadata"),
         ("io.k8s.api.networking.v1.IngressRule", "http"),
+        ("io.k8s.apimachinery.pkg.apis.meta.v1.GroupResource", "*"),
         ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ExternalDocumentation", "*"),
         ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps", "*"),
         // Selectors that this version has no more; objects from before may have them.

@@ -4,6 +4,7 @@ use super::strategy::Strategy;
 use super::{
     admissionregistration, apiextensions, apiregistration, apiserverinternal, apps, autoscaling, batch, certificates,
     coordination, core, discovery, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
+    storagemigration,
 };
 
 /// The strategy of a resource. Versions of a kind share one, unless their members differ.
@@ -100,6 +101,8 @@ fn small_groups(group: &str, plural: &str) -> &'static Strategy {
         ("apiextensions.k8s.io", "customresourcedefinitions") => &apiextensions::custom_resource_definition::STRATEGY,
         ("apiregistration.k8s.io", "apiservices") => &apiregistration::api_service::STRATEGY,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::certificate_signing_request::STRATEGY,
+        ("certificates.k8s.io", "clustertrustbundles") => &certificates::cluster_trust_bundle::STRATEGY,
+        ("certificates.k8s.io", "podcertificaterequests") => &certificates::pod_certificate_request::STRATEGY,
         ("coordination.k8s.io", "leasecandidates") => &coordination::lease_candidate::STRATEGY,
         ("coordination.k8s.io", "leases") => &coordination::lease::STRATEGY,
         ("discovery.k8s.io", "endpointslices") => &discovery::endpoint_slice::STRATEGY,
@@ -109,6 +112,10 @@ fn small_groups(group: &str, plural: &str) -> &'static Strategy {
         ("node.k8s.io", "runtimeclasses") => &node::runtime_class::STRATEGY,
         ("policy", "poddisruptionbudgets") => &policy::pod_disruption_budget::STRATEGY,
         ("scheduling.k8s.io", "priorityclasses") => &scheduling::priority_class::STRATEGY,
+        ("scheduling.k8s.io", "workloads") => &scheduling::workload::STRATEGY,
+        ("storagemigration.k8s.io", "storageversionmigrations") => {
+            &storagemigration::storage_version_migration::STRATEGY
+        }
         _ => &Strategy::GENERIC,
     }
 }

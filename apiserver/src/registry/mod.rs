@@ -30,5 +30,6 @@ pub mod resource;
 mod rules;
 pub mod scheduling;
 pub mod storage;
+pub mod storagemigration;
 pub mod strategy;
 pub mod table;

@@ -9,6 +9,7 @@ use apimachinery::Value;
 use apimachinery::codec::{Report, TypeMismatch, normalize};
 use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape, Structural};
 use apimachinery::validation::Cursor;
+use component_base::feature_gates::FeatureGates;
 use std::sync::Arc;
 
 /// What a client may do with a resource, in the order that discovery lists it.
@@ -20,6 +21,8 @@ pub struct SubresourceRow {
     pub name: String,
     pub kind: GroupVersionKind,
     pub verbs: Vec<String>,
+    /// The feature gate that must be on for it to be served.
+    pub gate: Option<&'static str>,
 }
 
 /// Where the objects of a resource are kept, whatever version they are read in.
@@ -218,6 +221,7 @@ const STORED_AS: &[(&str, &str, &str, &str)] = &[
     ("storage.k8s.io", "volumeattributesclasses", "storage.k8s.io", "v1"),
     ("admissionregistration.k8s.io", "mutatingadmissionpolicies", "admissionregistration.k8s.io", "v1beta1"),
     ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", "admissionregistration.k8s.io", "v1beta1"),
+    ("certificates.k8s.io", "clustertrustbundles", "certificates.k8s.io", "v1beta1"),
     ("coordination.k8s.io", "leasecandidates", "coordination.k8s.io", "v1beta1"),
     ("resource.k8s.io", "deviceclasses", "resource.k8s.io", "v1"),
     ("resource.k8s.io", "resourceclaims", "resource.k8s.io", "v1"),
@@ -225,11 +229,30 @@ const STORED_AS: &[(&str, &str, &str, &str)] = &[
     ("resource.k8s.io", "resourceslices", "resource.k8s.io", "v1"),
 ];
 
-/// Reads the rows of all built-in resources, those that are off by default too.
+/// The rows of all built-in resources, those that are off by default too.
 ///
 /// # Panics
 /// When `resources.txt` is wrong; a unit test reads it.
+#[cfg(test)]
 pub fn builtin() -> Vec<Arc<Resource>> {
+    read().into_iter().map(Arc::new).collect()
+}
+
+/// The built-in resources and subresources whose gates are on, of those that `is_on`.
+///
+/// # Panics
+/// When `resources.txt` is wrong; a unit test reads it.
+pub fn served(is_on: impl Fn(&Resource) -> bool, gates: &FeatureGates) -> Vec<Arc<Resource>> {
+    let open = |gate: Option<&'static str>| gate.is_none_or(|gate| gates.enabled(gate));
+    let mut rows = read();
+    rows.retain(|row| is_on(row) && open(row.gate));
+    for row in &mut rows {
+        row.subresources.retain(|subresource| open(subresource.gate));
+    }
+    rows.into_iter().map(Arc::new).collect()
+}
+
+fn read() -> Vec<Resource> {
     let schema = Schema::builtin();
     let mut rows: Vec<Resource> = Vec::new();
     let (mut group, mut version) = ("", "");
@@ -278,18 +301,19 @@ pub fn builtin() -> Vec<Arc<Resource>> {
                     kind: gvk,
                 });
             }
-            (4, [name, kind, verbs]) => {
+            (4, [name, kind, verbs, flags @ ..]) => {
                 let row = rows.last_mut().unwrap_or_else(|| panic!("resources.txt: a subresource before any resource"));
                 let kind = match kind.split('/').collect::<Vec<_>>()[..] {
                     [g, v, k] => GroupVersionKind::new(g, v, k),
                     _ => GroupVersionKind::new(&row.kind.group, &row.kind.version, kind),
                 };
-                row.subresources.push(SubresourceRow { name: name[1..].to_string(), kind, verbs: list(verbs) });
+                let gate = flags.iter().find_map(|f| f.strip_prefix("gate="));
+                row.subresources.push(SubresourceRow { name: name[1..].to_string(), kind, verbs: list(verbs), gate });
             }
             _ => panic!("resources.txt: cannot read {line:?}"),
         }
     }
-    rows.into_iter().map(Arc::new).collect()
+    rows
 }
 
 fn list(text: &str) -> Vec<String> {

@@ -21,6 +21,8 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows a subresource: the path given to a proxy.
     pub rest: String,
+    /// Of a list, watch or deletion of many; empty where there is none.
+    pub field_selector: String,
 }
 
 impl RequestInfo {
@@ -88,9 +90,8 @@ impl RequestInfo {
         // Whoever may only see one object can list and watch it by its name.
         if matches!(&*info.verb, "list" | "watch" | "deletecollection") && info.name.is_empty() {
             let selector = query(uri).find(|(k, _)| k == "fieldSelector");
-            if let Some(name) =
-                selector.as_ref().and_then(|(_, v)| v.split(',').find_map(|t| t.strip_prefix("metadata.name=")))
-            {
+            info.field_selector = selector.map(|(_, v)| v.into_owned()).unwrap_or_default();
+            if let Some(name) = info.field_selector.split(',').find_map(|t| t.strip_prefix("metadata.name=")) {
                 let name = name.trim_start_matches('=');
                 if !name.is_empty() && !name.contains(['/', '\\']) {
                     info.name = name.to_owned();

@@ -34,7 +34,7 @@ pub async fn impersonate(server: &Server, user: User, headers: &HeaderMap) -> Re
         let attributes = Attributes {
             user: &user,
             verb: "impersonate",
-            resource: Some(ResourceAttributes { group, resource, subresource, namespace, name }),
+            resource: Some(ResourceAttributes { group, resource, subresource, namespace, name, ..Default::default() }),
             path: "",
         };
         server.authz.demand(&server.api, &attributes).await

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const JSON: &str = "application/json";
 const TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// Kinds and subresources that are served only with these.
+const GATES: &str = "--feature-gates=ClusterTrustBundle=true,PodCertificateRequest=true,GenericWorkload=true,\
+                     StorageVersionMigrator=true,DRADeviceTaints=true,DRADeviceTaintRules=true";
 const NAMESPACE: &str = "kinds";
 
 /// A resource in one version.
@@ -71,7 +74,7 @@ fn labels(object: &Value) -> &Value {
 
 #[tokio::test]
 async fn every_kind_takes_every_verb_in_every_version() {
-    let stand = Stand::start_with(&["--runtime-config=api/all=true"]).await;
+    let stand = Stand::start_with(&["--runtime-config=api/all=true", GATES]).await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     assert_eq!(stand.call("POST", "/api/v1/namespaces", JSON, "", &namespace).await.0, 201);
     let mut left = served(&stand).await;

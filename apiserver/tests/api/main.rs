@@ -15,6 +15,7 @@ mod embedded;
 mod expressions;
 mod facts;
 mod field_validation;
+mod gated;
 mod golden;
 mod guards;
 mod kinds;

@@ -263,3 +263,33 @@ async fn policies_warn_and_take_params_by_selector() {
         assert_eq!(list["items"], json!([]));
     }
 }
+
+#[tokio::test]
+async fn admission_and_policies_are_counted() {
+    let stand = mutating().await;
+    let validating = json!({"metadata": {"name": "no"}, "spec": {
+        "matchConstraints": {"resourceRules": [
+            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]},
+        "validations": [{"expression": "object.metadata.name != 'bad'"}]}});
+    made(&stand, &format!("{GROUP}/v1/validatingadmissionpolicies"), &validating).await;
+    let binding = json!({"metadata": {"name": "no"}, "spec": {"policyName": "no", "validationActions": ["Deny"]}});
+    made(&stand, &format!("{GROUP}/v1/validatingadmissionpolicybindings"), &binding).await;
+    put_in_force(&stand, &policy("m", json!({"mutations": [applying("Object{data: {'a': 'b'}}")]})), None).await;
+    let bad = json!({"metadata": {"name": "bad"}});
+    until(&stand, &bad, |code, _| code == 422).await;
+    made(&stand, MAPS, &json!({"metadata": {"name": "good"}})).await;
+    let (_, text) = stand.call("GET", "/metrics", "", "", &Value::Null).await;
+    let text = text.as_str().unwrap();
+    for series in [
+        "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"}",
+        "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"true\",type=\"validate\"}",
+        "apiserver_admission_controller_admission_duration_seconds_count{name=\"NamespaceLifecycle\",operation=\"CREATE\",rejected=\"false\",type=\"admit\"}",
+        "apiserver_admission_controller_admission_duration_seconds_count{name=\"ValidatingAdmissionPolicy\",operation=\"CREATE\",rejected=\"true\",type=\"validate\"}",
+        "apiserver_validating_admission_policy_check_total{enforcement_action=\"deny\",error_type=\"no_error\",policy=\"no\",policy_binding=\"no\"}",
+        "apiserver_mutating_admission_policy_check_total{error_type=\"no_error\",policy=\"m\",policy_binding=\"m\"}",
+        "apiserver_cel_compilation_duration_seconds_count",
+        "apiserver_cel_evaluation_duration_seconds_count",
+    ] {
+        assert!(text.contains(&format!("\n{series} ")), "{series}");
+    }
+}

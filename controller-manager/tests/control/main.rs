@@ -3,6 +3,7 @@
 
 mod garbage;
 mod namespaces;
+mod policies;
 mod quotas;
 mod tokens_and_nodes;
 

@@ -6,12 +6,14 @@
 
 pub mod definition;
 pub mod environment;
+pub mod metrics;
 pub mod mutating;
 pub mod params;
 pub mod request;
 pub mod validating;
 
 use crate::admission::Attributes;
+use crate::server::metrics::compiling;
 use crate::storage::Revision;
 use crate::storage::cache::Cache;
 use apimachinery::Value as Json;
@@ -59,7 +61,7 @@ impl<T> Memo<T> {
             match known.get(&object.key) {
                 Some((revision, read)) if *revision == object.revision => all.push(read.clone()),
                 _ => {
-                    let made = Arc::new(read(&object.tree()));
+                    let made = Arc::new(compiling(|| read(&object.tree())));
                     known.insert(object.key.clone(), (object.revision, made.clone()));
                     all.push(made);
                 }

@@ -3,12 +3,14 @@
 
 use super::definition::{Binding, Definition, Invocation, Policy as _, invocations, refusal, text};
 use super::environment::{Access, Input, Scope};
+use super::metrics::{self, ErrorType};
 use super::request::Request;
 use super::{GROUP, Memo, is_exempt};
 use crate::admission::mutating_webhook::completed;
 use crate::admission::{Attributes, Plugin};
 use crate::api::{Api, Endpoint};
 use crate::handlers::render::typed;
+use crate::server::metrics::evaluating;
 use crate::status::Result;
 use apimachinery::Value as Json;
 use apimachinery::apply::{atomics, merge};
@@ -17,6 +19,9 @@ use apimachinery::patch::{JsonPatchError, json_patch};
 use futures::future::BoxFuture;
 use kubernetes_cel::{Error, OBJECT_COST_MAX, Program, Value};
 use serde_json::json;
+use std::time::Instant;
+
+const OUT_OF_BUDGET: &str = "mutation failed due to running out of cost budget, no further mutations will be run";
 
 #[derive(Default)]
 pub struct MutatingAdmissionPolicy {
@@ -82,9 +87,7 @@ impl Mutation {
         let scope = Scope::new(input, params, &definition.env, &definition.variables, access, OBJECT_COST_MAX);
         let value = match scope.run(program) {
             Err(Error::OverBudget) if scope.budget.get() == 0 => {
-                return Err(
-                    "mutation failed due to running out of cost budget, no further mutations will be run".into()
-                );
+                return Err(OUT_OF_BUDGET.into());
             }
             result => result.map_err(|e| format!("expression '{}' resulted in error: {e}", self.expression))?,
         };
@@ -167,8 +170,12 @@ impl MutatingAdmissionPolicy {
             misconfigured.into_iter().map(|m| refused(m.policy.definition(), m.binding.as_deref(), &m.why)).collect();
         attributes.policy_reinvocation.start(attributes.object.as_ref());
         for invocation in &invocations {
-            if let Err(why) = invoke(api, &request, attributes, invocation).await? {
-                let definition = &invocation.policy.definition;
+            let definition = &invocation.policy.definition;
+            let started = Instant::now();
+            let outcome = invoke(api, &request, attributes, invocation).await?;
+            let error = outcome.as_ref().err().map_or(ErrorType::None, |why| error_type(why));
+            metrics::mutated(&definition.name, &invocation.binding.name, error, started.elapsed());
+            if let Err(why) = outcome {
                 refusals.extend(definition.fail.then(|| refused(definition, Some(&invocation.binding), &why)));
             }
         }
@@ -179,6 +186,16 @@ impl MutatingAdmissionPolicy {
             causes.extend(refusals[1..].iter().map(|message| json!({"message": message})));
         }
         Err(status)
+    }
+}
+
+fn error_type(why: &str) -> ErrorType {
+    if why.starts_with("compilation error") {
+        ErrorType::Compile
+    } else if why == OUT_OF_BUDGET {
+        ErrorType::OutOfBudget
+    } else {
+        ErrorType::Invalid
     }
 }
 
@@ -245,7 +262,8 @@ fn mutated(
     let (endpoint, subresource) = (&invocation.endpoint, attributes.subresource);
     let access = Access { api, user: attributes.user };
     let input = Input::of(attributes, endpoint, Some(object), old, request.namespace.clone());
-    let made = mutation.patch(&invocation.policy.definition, &input, &invocation.params, &access);
+    let definition = &invocation.policy.definition;
+    let made = evaluating(|| mutation.patch(definition, &input, &invocation.params, &access));
     let kind = endpoint.row.kind_of(subresource);
     let whole = typed(object.clone(), kind);
     match made.and_then(|patch| patched(&whole, patch, endpoint, subresource)) {

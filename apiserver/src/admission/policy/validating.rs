@@ -2,17 +2,20 @@
 
 use super::definition::{Binding, Definition, Invocation, invocations, text};
 use super::environment::{Access, Input, Scope};
+use super::metrics::{self, ErrorType};
 use super::request::Request;
 use super::{GROUP, Memo, is_exempt};
 use crate::admission::match_conditions;
 use crate::admission::{Attributes, Plugin};
 use crate::api::{Api, Endpoint};
+use crate::server::metrics::evaluating;
 use crate::status::Result;
 use apimachinery::Value as Json;
 use futures::future::BoxFuture;
 use kubernetes_cel::{Error, OBJECT_COST_MAX, Program, Value};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Of the value of an audit annotation.
 const ANNOTATION_CHARS_MAX: usize = 10 * 1024;
@@ -47,12 +50,15 @@ struct Validation {
 }
 
 /// A refusal: why, and upstream's reason for the Status.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct Refusal {
     message: String,
     reason: String,
     /// Which of the validations.
     index: usize,
+    error: ErrorType,
+    /// How long it took to find out.
+    took: Duration,
 }
 
 /// What evaluating a policy once came to.
@@ -61,11 +67,25 @@ struct Verdict {
     refusals: Vec<Refusal>,
     /// Keys and values for the audit log.
     annotations: Vec<(String, String)>,
+    /// Failures that the policy wants ignored.
+    ignored: Vec<(ErrorType, Duration)>,
 }
 
 impl Refusal {
-    fn new(message: impl Into<String>) -> Refusal {
-        Refusal { message: message.into(), reason: String::new(), index: 0 }
+    /// Of a policy that can't be run.
+    fn misconfigured(why: String) -> Refusal {
+        Refusal { message: why, error: ErrorType::Invalid, ..Refusal::default() }
+    }
+}
+
+impl Verdict {
+    /// What a failure comes to.
+    fn failed(&mut self, definition: &Definition, refusal: Refusal) {
+        if definition.fail {
+            self.refusals.push(refusal);
+        } else {
+            self.ignored.push((refusal.error, refusal.took));
+        }
     }
 }
 
@@ -100,54 +120,66 @@ impl Policy {
     fn evaluate(&self, input: &Input, params: &Json, access: &Access<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         let definition = &self.definition;
-        let failed = |message: String, index| definition.fail.then(|| Refusal { index, ..Refusal::new(message) });
+        let mut since = Instant::now();
+        let mut lap = || {
+            let now = Instant::now();
+            now - std::mem::replace(&mut since, now)
+        };
         match definition.conditions.matches(input, params, access) {
             Ok(true) => {}
             Ok(false) => return verdict,
-            Err(why) => {
-                verdict.refusals.extend(failed(why, 0));
+            Err(message) => {
+                let error = ErrorType::Invalid;
+                verdict.failed(definition, Refusal { message, error, took: lap(), ..Refusal::default() });
                 return verdict;
             }
         }
         let scope = Scope::new(input, params, &definition.env, &definition.variables, access, OBJECT_COST_MAX);
         for (index, validation) in self.validations.iter().enumerate() {
-            let why = match validation.program.as_ref().map(|program| scope.run(program)) {
+            let invalid = |why: &str| {
+                (format!("expression '{}' resulted in error: {why}", validation.expression), ErrorType::Invalid)
+            };
+            let (message, error) = match validation.program.as_ref().map(|program| scope.run(program)) {
                 Ok(Ok(Value::Bool(true))) => continue,
                 Ok(Ok(Value::Bool(false))) => {
-                    verdict.refusals.push(Refusal { index, ..validation.refusal(&scope) });
+                    let refusal = validation.refusal(&scope);
+                    verdict.refusals.push(Refusal { index, took: lap(), ..refusal });
                     continue;
                 }
-                Ok(Ok(_)) => format!("expression '{}' resulted in error: not a bool", validation.expression),
+                Ok(Ok(_)) => invalid("not a bool"),
                 Ok(Err(Error::OverBudget)) if scope.budget.get() == 0 => {
                     let why =
                         "validation failed due to running out of cost budget, no further validation rules will be run";
-                    verdict.refusals.extend(failed(why.into(), index));
-                    return verdict;
+                    (why.to_owned(), ErrorType::OutOfBudget)
                 }
-                Ok(Err(error)) => format!("expression '{}' resulted in error: {error}", validation.expression),
-                Err(why) => format!("compilation error: {why}"),
+                Ok(Err(error)) => invalid(&error.to_string()),
+                Err(why) => (format!("compilation error: {why}"), ErrorType::Compile),
             };
-            verdict.refusals.extend(failed(why, index));
+            verdict.failed(definition, Refusal { message, error, index, took: lap(), ..Refusal::default() });
+            if error == ErrorType::OutOfBudget {
+                return verdict;
+            }
         }
         for (key, program) in &self.annotations {
             let result = match program {
-                Ok(program) => scope.run(program).map_err(|e| e.to_string()),
-                Err(why) => Err(format!("compilation error: {why}")),
+                Ok(program) => scope.run(program).map_err(|e| (e.to_string(), ErrorType::Invalid)),
+                Err(why) => Err((format!("compilation error: {why}"), ErrorType::Compile)),
             };
-            match result {
-                Ok(Value::Null) => {}
+            let (message, error) = match result {
+                Ok(Value::Null) => continue,
                 Ok(Value::String(value)) => {
                     let value: String = value.trim().chars().take(ANNOTATION_CHARS_MAX).collect();
                     if !value.is_empty() {
                         verdict.annotations.push((format!("{}/{key}", definition.name), value));
                     }
+                    continue;
                 }
                 Ok(_) => {
-                    let why = format!("valueExpression of '{key}' resulted in unsupported return type");
-                    verdict.refusals.extend(failed(why, 0));
+                    (format!("valueExpression of '{key}' resulted in unsupported return type"), ErrorType::Invalid)
                 }
-                Err(why) => verdict.refusals.extend(failed(why, 0)),
-            }
+                Err(failure) => failure,
+            };
+            verdict.failed(definition, Refusal { message, error, took: lap(), ..Refusal::default() });
         }
         verdict
     }
@@ -162,7 +194,7 @@ impl Validation {
             (None, "") => format!("failed expression: {}", self.expression.trim()),
             (None, fixed) => fixed.to_owned(),
         };
-        Refusal { message, reason: self.reason.clone(), index: 0 }
+        Refusal { message, reason: self.reason.clone(), ..Refusal::default() }
     }
 }
 
@@ -191,7 +223,7 @@ impl ValidatingAdmissionPolicy {
         let request = Request::new(api, attributes)?;
         let (invocations, misconfigured) = invocations(api, &request, attributes, &policies, &bindings);
         let mut refused: Vec<(Arc<Policy>, Option<Arc<Binding>>, Refusal)> =
-            misconfigured.into_iter().map(|m| (m.policy, m.binding, Refusal::new(m.why))).collect();
+            misconfigured.into_iter().map(|m| (m.policy, m.binding, Refusal::misconfigured(m.why))).collect();
         let (mut warnings, mut annotations) = (Vec::new(), Vec::new());
         let mut input: Option<(Arc<Endpoint>, Input)> = None;
         for Invocation { policy, binding, endpoint, params } in invocations {
@@ -203,11 +235,20 @@ impl ValidatingAdmissionPolicy {
                 input = Some((endpoint, made));
             }
             let Some((_, input)) = &input else { continue };
-            let verdict = policy.evaluate(input, &params, &Access { api, user: attributes.user });
+            let access = Access { api, user: attributes.user };
+            let verdict = evaluating(|| policy.evaluate(input, &params, &access));
             annotations.extend(verdict.annotations);
+            for (error, took) in verdict.ignored {
+                metrics::validated(&policy.definition.name, &binding.name, error, "allow", took);
+            }
             for refusal in verdict.refusals {
                 let acts = |action: &str| binding.actions.iter().any(|a| a == action);
                 let name = &policy.definition.name;
+                for (action, label) in [("Deny", "deny"), ("Audit", "audit"), ("Warn", "warn")] {
+                    if acts(action) {
+                        metrics::validated(name, &binding.name, refusal.error, label, refusal.took);
+                    }
+                }
                 if acts("Warn") {
                     warnings.push(format!(
                         "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {}",

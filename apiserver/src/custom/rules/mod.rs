@@ -5,6 +5,7 @@
 
 pub mod definition;
 
+use crate::server::metrics::compiling;
 use apimachinery::Value as Json;
 use apimachinery::schema::structural::{Additional, Kind, Structural, Validation};
 use apimachinery::validation::{Cursor, ErrorKind, FieldError, Path};
@@ -85,7 +86,8 @@ impl Rules {
             return None;
         }
         let ty = schema::declare(schema, root).unwrap_or(Type::Dyn);
-        let own = validations.iter().map(|validation| Rule::compile(validation, &ty)).collect();
+        let compile = || validations.iter().map(|validation| Rule::compile(validation, &ty)).collect();
+        let own = if validations.is_empty() { Vec::new() } else { compiling(compile) };
         let keys = match &schema.list_type {
             apimachinery::schema::ListType::Map(keys) => keys.iter().map(|key| key.to_string()).collect(),
             _ => Vec::new(),

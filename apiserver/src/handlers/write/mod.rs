@@ -17,6 +17,7 @@ use crate::custom::conversion::{Wanted, conform};
 use crate::registry::conversion::convert;
 use crate::registry::strategy::{Context, NameRule};
 use crate::request::options::WriteOptions;
+use crate::server::metrics::evaluating;
 use crate::status::{About, Result, Status};
 use crate::storage::etcd;
 use crate::storage::object::Object;
@@ -242,7 +243,7 @@ impl<'a> Write<'a> {
 
     /// The metadata rules of all kinds and the kind's own, for a new object.
     fn validate(&self, object: &Value) -> Result<()> {
-        let errors = Errors::new();
+        let errors = Errors::with_gates(self.api.rules_gates.clone());
         let row = &self.endpoint.row;
         let root = Cursor::root(object, &errors);
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
@@ -252,14 +253,14 @@ impl<'a> Write<'a> {
         (row.strategy.validate)(&root);
         row.form.validate(&root);
         if let Some(rules) = &row.rules {
-            rules.judge(&root, None);
+            evaluating(|| rules.judge(&root, None));
         }
         self.judge(object, errors)
     }
 
     /// The same for a change.
     fn validate_update(&self, object: &Value, old: &Value) -> Result<()> {
-        let errors = Errors::new();
+        let errors = Errors::with_gates(self.api.rules_gates.clone());
         let row = &self.endpoint.row;
         let (root, was) = (Cursor::root(object, &errors), Cursor::root(old, &errors));
         object_meta::object_meta(&root.field("metadata"), row.namespaced, name_rule(row.strategy.name));
@@ -269,7 +270,7 @@ impl<'a> Write<'a> {
         object_meta::object_meta_update(&root.field("metadata"), &was.field("metadata"));
         row.form.validate(&root);
         if let Some(rules) = &row.rules {
-            rules.judge(&root, Some(old));
+            evaluating(|| rules.judge(&root, Some(old)));
         }
         match (row.strategy.subresource(&self.subresource), self.subresource.as_str()) {
             (Some(subresource), _) => (subresource.validate)(&root, &was),

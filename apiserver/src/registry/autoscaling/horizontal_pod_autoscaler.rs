@@ -33,8 +33,12 @@ pub const V1: Strategy = Strategy {
 
 pub const V2: Strategy = Strategy {
     default: defaulted,
-    validate,
-    validate_update: |new, _| validate(new),
+    validate: |scaler| validate(scaler, least_replicas(scaler)),
+    validate_update: |new, old| {
+        // What was stored while the gate was on may stay.
+        let stays = old.dig("spec.minReplicas").i64() == Some(0);
+        validate(new, if stays { 0 } else { least_replicas(new) });
+    },
     subresources: &[Subresource {
         name: "status",
         prepare: |scaler, old, _| copy(scaler, old, "spec"),
@@ -91,10 +95,27 @@ fn defaulted(scaler: &mut Value) {
     }
 }
 
-fn validate(scaler: &Cursor<'_>) {
+/// How few replicas may be asked for. (KEP-2021)
+fn least_replicas(scaler: &Cursor<'_>) -> i64 {
+    if scaler.gate("HPAScaleToZero") { 0 } else { 1 }
+}
+
+/// Whether something is measured that is there without pods.
+fn measures_beyond_pods(scaler: &Cursor<'_>) -> bool {
+    let beyond = |metrics: &[Value]| metrics.iter().any(|m| m["type"] == "Object" || m["type"] == "External");
+    let carried = scaler.dig("metadata.annotations").field(METRICS).str();
+    beyond(scaler.dig("spec.metrics").array())
+        || serde_json::from_str::<Vec<Value>>(carried).is_ok_and(|metrics| beyond(&metrics))
+}
+
+fn validate(scaler: &Cursor<'_>, least: i64) {
     let spec = scaler.field("spec");
     let (min, max) = (spec.field("minReplicas"), spec.field("maxReplicas"));
-    min.at_least(1, "must be greater than or equal to 1");
+    min.at_least(least, &format!("must be greater than or equal to {least}"));
+    if least == 0 && min.i64() == Some(0) && !measures_beyond_pods(scaler) {
+        spec.field("metrics")
+            .forbid("must specify at least one Object or External metric to support scaling to zero replicas");
+    }
     let most = max.i64().unwrap_or_default();
     if most < 1 {
         max.invalid_value(most, "must be greater than 0");

@@ -244,7 +244,21 @@ fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
 /// While a job has not started, where its pods go may still be changed (KEP-2926).
 fn template_update(template: &Cursor<'_>, old: &Cursor<'_>, old_spec: &Cursor<'_>, old_job: &Cursor<'_>) {
     let (Some(mut left), Some(before)) = (template.value().cloned(), old.value()) else { return };
-    if old_spec.field("suspend").bool() && !old_job.dig("status.startTime").exists() {
+    // KEP-5440 lets a job that is suspended again be changed as one that has never run.
+    let suspended = old_spec.field("suspend").bool();
+    let idle = suspended && !old_job.dig("status.startTime").exists();
+    let paused = suspended && is_suspended(old_job);
+    if template.gate("MutablePodResourcesForSuspendedJobs") && (idle || paused) {
+        for name in ["containers", "initContainers"] {
+            let had = before["spec"][name].as_array().map(Vec::as_slice).unwrap_or_default();
+            let lists = left["spec"].get_mut(name).and_then(Value::as_array_mut);
+            for (container, had) in lists.into_iter().flatten().zip(had) {
+                copy(container, had, "resources");
+            }
+        }
+        copy(&mut left["spec"], &before["spec"], "resources");
+    }
+    if idle || paused && template.gate("MutableSchedulingDirectivesForSuspendedJobs") {
         for name in ["nodeSelector", "tolerations", "schedulingGates"] {
             copy(&mut left["spec"], &before["spec"], name);
         }
@@ -261,6 +275,11 @@ fn template_update(template: &Cursor<'_>, old: &Cursor<'_>, old_spec: &Cursor<'_
     if left != *before {
         template.invalid("field is immutable");
     }
+}
+
+/// The controller has ended all its pods.
+fn is_suspended(job: &Cursor<'_>) -> bool {
+    job.dig("status.conditions").array().iter().any(|c| c["type"] == "Suspended" && c["status"] == "True")
 }
 
 fn cells(job: &Value, now: i64) -> Vec<Value> {

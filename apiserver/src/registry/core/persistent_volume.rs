@@ -167,7 +167,8 @@ fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
         spec.field("persistentvolumesource").forbid("spec.persistentvolumesource is immutable after creation");
     }
     spec.field("volumeMode").immutable(&old_spec.field("volumeMode"));
-    if old_spec.field("nodeAffinity").exists() {
+    // KEP-5381 lets the affinity of a volume follow where the volume went.
+    if old_spec.field("nodeAffinity").exists() && !new.gate("MutablePVNodeAffinity") {
         spec.field("nodeAffinity").immutable(&old_spec.field("nodeAffinity"));
     }
 }

@@ -1,16 +1,29 @@
 //! DeviceTaintRules: taints that an administrator gives to devices, whoever publishes them.
 
+use apimachinery::validation::conditions::conditions;
 use apimachinery::validation::{Cursor, names};
 
-use crate::registry::edit::text;
+use crate::registry::edit::{at, copy, default, remove, text};
 use crate::registry::printing::{AGE, NAME, age, column, created, name};
-use crate::registry::strategy::{Strategy, Table};
+use crate::registry::strategy::{Strategy, Subresource, Table};
+
+const CONDITIONS_MAX: usize = 8;
 
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     prepare_for_create: |rule, context| {
-        if let Some(taint) = crate::registry::edit::at(rule, "spec.taint") {
-            crate::registry::edit::default(taint, "timeAdded", context.now);
+        if let Some(taint) = at(rule, "spec.taint") {
+            default(taint, "timeAdded", context.now);
+        }
+    },
+    prepare_for_update: |rule, old, context| {
+        // What has been added at a time is a taint with its effect: another effect begins anew.
+        let (was, had) = (text(old, "spec.taint.effect").to_owned(), text(old, "spec.taint.timeAdded").to_owned());
+        if let Some(taint) = at(rule, "spec.taint") {
+            if text(taint, "effect") != was && text(taint, "timeAdded") == had {
+                remove(taint, "timeAdded");
+            }
+            default(taint, "timeAdded", context.now);
         }
     },
     validate,
@@ -19,6 +32,16 @@ pub const STRATEGY: Strategy = Strategy {
         // A rule stands for a point in time: who is selected does not change under the pods.
         new.dig("spec.deviceSelector").immutable(&old.dig("spec.deviceSelector"));
     },
+    subresources: &[Subresource {
+        name: "status",
+        prepare: |rule, old, _| copy(rule, old, "spec"),
+        validate: |new, _| {
+            let list = new.dig("status.conditions");
+            list.items_max(CONDITIONS_MAX);
+            conditions(&list);
+        },
+        reset_fields: &["metadata", "spec"],
+    }],
     table: Some(Table {
         columns: &[
             NAME,
@@ -57,5 +80,5 @@ fn validate(rule: &Cursor<'_>) {
 pub fn taint(taint: &Cursor<'_>) {
     taint.field("key").required_shape(names::qualified_name);
     taint.field("value").optional_shape(names::label_value);
-    taint.field("effect").required_one_of(&["NoExecute", "NoSchedule"]);
+    taint.field("effect").required_one_of(&["NoExecute", "NoSchedule", "None"]);
 }

@@ -87,4 +87,8 @@ fn validate(driver: &Cursor<'_>) {
         audiences.push(audience.str());
         seconds.at_least(600, "may not specify a duration less than 10 minutes");
     }
+    let in_secrets = spec.field("serviceAccountTokenInSecrets");
+    if in_secrets.exists() && audiences.is_empty() {
+        in_secrets.invalid("must not be set when tokenRequests is empty");
+    }
 }

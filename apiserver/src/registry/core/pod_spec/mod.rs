@@ -64,6 +64,12 @@ pub fn validate(spec: &Cursor<'_>) {
     if !field("hostnameOverride").is_empty() {
         field("hostnameOverride").shape(names::dns1123_subdomain);
     }
+    let workload = field("workloadRef");
+    if workload.exists() {
+        workload.field("name").required_shape(names::dns1123_subdomain);
+        workload.field("podGroup").required_shape(names::dns1123_label);
+        workload.field("podGroupReplicaKey").optional_shape(names::dns1123_label);
+    }
 }
 
 fn dns_policy(policy: &Cursor<'_>) {

@@ -4,6 +4,7 @@ use apimachinery::validation::{Cursor, FieldError, names};
 
 use super::env::downward_file;
 use super::resources::quantity;
+use crate::registry::certificates::pod_certificate_request;
 
 /// Sources of volumes, what each can't do without, in the order errors come.
 const SOURCES: &[(&str, &[&str])] = &[
@@ -168,8 +169,12 @@ fn projected(at: &Cursor<'_>) {
                     }
                 }
                 _ => {
-                    for name in ["signerName", "keyType"] {
-                        c.field(name).required();
+                    pod_certificate_request::projection(c);
+                    let paths = ["credentialBundlePath", "keyPath", "certificateChainPath"];
+                    files.extend(paths.map(|name| c.field(name)).into_iter().filter(Cursor::exists));
+                    files.iter().for_each(local_path);
+                    if files.is_empty() {
+                        c.missing("must specify at least one of: credentialBundlePath, keyPath, certificateChainPath");
                     }
                 }
             }
