@@ -273,11 +273,11 @@ async fn kubectl_of_every_age_runs_and_forwards() {
     }
 }
 
-/// Every kubectl there is: that of the path, those that the tests of clusters have fetched, those of other tools.
+/// Every kubectl there is: those of the path, and those that the tests of clusters have fetched.
 fn kubectls() -> Vec<PathBuf> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([target, "/usr/lib/google-cloud-sdk/bin".into()]);
+    let folders = std::env::split_paths(&path).chain([target]);
     let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
     let named = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
