@@ -173,9 +173,19 @@ impl Cluster {
             "clusterDNS": [self.dns_address.to_string()],
             "clusterDomain": self.domain,
             "containerRuntimeEndpoint": format!("unix://{CONTAINERD_SOCKET}"),
+            // The disk is shared with whatever else this machine does: a share of it that is free says nothing, so amounts
+            // count. Images were put here by hand and can't be pulled again, so none is collected before the disk is full.
+            "evictionHard": {
+                "memory.available": "100Mi",
+                "nodefs.available": "1Gi",
+                "nodefs.inodesFree": "1%",
+                "imagefs.available": "1Gi",
+                "imagefs.inodesFree": "1%",
+            },
             "failSwapOn": false,
             "healthzBindAddress": "127.0.0.1",
             "healthzPort": 10248,
+            "imageGCHighThresholdPercent": 100,
             "resolvConf": resolv_conf,
             "rotateCertificates": true,
             "staticPodPath": MANIFESTS,

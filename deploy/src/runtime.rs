@@ -75,13 +75,14 @@ pub fn stop() -> anyhow::Result<()> {
     supervise::stop()
 }
 
-/// Puts an image into containerd.
+/// Puts an image into containerd, pinned: no registry has it, so the kubelet must not remove it to make room.
 pub fn import(image: &Image, folder: &Path) -> anyhow::Result<()> {
     let path = folder.join(file_name(image));
     write_archive(image, &path).with_context(|| format!("making the image {}", image.name))?;
     let text = path.to_string_lossy();
     ctr(&["images", "import", "--no-unpack=false", &text]).or_else(|_| ctr(&["images", "import", &text]))?;
     fs::remove_file(&path)?;
+    ctr(&["images", "label", &canonical_name(&image.name), "io.cri-containerd.pinned=pinned"])?;
     Ok(())
 }
 

@@ -83,9 +83,10 @@ async fn detect(kubelet: &Kubelet, records: &mut HashMap<String, Record>) -> any
             last_used: now,
             in_use,
             size: image.size,
-            pinned: image.pinned || infra,
+            pinned: false,
         });
         record.in_use = in_use;
+        record.pinned = image.pinned || infra;
         if in_use {
             record.last_used = now;
         }
