@@ -348,14 +348,17 @@ fn server_tls(options: &Options, advertised: IpAddr) -> anyhow::Result<Arc<rustl
     Ok(tls::server_config(config)?)
 }
 
-/// The address by which this machine reaches others; loopback where there is no route.
+/// The address to tell others, where none is given: the one that is listened on or, if that is all of them or one that nobody else
+/// reaches, the one by which this machine reaches others. Loopback where there is no route.
 fn reachable_address(bind: IpAddr) -> IpAddr {
-    if !bind.is_unspecified() {
+    if !bind.is_unspecified() && !bind.is_loopback() {
         return bind;
     }
-    // Connecting a UDP socket sends nothing; it only picks the source address of the default route.
-    let probe = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
-        socket.connect("192.0.2.1:9")?;
+    // Addresses of documentation (RFC 5737, RFC 3849). Connecting a UDP socket sends nothing; it only picks the source address of
+    // the route.
+    let (any, other) = if bind.is_ipv6() { ("[::]:0", "[2001:db8::1]:9") } else { ("0.0.0.0:0", "192.0.2.1:9") };
+    let probe = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(other)?;
         socket.local_addr()
     });
     probe.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())

@@ -26,6 +26,7 @@ test_anonymous_may_not_and_rbac_decides() {
 
 test_kubectl_explains_diffs_and_prints_tables() {
     contains "$(kubectl explain deployment.spec.strategy)" rollingUpdate
+    contains "$(kubectl explain service.spec.type | tr -s ' \n' ' ')" "ENUM: ClusterIP ExternalName LoadBalancer NodePort"
     contains "$(kubectl api-resources)" deployments
     contains "$(kubectl get nodes -o wide)" INTERNAL-IP
     k create configmap c --from-literal=a=1 >/dev/null

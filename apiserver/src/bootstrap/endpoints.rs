@@ -24,6 +24,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Keeps the endpoints right until `shutdown`, then takes this server out of them.
 pub async fn keep_endpoints(api: Arc<crate::server::Server>, address: IpAddr, port: u16, shutdown: CancellationToken) {
     let api = &api.api;
+    if address.is_loopback() {
+        tracing::warn!(%address, "no endpoints are kept for the service kubernetes: nobody else reaches this server; set --advertise-address");
+        return;
+    }
     loop {
         let mut again = RENEW_EVERY;
         if let Err(status) = renew(api, address, port).await {

@@ -4,6 +4,7 @@
 mod connect;
 mod custom;
 mod document;
+mod enums;
 mod gnostic;
 pub mod schemas;
 mod v2;

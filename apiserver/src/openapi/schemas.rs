@@ -1,5 +1,6 @@
 //! The type table as JSON schemas.
 
+use super::enums;
 use api_documentation::Documentation;
 use apimachinery::Value;
 use apimachinery::schema::{Field, GroupVersionKind, ListType, Schema, Shape, Type, TypeId};
@@ -125,6 +126,22 @@ impl<'a> Schemas<'a> {
         json!({"$ref": format!("{}{}", self.base, name(Schema::builtin().get(id)))})
     }
 
+    /// A reference to a type by its name in the type table.
+    pub fn of_name(&mut self, name: &str) -> Value {
+        Schema::builtin().by_name(name).map_or_else(|| json!({}), |ty| self.reference(ty.id))
+    }
+
+    /// A reference to the type of patches, of which nothing is said but its name.
+    pub fn patch(&mut self) -> Value {
+        const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+        let mut schema = json!({"type": "object"});
+        if let Some(text) = self.documentation.of_type(PATCH) {
+            schema["description"] = text.into();
+        }
+        self.custom.insert(PATCH.into(), schema);
+        json!({"$ref": format!("{}{PATCH}", self.base)})
+    }
+
     /// The schema of a struct, with the kinds it is the type of.
     fn definition(&mut self, ty: &Type, kinds: &[Value]) -> Value {
         let schema = Schema::builtin();
@@ -215,7 +232,16 @@ impl<'a> Schemas<'a> {
         if let Some(key) = field.patch.key {
             said.push(("x-kubernetes-patch-merge-key", key.into()));
         }
-        self.told(&field.shape, said)
+        let mut schema = self.told(&field.shape, said);
+        if let Some(values) = enums::values(of, field.name) {
+            let of = match field.shape {
+                Shape::List(_) => &mut schema["items"],
+                Shape::Map(_) => &mut schema["additionalProperties"],
+                _ => &mut schema,
+            };
+            of["enum"] = values.into();
+        }
+        schema
     }
 
     /// A schema with more said about it. Version 3 allows nothing beside a reference, so there it is wrapped.

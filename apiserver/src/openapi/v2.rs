@@ -52,7 +52,10 @@ fn operation(operation: &mut Value) {
     let schema = |content: &Value| content.as_object().and_then(|c| c.values().next()).map(|c| c["schema"].clone());
     members.insert("consumes".into(), json!(["*/*"]));
     if let Some(body) = members.remove("requestBody") {
-        let parameter = json!({"name": "body", "in": "body", "required": true, "schema": schema(&body["content"])});
+        let mut parameter = json!({"name": "body", "in": "body", "schema": schema(&body["content"])});
+        if body["required"] == true {
+            parameter["required"] = true.into();
+        }
         if let Some(parameters) = members.get_mut("parameters").and_then(Value::as_array_mut) {
             parameters.push(parameter);
         }

@@ -70,7 +70,7 @@ pub fn describe(
                 (own, Some(list))
             }
         };
-        for (suffix, item) in operations(row, path, &own, list.as_ref()) {
+        for (suffix, item) in operations(row, path, &own, list.as_ref(), schemas) {
             paths.insert(suffix, item);
         }
         for sub in &row.subresources {
@@ -86,7 +86,7 @@ pub fn describe(
             let mut item = path_item(row, true);
             for verb in &sub.verbs {
                 let about = About { kind: &sub.kind, schema: &reference, part: Some(&sub.name), everywhere: false };
-                insert(&mut item, verb, row, &about);
+                insert(&mut item, verb, row, &about, schemas);
             }
             paths.insert(format!("{root}/{}", sub.name), item.into());
         }
@@ -115,17 +115,23 @@ pub fn path_item(row: &Resource, named: bool) -> Map<String, Value> {
 }
 
 /// Paths of a resource, each with its operations.
-fn operations(row: &Resource, path: &str, own: &Value, list: Option<&Value>) -> Vec<(String, Value)> {
+fn operations(
+    row: &Resource,
+    path: &str,
+    own: &Value,
+    list: Option<&Value>,
+    schemas: &mut Schemas<'_>,
+) -> Vec<(String, Value)> {
     let base = base_path(row, path);
     let about = |schema| About { kind: &row.kind, schema, part: None, everywhere: false };
     let (mut collection, mut single) = (path_item(row, false), path_item(row, true));
     let named = row.verbs.iter().any(|v| !matches!(v.as_str(), "list" | "create" | "deletecollection" | "watch"));
     for verb in &row.verbs {
         match verb.as_str() {
-            "list" => insert(&mut collection, verb, row, &about(list.unwrap_or(own))),
-            "create" | "deletecollection" => insert(&mut collection, verb, row, &about(own)),
+            "list" => insert(&mut collection, verb, row, &about(list.unwrap_or(own)), schemas),
+            "create" | "deletecollection" => insert(&mut collection, verb, row, &about(own), schemas),
             "watch" => {}
-            _ => insert(&mut single, verb, row, &about(own)),
+            _ => insert(&mut single, verb, row, &about(own), schemas),
         }
     }
     let mut all = vec![(base.clone(), collection.into())];
@@ -136,7 +142,7 @@ fn operations(row: &Resource, path: &str, own: &Value, list: Option<&Value>) -> 
         && let Some(list) = list
     {
         let mut everywhere = Map::new();
-        insert(&mut everywhere, "list", row, &About { everywhere: true, ..about(list) });
+        insert(&mut everywhere, "list", row, &About { everywhere: true, ..about(list) }, schemas);
         all.push((format!("/{path}/{}", row.plural), everywhere.into()));
     }
     all
@@ -207,7 +213,11 @@ fn described(verb: &str, row: &Resource, about: &About<'_>) -> String {
     }
 }
 
-fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &About<'_>) {
+/// Types of bodies and answers that are no objects.
+const DELETE_OPTIONS: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+const STATUS: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.Status";
+
+fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &About<'_>, schemas: &mut Schemas<'_>) {
     let (method, action) = match verb {
         "create" => ("post", "post"),
         "update" => ("put", "put"),
@@ -216,7 +226,11 @@ fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &Abo
         "deletecollection" => ("delete", "deletecollection"),
         other => ("get", other),
     };
-    let of_schema = json!({"schema": about.schema});
+    let of_schema = match verb {
+        "delete" if row.strategy.return_deleted || row.strategy.grace.is_some() => json!({"schema": about.schema}),
+        "delete" | "deletecollection" => json!({"schema": schemas.of_name(STATUS)}),
+        _ => json!({"schema": about.schema}),
+    };
     let mut content = json!({"application/json": of_schema, "application/yaml": of_schema});
     if !row.is_custom() {
         content["application/vnd.kubernetes.protobuf"] = of_schema.clone();
@@ -239,12 +253,20 @@ fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &Abo
             operation["responses"]["201"] = json!({"description": "Created", "content": content});
         }
         "patch" => {
-            let any = json!({"schema": {"type": "object"}});
+            let any = json!({"schema": schemas.patch()});
             let forms = ["json-patch+json", "merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml"];
             let forms = forms.into_iter().chain(cbor_is_served().then_some("apply-patch+cbor"));
             let forms = forms.filter(|f| !(row.is_custom() && f.starts_with("strategic")));
-            let content: Map<_, _> = forms.map(|f| (format!("application/{f}"), any.clone())).collect();
-            operation["requestBody"] = json!({"required": true, "content": content});
+            let patches: Map<_, _> = forms.map(|f| (format!("application/{f}"), any.clone())).collect();
+            operation["requestBody"] = json!({"required": true, "content": patches});
+            operation["responses"]["201"] = json!({"description": "Created", "content": content});
+        }
+        "delete" | "deletecollection" => {
+            let options = json!({"schema": schemas.of_name(DELETE_OPTIONS)});
+            operation["requestBody"] = json!({"content": {"*/*": options}});
+            if verb == "delete" {
+                operation["responses"]["202"] = json!({"description": "Accepted", "content": content});
+            }
         }
         _ => {}
     }
@@ -279,7 +301,22 @@ fn parameters(verb: &str) -> Value {
         "create" | "update" => &["dryRun", "fieldManager", "fieldValidation", "pretty"],
         "patch" => &["dryRun", "fieldManager", "fieldValidation", "force", "pretty"],
         "delete" => &["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy", "pretty"],
-        "list" | "deletecollection" => &[
+        "deletecollection" => &[
+            "continue",
+            "dryRun",
+            "fieldSelector",
+            "gracePeriodSeconds",
+            "labelSelector",
+            "limit",
+            "orphanDependents",
+            "propagationPolicy",
+            "resourceVersion",
+            "resourceVersionMatch",
+            "sendInitialEvents",
+            "timeoutSeconds",
+            "pretty",
+        ],
+        "list" => &[
             "labelSelector",
             "fieldSelector",
             "limit",

@@ -12,6 +12,8 @@ use std::time::Duration;
 const REQUESTS: u64 = 2_500;
 /// At once.
 const IN_FLIGHT: usize = 8;
+/// How long a watch is read, which goes on for as long as it is.
+const WATCHED: Duration = Duration::from_millis(200);
 
 /// What mutations put into requests.
 const WORDS: &[&str] = &[
@@ -81,7 +83,7 @@ async fn judge(stand: &Stand, input: &[u8]) -> Option<String> {
             bytes.extend(frame.into_data().unwrap_or_default());
         }
     };
-    let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
+    let _ = tokio::time::timeout(WATCHED, reading).await;
     let text = String::from_utf8_lossy(&bytes);
     if text.contains("apiserver to panic") {
         return Some(format!("a panic: {code} {text}"));

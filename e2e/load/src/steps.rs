@@ -232,27 +232,29 @@ impl Run<'_> {
             tasks.push(tokio::spawn(async move {
                 let _connection = connection; // the stream lives as long as it
                 let mut body = answer.into_body();
-                let mut seen = 0;
+                let (mut seen, mut pieces) = (0, 0);
                 while seen < events {
                     let Some(frame) = body.frame().await else { bail!("a watch ended after {seen} events") };
                     if let Some(data) = frame?.data_ref() {
                         seen += data.iter().filter(|b| **b == b'\n').count();
+                        pieces += 1;
                     }
                 }
-                Ok(())
+                Ok(pieces)
             }));
         }
         let (before, started) = (self.usage(), Instant::now());
         self.create_pods("", events).await?;
+        let mut pieces = 0;
         for task in tasks {
-            tokio::time::timeout(FAN_OUT_MAX, task).await.context("events were lost")???;
+            pieces += tokio::time::timeout(FAN_OUT_MAX, task).await.context("events were lost")???;
         }
         let (elapsed, after) = (started.elapsed().as_secs_f64(), self.usage());
         let total = (watchers * events) as f64;
         let cpu = (after.cpu - before.cpu).as_secs_f64() * 1e6 / total;
         self.print(
             "watch fan-out",
-            json!({"events_per_second": (total / elapsed) as u64, "cpu_us_per_event": round(cpu), "resident_mb": after.resident / 1024,
+            json!({"events_per_second": (total / elapsed) as u64, "cpu_us_per_event": round(cpu), "events_per_piece": round(total / f64::from(pieces)), "resident_mb": after.resident / 1024,
                 "kb_per_watcher": after.resident.saturating_sub(before_connecting.resident) / watchers as u64, "peak_mb": after.peak / 1024}),
         );
         Ok(())
