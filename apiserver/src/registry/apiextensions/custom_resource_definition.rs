@@ -59,7 +59,7 @@ fn stored_version(definition: &Value) -> Option<&str> {
 }
 
 fn prepare_for_create(definition: &mut Value, _: &Context<'_>) {
-    let stored: Vec<_> = stored_version(definition).into_iter().map(str::to_owned).collect();
+    let stored = stored_version(definition).map(|version| json!([version]));
     definition["status"] = json!({
         "conditions": null,
         "acceptedNames": {"plural": "", "kind": ""},
