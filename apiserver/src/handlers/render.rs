@@ -203,5 +203,5 @@ pub fn status_response(status: &Status, accepted: Option<Accepted>) -> Response 
     if let Some(seconds) = retry {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    crate::server::route::warn(response, &status.warnings)
+    crate::server::warnings::warn(response, &status.warnings)
 }

@@ -8,6 +8,7 @@ pub mod inflight;
 pub mod metrics;
 pub mod pipeline;
 pub mod route;
+pub mod warnings;
 
 use crate::aggregation::Aggregator;
 use crate::api::Api;

@@ -1,6 +1,7 @@
 //! From a request to its handler.
 
 use super::pipeline::read_body;
+use super::warnings::warn;
 use super::{Server, health};
 use crate::api::Endpoint;
 use crate::authn::User;
@@ -18,7 +19,7 @@ use crate::request::options::{DeleteOptions, FieldValidation, ListOptions, Write
 use crate::status::{Result, Status};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use component_base::serving::full;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 use std::sync::Arc;
@@ -243,31 +244,6 @@ pub fn finish(renderer: &crate::handlers::render::Renderer, written: Written) ->
         Stored::Tree(tree) => renderer.value(typed(tree, &renderer.endpoint.row.kind), &json!({}))?,
     };
     Ok(warn(renderer.respond(code, bytes), &written.warnings))
-}
-
-/// Adds `Warning` headers. (RFC 7234 §5.5, code 299.)
-pub fn warn(mut response: Response, warnings: &[String]) -> Response {
-    /// All texts together; clients and proxies limit headers.
-    const BYTES_MAX: usize = 10_000;
-    let mut total = 0;
-    for text in warnings {
-        total += text.len();
-        if total > BYTES_MAX {
-            break;
-        }
-        let quoted: String = text
-            .chars()
-            .filter(|c| !c.is_control())
-            .flat_map(|c| match c {
-                '"' | '\\' => vec!['\\', c],
-                c => vec![c],
-            })
-            .collect();
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-            response.headers_mut().append("warning", value);
-        }
-    }
-    response
 }
 
 /// Everything that is no resource: discovery, health, metrics, version, OpenAPI, token keys.
