@@ -285,11 +285,7 @@ impl Watch {
             tokio::select! {
                 biased;
                 event = self.live.next() => match event {
-                    Some(event) => {
-                        self.put_event(&mut out, &event).await;
-                        // Others first: while the server is busy more comes meanwhile, and goes out with this one.
-                        tokio::task::yield_now().await;
-                    }
+                    Some(event) => self.put_event(&mut out, &event).await,
                     None => return None,
                 },
                 _ = bookmark => {

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn all_together_they_are_bounded() {
         let long = "x".repeat(3000);
-        assert_eq!(warned(&[long.clone()])[0].len(), 3000 + "299 - \"\"".len());
+        assert_eq!(warned(std::slice::from_ref(&long))[0].len(), 3000 + "299 - \"\"".len());
         let two = warned(&[long.clone(), format!("{long}y")]);
         assert_eq!(two, vec![format!("299 - \"{}\"", "x".repeat(WARNING_CHARS)); 2]);
         let many: Vec<String> = (0..1000).map(|i| format!("{i} {}", "\"".repeat(500))).collect();
