@@ -1,6 +1,6 @@
 //! Putting the server together from its flags, and taking it down again.
 
-use crate::admission::Chain;
+use crate::admission::{Chain, configuration};
 use crate::allocation::ServiceAllocator;
 use crate::api::{Api, Settings};
 use crate::authn::Authenticators;
@@ -51,12 +51,19 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         options.service.service_cluster_ip_range.clone(),
         &options.service.service_node_port_range,
     )?;
+    let configured = options.admission_control_config_file.as_deref().map(configuration::read).transpose()?;
+    let configured = configured.unwrap_or_default();
     let api = Api::new(
         etcd.clone(),
         media,
         rows,
         Settings {
-            admission: Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins, gates),
+            admission: Chain::new(
+                &options.enable_admission_plugins,
+                &options.disable_admission_plugins,
+                &configured,
+                gates,
+            )?,
             allocators: vec![Box::new(allocator)],
             event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
             gates: gates.clone(),
@@ -355,11 +362,12 @@ fn reachable_address(bind: IpAddr) -> IpAddr {
         return bind;
     }
     // Addresses of documentation (RFC 5737, RFC 3849). Connecting a UDP socket sends nothing; it only picks the source address of
-    // the route.
-    let (any, other) = if bind.is_ipv6() { ("[::]:0", "[2001:db8::1]:9") } else { ("0.0.0.0:0", "192.0.2.1:9") };
-    let probe = UdpSocket::bind(any).and_then(|socket| {
-        socket.connect(other)?;
-        socket.local_addr()
-    });
-    probe.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
+    // the route. IPv4 first, as upstream prefers it.
+    let probes = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    let source = |(any, other): (&str, &str)| {
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(other).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    probes.into_iter().find_map(source).unwrap_or(IpAddr::from([127, 0, 0, 1]))
 }

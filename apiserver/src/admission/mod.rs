@@ -3,6 +3,7 @@
 
 pub mod always_pull_images;
 pub mod certificates;
+pub mod configuration;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
@@ -31,10 +32,13 @@ use crate::api::{Api, Endpoint};
 use crate::authn::User;
 use crate::request::options::{DeleteOptions, WriteOptions};
 use crate::status::{About, Result, Status};
+use anyhow::Context;
 use apimachinery::Value;
 use component_base::feature_gates::FeatureGates;
+use configuration::Configurations;
 use futures::future::BoxFuture;
 use metrics::{ChainMetrics, Stage};
+use pod_security::PodSecurity;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -210,8 +214,15 @@ pub struct Chain {
 
 impl Chain {
     /// The plugins in upstream's order: those that are on by default or in `enabled`, less those in `disabled`.
-    /// Policies that mutate need their gate as well.
-    pub fn new(enabled: &[String], disabled: &[String], gates: &FeatureGates) -> Chain {
+    /// Policies that mutate need their gate as well. Fails on a configuration that its plugin does not understand.
+    pub fn new(
+        enabled: &[String],
+        disabled: &[String],
+        configured: &Configurations,
+        gates: &FeatureGates,
+    ) -> anyhow::Result<Chain> {
+        let pod_security = PodSecurity::new(configured.get("PodSecurity"));
+        let pod_security = pod_security.context("the configuration of the admission plugin PodSecurity")?;
         let mut plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
             Box::new(limit_ranger::LimitRanger),
@@ -219,7 +230,7 @@ impl Chain {
             Box::new(node_restriction::NodeRestriction),
             Box::new(taint_nodes_by_condition::TaintNodesByCondition),
             Box::new(always_pull_images::AlwaysPullImages),
-            Box::new(pod_security::PodSecurity),
+            Box::new(pod_security),
             Box::new(priority::Priority),
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
             Box::new(extended_resource_toleration::ExtendedResourceToleration),
@@ -245,7 +256,7 @@ impl Chain {
             on && !gated && !named(disabled, p.name())
         });
         let metrics = ChainMetrics::new(plugins.iter().map(|plugin| plugin.name()));
-        Chain { plugins, metrics }
+        Ok(Chain { plugins, metrics })
     }
 
     /// Lets the plugins change the object. What a webhook or policy changed the others see in a second round.

@@ -165,6 +165,54 @@ pub mod tests {
     ];
 
     #[test]
+    fn deletions_take_options_and_answer_a_status_or_the_object() {
+        let (served, texts) = (everything(), Texts::inflate());
+        let documentation = texts.index();
+        let (v2, v3) = (v2::document(&served, &documentation), v3::document(&served, "api/v1", &documentation));
+        for (path, answer) in [
+            ("configmaps", "io.k8s.apimachinery.pkg.apis.meta.v1.Status"),
+            ("pods", "io.k8s.api.core.v1.Pod"),
+            ("services", "io.k8s.api.core.v1.Service"),
+        ] {
+            let path = format!("/api/v1/namespaces/{{namespace}}/{path}/{{name}}");
+            let delete = &v3["paths"][&path]["delete"];
+            let options = &delete["requestBody"]["content"]["*/*"]["schema"]["$ref"];
+            assert_eq!(options, "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+            assert_eq!(delete["requestBody"].get("required"), None);
+            for code in ["200", "202"] {
+                let schema = &delete["responses"][code]["content"]["application/json"]["schema"]["$ref"];
+                assert_eq!(schema, &format!("#/components/schemas/{answer}"), "{path}");
+            }
+            let delete = &v2["paths"][&path]["delete"];
+            assert_eq!(delete["responses"]["200"]["schema"]["$ref"], format!("#/definitions/{answer}"));
+            let body = delete["parameters"].as_array().unwrap().iter().find(|p| p["in"] == "body").unwrap();
+            assert_eq!(body.get("required"), None);
+        }
+        let collection = &v3["paths"]["/api/v1/namespaces/{namespace}/pods"]["delete"];
+        let schema = &collection["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(schema, "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Status");
+    }
+
+    #[test]
+    fn values_of_enumerations_are_told_where_they_stand() {
+        let (served, texts) = (everything(), Texts::inflate());
+        let documentation = texts.index();
+        let (v2, v3) = (v2::document(&served, &documentation), v3::document(&served, "api/v1", &documentation));
+        for definitions in [&v2["definitions"], &v3["components"]["schemas"]] {
+            let fields = |ty: &str| definitions[format!("io.k8s.api.core.v1.{ty}")]["properties"].clone();
+            let types = json!(["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
+            assert_eq!(fields("ServiceSpec")["type"]["enum"], types);
+            let modes = &fields("PersistentVolumeClaimSpec")["accessModes"];
+            assert_eq!(modes["items"]["enum"][0], "ReadOnlyMany");
+            assert_eq!(modes.get("enum"), None);
+            let states = &fields("PersistentVolumeClaimStatus")["allocatedResourceStatuses"];
+            assert_eq!(states["additionalProperties"]["enum"][0], "ControllerResizeInProgress");
+            // Of an inlined type.
+            assert_eq!(fields("EphemeralContainer")["imagePullPolicy"]["enum"][0], "Always");
+        }
+    }
+
+    #[test]
     fn every_type_and_field_is_described() {
         let (served, texts) = (everything(), Texts::inflate());
         let documentation = texts.index();

@@ -227,7 +227,7 @@ fn insert(item: &mut Map<String, Value>, verb: &str, row: &Resource, about: &Abo
         other => ("get", other),
     };
     let of_schema = match verb {
-        "delete" if row.strategy.return_deleted || row.strategy.grace.is_some() => json!({"schema": about.schema}),
+        "delete" if row.strategy.return_deleted => json!({"schema": about.schema}),
         "delete" | "deletecollection" => json!({"schema": schemas.of_name(STATUS)}),
         _ => json!({"schema": about.schema}),
     };

@@ -207,7 +207,7 @@ async fn write(
             }
             let deleted = write.delete(&options, &mut warnings).await?;
             let bytes = match deleted {
-                Deleted::Gone(object) if !row.strategy.return_deleted && row.strategy.grace.is_none() => {
+                Deleted::Gone(object) if !row.strategy.return_deleted => {
                     renderer.encode(&GroupVersionKind::new("", "v1", "Status"), None, success(&write, &object))?
                 }
                 Deleted::Gone(object) | Deleted::Marked(object) => {

@@ -24,6 +24,7 @@ mod mutating_policies;
 mod mutations;
 mod namespaces;
 mod openapi;
+mod pod_security;
 mod restarts;
 mod several;
 mod spdy_kubelet;

@@ -9,6 +9,19 @@ pub enum Level {
     Restricted,
 }
 
+impl Level {
+    const ALL: [(&str, Level); 3] =
+        [("privileged", Level::Privileged), ("baseline", Level::Baseline), ("restricted", Level::Restricted)];
+
+    pub fn parse(word: &str) -> Option<Level> {
+        Level::ALL.iter().find(|(name, _)| *name == word).map(|(_, level)| *level)
+    }
+
+    pub fn name(self) -> &'static str {
+        Level::ALL[self as usize].0
+    }
+}
+
 /// A pod, or the pod that a template will make.
 pub struct Pod<'a> {
     pub metadata: &'a Value,

@@ -1,62 +1,33 @@
-//! Pod Security: the policy that a namespace's labels ask for. (KEP-2579) [`checks`] are the policy's rules; here is which of
-//! them apply to what, and what becomes of a violation: `enforce` refuses pods, `warn` warns, also of pod templates.
+//! Pod Security: the policy that a namespace's labels ask for. (KEP-2579) What becomes of a violation: `enforce` refuses pods, `warn`
+//! warns, also of pod templates, `audit` leaves a note for the audit log.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`checks`] | the rules |
+//! | [`policy`] | which of them labels and defaults ask for |
+//! | [`configuration`] | defaults and exemptions, from `--admission-control-config-file` |
+//! | [`namespace`] | the pods that are there when a namespace asks for more |
 
 mod checks;
+mod configuration;
+mod namespace;
+mod policy;
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::status::Result;
+use crate::status::{Result, Status};
 use apimachinery::Value;
-use checks::{CHECKS, Level};
+use checks::Level;
+use configuration::Exemptions;
 use futures::future::BoxFuture;
+use http::StatusCode;
+use policy::{PREFIX, Policies};
 
-pub struct PodSecurity;
-
-const PREFIX: &str = "pod-security.kubernetes.io/";
-/// Versions of the policy are those of Kubernetes; later ones than ours are taken as ours.
-const LATEST: u32 = 35;
-
-/// What a namespace asks for in one mode.
-#[derive(Debug, PartialEq)]
-struct Policy {
-    level: Level,
-    /// The minor version.
-    version: u32,
-    /// As it was written: `latest`, `v1.30`.
-    shown: String,
-}
-
-impl Policy {
-    fn of(labels: &Value, mode: &str) -> Policy {
-        let label = |name: String| labels[name.as_str()].as_str();
-        let level = match label(format!("{PREFIX}{mode}")) {
-            None | Some("privileged") => Level::Privileged,
-            Some("baseline") => Level::Baseline,
-            // A word nobody knows is taken for the strictest.
-            Some(_) => Level::Restricted,
-        };
-        let shown = label(format!("{PREFIX}{mode}-version")).unwrap_or("latest");
-        let version = shown.strip_prefix("v1.").and_then(|minor| minor.parse().ok()).unwrap_or(LATEST);
-        Policy { level, version: version.min(LATEST), shown: shown.to_owned() }
-    }
-
-    /// What of the pod violates the policy, in words; none if nothing.
-    fn violations(&self, metadata: &Value, spec: &Value) -> Option<String> {
-        let pod = checks::Pod { metadata, spec };
-        let found: Vec<String> = CHECKS
-            .iter()
-            .filter(|check| check.level <= self.level && self.version >= check.since)
-            // A stricter rule on the same subject stands in for the weaker one.
-            .filter(|check| check.replaced_at.is_none_or(|level| self.level < level))
-            .filter_map(|check| (check.find)(&pod).map(|detail| format!("{} ({detail})", check.what)))
-            .collect();
-        let level = match self.level {
-            Level::Privileged => return None,
-            Level::Baseline => "baseline",
-            Level::Restricted => "restricted",
-        };
-        (!found.is_empty()).then(|| format!("PodSecurity \"{level}:{}\": {}", self.shown, found.join(", ")))
-    }
+#[derive(Default)]
+pub struct PodSecurity {
+    /// What holds where a namespace has no labels.
+    defaults: Policies,
+    exemptions: Exemptions,
 }
 
 /// Where the pod is in an object: its metadata and spec.
@@ -74,6 +45,78 @@ fn pod_in<'a>(attributes: &Attributes<'_>, object: &'a Value) -> Option<(&'a Val
     template.is_object().then(|| (&template["metadata"], &template["spec"]))
 }
 
+/// The runtime class of a pod; empty for none.
+fn pod_class(spec: &Value) -> &str {
+    spec["runtimeClassName"].as_str().unwrap_or_default()
+}
+
+impl PodSecurity {
+    /// With its part of the admission configuration, if it has one.
+    pub fn new(configuration: Option<&Value>) -> anyhow::Result<PodSecurity> {
+        let Some(configuration) = configuration else { return Ok(PodSecurity::default()) };
+        let (defaults, exemptions) = configuration::read(configuration)?;
+        Ok(PodSecurity { defaults, exemptions })
+    }
+
+    /// A namespace's labels make sense where they are new, and the client hears of pods that they would refuse.
+    fn validate_namespace(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
+        let Some(object) = &attributes.object else { return Ok(()) };
+        let policies = |object: &Value| Policies::of(&object["metadata"]["labels"], &self.defaults);
+        let (new, errors) = policies(object);
+        let old = attributes.old.map(policies);
+        if !errors.is_empty() && old.as_ref().is_none_or(|(_, before)| *before != errors) {
+            let why = match errors.as_slice() {
+                [one] => one.clone(),
+                several => format!("[{}]", several.join(", ")),
+            };
+            let status = attributes.forbidden(&why);
+            return Err(Status { code: StatusCode::UNPROCESSABLE_ENTITY, reason: "Invalid".into(), ..status });
+        }
+        let (Some((old, _)), name) = (old, attributes.name) else { return Ok(()) };
+        let relaxed = new.enforce.is_same_version(&old.enforce) && new.enforce.level <= old.enforce.level;
+        if relaxed || new.enforce.level == Level::Privileged || self.exemptions.namespaces.contains(name) {
+            return Ok(());
+        }
+        let warnings = namespace::warnings(api, &self.exemptions, name, &new.enforce)?;
+        attributes.warnings.extend(warnings);
+        Ok(())
+    }
+
+    fn validate_pod(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
+        let whole = matches!(attributes.subresource, "" | "ephemeralcontainers" | "resize");
+        let Some(object) = attributes.object.as_ref().filter(|_| whole) else { return Ok(()) };
+        let Some((metadata, spec)) = pod_in(attributes, object) else { return Ok(()) };
+        // What an update leaves alone was judged before.
+        if attributes.old.is_some_and(|old| pod_in(attributes, old).is_some_and(|(_, was)| was == spec)) {
+            return Ok(());
+        }
+        let exempt = &self.exemptions;
+        if exempt.namespaces.contains(attributes.namespace)
+            || exempt.usernames.contains(&attributes.user.name)
+            || exempt.runtime_classes.contains(pod_class(spec))
+        {
+            return Ok(());
+        }
+        let namespaces = api.builtin("", "v1", "namespaces")?;
+        let Ok(namespace) = api.cached(&namespaces, "", attributes.namespace) else { return Ok(()) };
+        let labelled = namespace.labels.iter().any(|(key, _)| key.starts_with(PREFIX));
+        let policies = match labelled {
+            true => Policies::of(&namespace.tree()["metadata"]["labels"], &self.defaults).0,
+            false => self.defaults.clone(),
+        };
+        if attributes.is_resource("", "pods")
+            && let Some(found) = policies.enforce.told(metadata, spec)
+        {
+            return Err(attributes.forbidden(&format!("violates {found}")));
+        }
+        let (audit, warn) = (policies.audit.told(metadata, spec), policies.warn.told(metadata, spec));
+        let audit = audit.map(|found| ("audit-violations".to_owned(), format!("would violate {found}")));
+        let warn = warn.map(|found| format!("would violate {found}"));
+        attributes.heard("pod-security.kubernetes.io", warn.into_iter().collect(), audit.into_iter().collect());
+        Ok(())
+    }
+}
+
 impl Plugin for PodSecurity {
     fn name(&self) -> &'static str {
         "PodSecurity"
@@ -81,29 +124,13 @@ impl Plugin for PodSecurity {
 
     fn validate<'a>(&'a self, api: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
-            let whole = matches!(attributes.subresource, "" | "ephemeralcontainers");
-            let Some(object) = attributes.object.as_ref().filter(|_| writes && whole) else { return Ok(()) };
-            let Some((metadata, spec)) = pod_in(attributes, object) else { return Ok(()) };
-            // What an update leaves alone was judged before.
-            if attributes.old.is_some_and(|old| pod_in(attributes, old).is_some_and(|(_, was)| was == spec)) {
-                return Ok(());
+            match attributes.operation {
+                Operation::Create | Operation::Update if attributes.is_resource("", "namespaces") => {
+                    if attributes.subresource.is_empty() { self.validate_namespace(api, attributes) } else { Ok(()) }
+                }
+                Operation::Create | Operation::Update => self.validate_pod(api, attributes),
+                _ => Ok(()),
             }
-            let namespaces = api.builtin("", "v1", "namespaces")?;
-            let Ok(namespace) = api.cached(&namespaces, "", attributes.namespace) else { return Ok(()) };
-            if !namespace.labels.iter().any(|(key, _)| key.starts_with(PREFIX)) {
-                return Ok(());
-            }
-            let labels = &namespace.tree()["metadata"]["labels"];
-            if attributes.is_resource("", "pods")
-                && let Some(found) = Policy::of(labels, "enforce").violations(metadata, spec)
-            {
-                return Err(attributes.forbidden(&format!("violates {found}")));
-            }
-            if let Some(found) = Policy::of(labels, "warn").violations(metadata, spec) {
-                attributes.warnings.push(format!("would violate {found}"));
-            }
-            Ok(())
         })
     }
 }
@@ -115,7 +142,7 @@ mod tests {
 
     fn restricted(spec: Value) -> Option<String> {
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-        Policy::of(&labels, "enforce").violations(&json!({}), &spec)
+        Policies::of(&labels, &Policies::default()).0.enforce.told(&json!({}), &spec)
     }
 
     #[test]
@@ -144,7 +171,7 @@ mod tests {
     #[test]
     fn baseline_forbids_only_known_escalations() {
         let labels = json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/enforce-version": "v1.30"});
-        let baseline = |spec: Value| Policy::of(&labels, "enforce").violations(&json!({}), &spec);
+        let baseline = |spec: Value| Policies::of(&labels, &Policies::default()).0.enforce.told(&json!({}), &spec);
         assert_eq!(baseline(json!({"containers": [{"name": "c"}]})), None);
         for spec in [
             json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),

@@ -40,6 +40,7 @@ const SOURCES: &[(&str, &[&str])] = &[
 ];
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     default: |volume| {
         default_text(object(volume, "status"), "phase", "Pending");
         let Some(spec) = at(volume, "spec") else { return };

@@ -16,6 +16,7 @@ pub const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWrite
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     default: |claim| {
         default_text(object(claim, "status"), "phase", "Pending");
         if let Some(spec) = at(claim, "spec") {

@@ -44,6 +44,7 @@ pub const STRATEGY: Strategy = Strategy {
         },
     ],
     table: Some(table::TABLE),
+    return_deleted: true,
     grace: Some(grace),
     ..Strategy::GENERIC
 };

@@ -6,6 +6,7 @@ use crate::registry::printing::{NAME, column, containers, labels, name};
 use crate::registry::strategy::{Strategy, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     generation: true,
     default: |object| {
         if let Some(pod_template) = at(object, "template") {

@@ -74,6 +74,7 @@ const WITHOUT_VALUES: [&str; 5] =
     ["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "Terminating"];
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     validate,
     validate_update,
     subresources: &[Subresource {

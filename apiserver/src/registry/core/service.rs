@@ -10,6 +10,7 @@ use crate::registry::edit::{at, copy, default, default_text, each, get, items, n
 use crate::registry::strategy::{Context, NameRule, SelectableField, Strategy, Subresource};
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     name: NameRule::Label1035,
     create_on_update: true,
     default: defaulted,

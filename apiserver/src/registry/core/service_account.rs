@@ -4,6 +4,7 @@ use crate::registry::printing::{AGE, NAME, created, name};
 use crate::registry::strategy::{Strategy, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     table: Some(Table { columns: &[NAME, AGE], cells: |account, now| vec![name(account), created(account, now)] }),
     ..Strategy::GENERIC
 };

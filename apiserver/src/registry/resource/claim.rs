@@ -12,6 +12,7 @@ const REQUESTS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
 
 pub const CLAIM: Strategy = Strategy {
+    return_deleted: true,
     default: |claim| spec_defaults(object(claim, "spec")),
     validate: |claim| spec(&claim.field("spec")),
     validate_update: |new, old| {
@@ -34,6 +35,7 @@ pub const CLAIM: Strategy = Strategy {
 };
 
 pub const TEMPLATE: Strategy = Strategy {
+    return_deleted: true,
     default: |template| spec_defaults(object(object(template, "spec"), "spec")),
     validate: |template| spec(&template.dig("spec.spec")),
     validate_update: |new, old| {

@@ -5,6 +5,7 @@ use crate::registry::printing::{AGE, NAME, created, name};
 use crate::registry::strategy::{Strategy, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     generation: true,
     validate: |class| selectors(&class.dig("spec.selectors")),
     validate_update: |new, _| selectors(&new.dig("spec.selectors")),

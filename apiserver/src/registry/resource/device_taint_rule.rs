@@ -10,6 +10,7 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 const CONDITIONS_MAX: usize = 8;
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     generation: true,
     prepare_for_create: |rule, context| {
         if let Some(taint) = at(rule, "spec.taint") {

@@ -9,6 +9,7 @@ use crate::registry::strategy::{SelectableField, Strategy, Table};
 const DEVICES_MAX: usize = 128;
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     generation: true,
     validate,
     validate_update: |new, old| {

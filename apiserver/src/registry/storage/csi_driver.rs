@@ -14,6 +14,7 @@ const fn boolean(name: &'static str, description: &'static str) -> Column {
 }
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     generation: true,
     default: defaulted,
     validate,

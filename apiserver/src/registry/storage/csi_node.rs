@@ -7,6 +7,7 @@ use crate::registry::printing::{AGE, NAME, count, created, integer, name};
 use crate::registry::strategy::{Strategy, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     unconditional_update: false,
     validate,
     validate_update: |new, old| {

@@ -11,6 +11,7 @@ const DEFAULT: [&str; 2] =
 const PARAMETERS_BYTES_MAX: usize = 256 * 1024;
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     default: |class| {
         default(class, "reclaimPolicy", "Delete");
         default(class, "volumeBindingMode", "Immediate");

@@ -8,6 +8,7 @@ use crate::registry::printing::{AGE, NAME, column, created, name};
 use crate::registry::strategy::{Column, Strategy, Subresource, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     unconditional_update: false,
     validate,
     validate_update: |new, old| {

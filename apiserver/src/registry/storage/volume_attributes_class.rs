@@ -9,6 +9,7 @@ use crate::registry::printing::{AGE, NAME, column, created, name};
 use crate::registry::strategy::{Strategy, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    return_deleted: true,
     validate,
     validate_update: |new, old| {
         for name in ["driverName", "parameters"] {
