@@ -280,3 +280,29 @@ async fn definitions_of_many_groups_kinds_and_versions_are_published_side_by_sid
     assert_eq!(template["x-kubernetes-preserve-unknown-fields"], true, "{template}");
     assert!(document["paths"]["/apis/shut.example.com/v1/heres"]["get"].is_object());
 }
+
+#[tokio::test]
+async fn deletions_answer_what_openapi_says() {
+    let stand = Stand::start().await;
+    let document: Value = serde_json::from_slice(stand.send(get("/openapi/v3/api/v1", &[])).await.body()).unwrap();
+    for (plural, spec, kind) in [
+        ("configmaps", json!(null), "Status"),
+        ("secrets", json!(null), "Status"),
+        ("serviceaccounts", json!(null), "ServiceAccount"),
+        ("services", json!({"ports": [{"port": 80}]}), "Service"),
+        ("pods", json!({"containers": [{"name": "c", "image": "i"}]}), "Pod"),
+        ("resourcequotas", json!({"hard": {"pods": "1"}}), "ResourceQuota"),
+    ] {
+        let path = format!("/api/v1/namespaces/default/{plural}");
+        let mut object = json!({"metadata": {"name": "gone"}});
+        if !spec.is_null() {
+            object["spec"] = spec;
+        }
+        stand.create(&path, object).await;
+        let answer = stand.delete(&format!("{path}/gone"), json!({"gracePeriodSeconds": 0})).await;
+        assert_eq!(answer["kind"], kind, "{plural}");
+        let operation = &document["paths"][format!("/api/v1/namespaces/{{namespace}}/{plural}/{{name}}")]["delete"];
+        let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        assert!(schema.as_str().unwrap().ends_with(&format!(".v1.{kind}")), "{plural}: {schema}");
+    }
+}
