@@ -50,6 +50,20 @@ fn pod_class(spec: &Value) -> &str {
     spec["runtimeClassName"].as_str().unwrap_or_default()
 }
 
+/// Whether an update of a pod changes what the rules look at: of what they do, only images and the annotations that seccomp once was
+/// asked for by can change. A pod that was there before its namespace asked for more can still be worked with otherwise.
+fn is_significant(pod: &Value, old: &Value) -> bool {
+    fn images(pod: &Value) -> [Vec<&Value>; 3] {
+        ["containers", "initContainers", "ephemeralContainers"]
+            .map(|list| pod["spec"][list].as_array().into_iter().flatten().map(|c| &c["image"]).collect())
+    }
+    fn seccomp(pod: &Value) -> Vec<(&String, &Value)> {
+        let annotations = pod["metadata"]["annotations"].as_object();
+        annotations.into_iter().flatten().filter(|(key, _)| key.contains("seccomp.security.alpha.")).collect()
+    }
+    images(pod) != images(old) || seccomp(pod) != seccomp(old)
+}
+
 impl PodSecurity {
     /// With its part of the admission configuration, if it has one.
     pub fn new(configuration: Option<&Value>) -> anyhow::Result<PodSecurity> {
@@ -83,11 +97,11 @@ impl PodSecurity {
     }
 
     fn validate_pod(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
-        let whole = matches!(attributes.subresource, "" | "ephemeralcontainers" | "resize");
+        let whole = matches!(attributes.subresource, "" | "ephemeralcontainers");
         let Some(object) = attributes.object.as_ref().filter(|_| whole) else { return Ok(()) };
         let Some((metadata, spec)) = pod_in(attributes, object) else { return Ok(()) };
-        // What an update leaves alone was judged before.
-        if attributes.old.is_some_and(|old| pod_in(attributes, old).is_some_and(|(_, was)| was == spec)) {
+        let is_pod = attributes.is_resource("", "pods");
+        if is_pod && attributes.old.is_some_and(|old| !is_significant(object, old)) {
             return Ok(());
         }
         let exempt = &self.exemptions;
@@ -100,13 +114,9 @@ impl PodSecurity {
         let namespaces = api.builtin("", "v1", "namespaces")?;
         let Ok(namespace) = api.cached(&namespaces, "", attributes.namespace) else { return Ok(()) };
         let labelled = namespace.labels.iter().any(|(key, _)| key.starts_with(PREFIX));
-        let policies = match labelled {
-            true => Policies::of(&namespace.tree()["metadata"]["labels"], &self.defaults).0,
-            false => self.defaults.clone(),
-        };
-        if attributes.is_resource("", "pods")
-            && let Some(found) = policies.enforce.told(metadata, spec)
-        {
+        let of_labels = labelled.then(|| Policies::of(&namespace.tree()["metadata"]["labels"], &self.defaults).0);
+        let policies = of_labels.as_ref().unwrap_or(&self.defaults);
+        if is_pod && let Some(found) = policies.enforce.told(metadata, spec) {
             return Err(attributes.forbidden(&format!("violates {found}")));
         }
         let (audit, warn) = (policies.audit.told(metadata, spec), policies.warn.told(metadata, spec));
@@ -153,6 +163,28 @@ mod tests {
             "containers": [{"name": "c", "securityContext": context}],
         });
         assert_eq!(restricted(spec), None);
+    }
+
+    #[test]
+    fn only_updates_of_what_rules_look_at_are_judged() {
+        let pod = |image: &str, ephemeral: Value, annotation: &str| {
+            json!({
+                "metadata": {"annotations": {"seccomp.security.alpha.kubernetes.io/pod": annotation}},
+                "spec": {"containers": [{"name": "c", "image": image}], "ephemeralContainers": ephemeral},
+            })
+        };
+        let old = pod("a", json!(null), "x");
+        let mut tolerant = old.clone();
+        tolerant["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        for (new, significant) in [
+            (old.clone(), false),
+            (tolerant, false),
+            (pod("b", json!(null), "x"), true),
+            (pod("a", json!([{"name": "e", "image": "e"}]), "x"), true),
+            (pod("a", json!(null), "y"), true),
+        ] {
+            assert_eq!(is_significant(&new, &old), significant, "{new}");
+        }
     }
 
     #[test]
