@@ -3,7 +3,9 @@
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
 use crate::status::{About, Result, Status};
+use crate::storage::object::Object;
 use futures::future::BoxFuture;
+use std::sync::Arc;
 
 pub struct NamespaceLifecycle;
 
@@ -16,6 +18,15 @@ impl Plugin for NamespaceLifecycle {
 
     fn admit<'a>(&'a self, api: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
         Box::pin(check(api, attributes))
+    }
+}
+
+/// A namespace, also one that is younger than the cache.
+pub async fn namespace(api: &Api, name: &str) -> Result<Arc<Object>> {
+    let namespaces = api.builtin("", "v1", "namespaces")?;
+    match api.cached(&namespaces, "", name) {
+        Ok(object) => Ok(object),
+        Err(_) => api.fetch(&namespaces, "", name).await,
     }
 }
 
@@ -33,11 +44,7 @@ async fn check(api: &Api, attributes: &Attributes<'_>) -> Result<()> {
     if row.kind.group == "authorization.k8s.io" {
         return Ok(());
     }
-    let namespaces = api.builtin("", "v1", "namespaces")?;
-    let object = match api.cached(&namespaces, "", attributes.namespace) {
-        Ok(object) => object,
-        Err(_) => api.fetch(&namespaces, "", attributes.namespace).await?, // it may be younger than the cache
-    };
+    let object = namespace(api, attributes.namespace).await?;
     // Cheap look before a parse: nearly every namespace is alive.
     let terminating = b"\"deletionTimestamp\"";
     if object.json.windows(terminating.len()).any(|w| w == terminating)

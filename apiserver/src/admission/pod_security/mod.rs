@@ -13,7 +13,7 @@ mod configuration;
 mod namespace;
 mod policy;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, namespace_lifecycle};
 use crate::api::Api;
 use crate::status::{Result, Status};
 use apimachinery::Value;
@@ -96,7 +96,7 @@ impl PodSecurity {
         Ok(())
     }
 
-    fn validate_pod(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
+    async fn validate_pod(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
         let whole = matches!(attributes.subresource, "" | "ephemeralcontainers");
         let Some(object) = attributes.object.as_ref().filter(|_| whole) else { return Ok(()) };
         let Some((metadata, spec)) = pod_in(attributes, object) else { return Ok(()) };
@@ -111,8 +111,7 @@ impl PodSecurity {
         {
             return Ok(());
         }
-        let namespaces = api.builtin("", "v1", "namespaces")?;
-        let Ok(namespace) = api.cached(&namespaces, "", attributes.namespace) else { return Ok(()) };
+        let namespace = namespace_lifecycle::namespace(api, attributes.namespace).await?;
         let labelled = namespace.labels.iter().any(|(key, _)| key.starts_with(PREFIX));
         let of_labels = labelled.then(|| Policies::of(&namespace.tree()["metadata"]["labels"], &self.defaults).0);
         let policies = of_labels.as_ref().unwrap_or(&self.defaults);
@@ -138,7 +137,7 @@ impl Plugin for PodSecurity {
                 Operation::Create | Operation::Update if attributes.is_resource("", "namespaces") => {
                     if attributes.subresource.is_empty() { self.validate_namespace(api, attributes) } else { Ok(()) }
                 }
-                Operation::Create | Operation::Update => self.validate_pod(api, attributes),
+                Operation::Create | Operation::Update => self.validate_pod(api, attributes).await,
                 _ => Ok(()),
             }
         })
