@@ -150,6 +150,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// This place with another value: for what upstream reports under a path that is not the value's own.
+    pub fn with_value(&self, value: Option<&'a Value>) -> Cursor<'a> {
+        Self { value: value.filter(|v| !v.is_null()), ..self.clone() }
+    }
+
     fn shown(&self) -> Value {
         self.value.cloned().unwrap_or(Value::Null)
     }

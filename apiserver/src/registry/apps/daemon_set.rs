@@ -115,7 +115,7 @@ fn validate(set: &Cursor<'_>) {
     if selector.exists() {
         required_selector(&selector, "daemonset");
     }
-    template::validate_selected(&spec.field("template"), &selector, &["Always"]);
+    template::validate_selected(&spec.field("template"), &selector, "DaemonSet");
     spec.field("minReadySeconds").non_negative();
     strategy(&spec.field("updateStrategy"));
     spec.field("revisionHistoryLimit").non_negative();

@@ -108,7 +108,7 @@ fn validate(deployment: &Cursor<'_>) {
     spec.field("replicas").non_negative();
     let selector = spec.field("selector");
     required_selector(&selector, "deployment");
-    template::validate_selected(&spec.field("template"), &selector, &["Always"]);
+    template::validate_selected(&spec.field("template"), &selector, "ReplicaSet");
     strategy(&spec.field("strategy"));
     let (ready, progress) = (spec.field("minReadySeconds"), spec.field("progressDeadlineSeconds"));
     ready.non_negative();

@@ -68,5 +68,5 @@ fn validate(set: &Cursor<'_>) {
     spec.field("minReadySeconds").non_negative();
     let selector = spec.field("selector");
     required_selector(&selector, "deployment");
-    template::validate_selected(&spec.field("template"), &selector, &["Always"]);
+    template::validate_selected(&spec.field("template"), &selector, "ReplicaSet");
 }

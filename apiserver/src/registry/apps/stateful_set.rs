@@ -1,12 +1,13 @@
 //! StatefulSets.
 
 use apimachinery::Value;
-use apimachinery::validation::Cursor;
+use apimachinery::validation::{Cursor, Errors, Path, names};
+use serde_json::json;
 
 use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, required_selector};
-use crate::registry::core::persistent_volume_claim::spec_defaults;
+use crate::registry::core::persistent_volume_claim;
 use crate::registry::core::pod_spec::template;
-use crate::registry::edit::{at, copy, default, default_text, each, get, number as count, object, text};
+use crate::registry::edit::{at, copy, default, default_text, each, get, items, number as count, object, remove, text};
 use crate::registry::printing::{AGE, CONTAINERS, IMAGES, NAME, column, containers, created, name};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
@@ -81,7 +82,7 @@ fn defaulted(set: &mut Value) {
         default_text(claim, "apiVersion", "v1");
         default_text(claim, "kind", "PersistentVolumeClaim");
         default_text(object(claim, "status"), "phase", "Pending");
-        spec_defaults(object(claim, "spec"));
+        persistent_volume_claim::spec_defaults(object(claim, "spec"));
     });
     if let Some(pods) = at(spec, "template") {
         template::default(pods);
@@ -90,7 +91,19 @@ fn defaulted(set: &mut Value) {
 
 fn validate(set: &Cursor<'_>) {
     let spec = set.field("spec");
-    spec.field("podManagementPolicy").required_one_of(&["OrderedReady", "Parallel"]);
+    for claim in spec.field("volumeClaimTemplates").items() {
+        persistent_volume_claim::spec(&claim.field("spec"));
+    }
+    spec.field("serviceName").optional_shape(names::dns1123_label);
+    validate_spec(&spec, true);
+}
+
+/// What holds for new sets and for updates. Pods of a template that was broken before an update are not checked again.
+fn validate_spec(spec: &Cursor<'_>, check_pods: bool) {
+    let management = spec.field("podManagementPolicy");
+    if management.required() && !["OrderedReady", "Parallel"].contains(&management.str()) {
+        management.invalid("must be 'OrderedReady' or 'Parallel'");
+    }
     let strategy = spec.field("updateStrategy");
     match strategy.field("type").str() {
         "" => strategy.missing(""),
@@ -108,7 +121,7 @@ fn validate(set: &Cursor<'_>) {
             }
             at_most_everything(&unavailable);
         }
-        _ => strategy.field("type").not_supported(&["OnDelete", "RollingUpdate"]),
+        _ => strategy.invalid("must be 'RollingUpdate' or 'OnDelete'"),
     }
     for name in ["whenDeleted", "whenScaled"] {
         spec.field("persistentVolumeClaimRetentionPolicy").field(name).one_of(&["Delete", "Retain"]);
@@ -118,12 +131,45 @@ fn validate(set: &Cursor<'_>) {
     spec.dig("ordinals.start").non_negative();
     let selector = spec.field("selector");
     required_selector(&selector, "statefulset");
-    template::validate_selected(&spec.field("template"), &selector, &["Always"]);
+    let template = spec.field("template");
+    template::selected(&template, &selector);
+    if check_pods {
+        let pods = as_of_a_pod(spec);
+        template::validate(&Cursor::at(Some(&pods), template.path(), spec.errors()));
+    }
+    if !check_pods {
+        template::validate_metadata(&template);
+    }
+    template::restarts_always(&template, "StatefulSet");
+}
+
+/// The template as the controller completes it for each pod: every claim template is a volume, in place of one of the same name,
+/// and hostname and subdomain are the controller's to set.
+fn as_of_a_pod(spec: &Cursor<'_>) -> Value {
+    let mut template = spec.field("template").value().cloned().unwrap_or_default();
+    let claims: Vec<&Value> = spec
+        .field("volumeClaimTemplates")
+        .array()
+        .iter()
+        .filter_map(|claim| claim.pointer("/metadata/name"))
+        .collect();
+    if let Some(pods) = at(&mut template, "spec") {
+        remove(pods, "hostname");
+        remove(pods, "subdomain");
+        if !claims.is_empty() {
+            let own = items(pods, "volumes").iter().filter(|volume| !claims.contains(&&volume["name"])).cloned();
+            let claimed = claims.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+            pods["volumes"] = claimed.chain(own).collect();
+        }
+    }
+    template
 }
 
 fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
-    validate(new);
     let (spec, old_spec) = (new.field("spec"), old.field("spec"));
+    let before = Errors::new();
+    validate_spec(&Cursor::at(old_spec.value(), Path::root(), &before), true);
+    validate_spec(&spec, before.is_empty());
     let (Some(mut left), Some(before)) = (spec.value().cloned(), old_spec.value()) else { return };
     for name in MUTABLE {
         copy(&mut left, before, name);

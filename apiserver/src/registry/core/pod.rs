@@ -115,6 +115,7 @@ fn prepare_status(pod: &mut Value, old: &Value, _: &Context<'_>) {
 }
 
 fn validate(pod: &Cursor<'_>) {
+    pod_spec::annotations::validate(&pod.dig("metadata.annotations"), &pod.field("spec"));
     pod_spec::validate(&pod.field("spec"));
     if !pod.dig("spec.ephemeralContainers").is_empty() {
         pod.dig("spec.ephemeralContainers").forbid("cannot be set on create");

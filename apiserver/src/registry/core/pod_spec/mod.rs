@@ -3,6 +3,7 @@
 //! Rules of updates are not here: what of a pod may change is [`super::pod`]'s matter, templates are replaced as a whole.
 
 pub mod affinity;
+pub mod annotations;
 pub mod container;
 pub mod defaults;
 pub mod env;

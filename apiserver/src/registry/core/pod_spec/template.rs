@@ -16,9 +16,7 @@ pub fn default(template: &mut Value) {
 
 /// Checks a template.
 pub fn validate(template: &Cursor<'_>) {
-    let meta = template.field("metadata");
-    object_meta::labels(&meta.field("labels"));
-    object_meta::annotations(&meta.field("annotations"));
+    validate_metadata(template);
     super::validate(&template.field("spec"));
     let ephemeral = template.dig("spec.ephemeralContainers");
     if !ephemeral.is_empty() {
@@ -26,12 +24,28 @@ pub fn validate(template: &Cursor<'_>) {
     }
 }
 
-/// Checks a template that makes pods for a selector: its labels must be selected.
-pub fn validate_selected(template: &Cursor<'_>, selector: &Cursor<'_>, policies: &[&str]) {
+/// Checks labels and annotations. Upstream leaves `metadata` out of their paths.
+pub fn validate_metadata(template: &Cursor<'_>) {
+    let meta = template.field("metadata");
+    object_meta::labels(&template.field("labels").with_value(meta.field("labels").value()));
+    let annotations = template.field("annotations").with_value(meta.field("annotations").value());
+    object_meta::annotations(&annotations);
+    super::annotations::validate(&annotations, &template.field("spec"));
+}
+
+/// Checks a template that makes pods which run forever for a selector of `kind`.
+pub fn validate_selected(template: &Cursor<'_>, selector: &Cursor<'_>, kind: &str) {
     if !template.exists() {
         template.missing("");
         return;
     }
+    selected(template, selector);
+    validate(template);
+    restarts_always(template, kind);
+}
+
+/// The labels of a template must be selected.
+pub fn selected(template: &Cursor<'_>, selector: &Cursor<'_>) {
     let labels = template.dig("metadata.labels");
     if let Ok(parsed) = LabelSelector::from_object(selector.value())
         && !parsed.is_everything()
@@ -39,13 +53,16 @@ pub fn validate_selected(template: &Cursor<'_>, selector: &Cursor<'_>, policies:
     {
         labels.invalid("`selector` does not match template `labels`");
     }
-    validate(template);
+}
+
+/// Pods that run forever are restarted always, and have no deadline.
+pub fn restarts_always(template: &Cursor<'_>, kind: &str) {
     let policy = template.dig("spec.restartPolicy");
-    if !policies.contains(&policy.str()) {
-        policy.not_supported(policies);
+    if policy.str() != "Always" {
+        policy.not_supported(&["Always"]);
     }
     let deadline = template.dig("spec.activeDeadlineSeconds");
-    if policies == ["Always"] && deadline.exists() {
-        deadline.forbid("activeDeadlineSeconds in a template of pods that run forever is not supported");
+    if deadline.exists() {
+        deadline.forbid(format!("activeDeadlineSeconds in {kind} is not Supported"));
     }
 }
