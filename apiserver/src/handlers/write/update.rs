@@ -45,6 +45,12 @@ enum Round {
 impl Write<'_> {
     /// PUT: the whole object as the client wants it.
     pub async fn put(&mut self, mut object: Value, mut warnings: Vec<String>) -> Result<Written> {
+        if meta_text(&object, "name").is_empty() {
+            return Err(Status::bad_request(format!(
+                "the object has no name: metadata.name must be {:?}, as in the URL",
+                self.name
+            )));
+        }
         self.check_identity(&mut object)?;
         let row = self.endpoint.row.clone();
         let version = meta_text(&object, "resourceVersion").to_owned();

@@ -1,10 +1,10 @@
 //! DaemonSets.
 
 use apimachinery::Value;
-use apimachinery::validation::Cursor;
+use apimachinery::validation::{Cursor, FieldError};
 
 use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, required_selector};
-use crate::registry::core::pod_spec::template;
+use crate::registry::core::pod_spec::{template, warnings};
 use crate::registry::edit::{at, copy, default, default_text, get, object, text};
 use crate::registry::printing::{
     AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, integer, labels, name, number, selector,
@@ -17,6 +17,7 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     default: defaulted,
+    warnings: |set, old| warnings::template(set, old, "spec.template"),
     prepare_for_create: |set, _| set_template_generation(set, 1),
     prepare_for_update,
     validate,
@@ -133,11 +134,11 @@ fn strategy(strategy: &Cursor<'_>) {
                 at_most_everything(c);
             }
             match (is_zero(&unavailable), is_zero(&surge)) {
-                (true, true) => unavailable.invalid("cannot be 0 when maxSurge is 0"),
+                (true, true) => unavailable.missing("cannot be 0 when maxSurge is 0"),
                 (false, false) => surge.invalid("may not be set when maxUnavailable is non-zero"),
                 _ => {}
             }
         }
-        _ => strategy.field("type").not_supported(&["RollingUpdate", "OnDelete"]),
+        kind => strategy.push(FieldError::not_supported(strategy.path(), kind, &["RollingUpdate", "OnDelete"])),
     }
 }

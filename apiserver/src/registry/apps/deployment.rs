@@ -1,11 +1,10 @@
 //! Deployments.
 
 use apimachinery::Value;
-use apimachinery::validation::Cursor;
+use apimachinery::validation::{Cursor, FieldError};
 
-use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, required_selector};
-use crate::registry::core::pod::warnings::spec_warnings;
-use crate::registry::core::pod_spec::template;
+use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, required_selector, selector_is_usable};
+use crate::registry::core::pod_spec::{template, warnings};
 use crate::registry::edit::{at, copy, default, default_text, get, number as count, object, text};
 use crate::registry::printing::{
     AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, name, number, selector,
@@ -26,13 +25,7 @@ pub const STRATEGY: Strategy = Strategy {
         validate(new);
         new.dig("spec.selector").immutable(&old.dig("spec.selector"));
     },
-    warnings: |deployment, old| {
-        let path = "spec.template.spec";
-        match old.filter(|old| get(old, path) == get(deployment, path)) {
-            Some(_) => Vec::new(),
-            None => get(deployment, path).map(|spec| spec_warnings(spec, path)).unwrap_or_default(),
-        }
-    },
+    warnings: warnings::name_and_template,
     subresources: &[Subresource {
         name: "status",
         prepare: |deployment, old, _| {
@@ -108,7 +101,9 @@ fn validate(deployment: &Cursor<'_>) {
     spec.field("replicas").non_negative();
     let selector = spec.field("selector");
     required_selector(&selector, "deployment");
-    template::validate_selected(&spec.field("template"), &selector, "ReplicaSet");
+    if selector_is_usable(&selector) {
+        template::validate_selected(&spec.field("template"), &selector, "ReplicaSet");
+    }
     strategy(&spec.field("strategy"));
     let (ready, progress) = (spec.field("minReadySeconds"), spec.field("progressDeadlineSeconds"));
     ready.non_negative();
@@ -135,7 +130,7 @@ fn strategy(strategy: &Cursor<'_>) {
             }
             at_most_everything(&unavailable);
         }
-        _ => strategy.field("type").not_supported(&["Recreate", "RollingUpdate"]),
+        kind => strategy.push(FieldError::not_supported(strategy.path(), kind, &["Recreate", "RollingUpdate"])),
     }
 }
 

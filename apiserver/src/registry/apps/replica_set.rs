@@ -3,8 +3,8 @@
 use apimachinery::Value;
 use apimachinery::validation::Cursor;
 
-use super::rollout::required_selector;
-use crate::registry::core::pod_spec::template;
+use super::rollout::{required_selector, selector_is_usable};
+use crate::registry::core::pod_spec::{template, warnings};
 use crate::registry::core::replication_controller::replicas;
 use crate::registry::edit::{at, copy, default, get, object};
 use crate::registry::printing::{
@@ -15,6 +15,7 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     default: defaulted,
+    warnings: warnings::name_and_template,
     validate,
     validate_update: |new, old| {
         validate(new);
@@ -68,5 +69,7 @@ fn validate(set: &Cursor<'_>) {
     spec.field("minReadySeconds").non_negative();
     let selector = spec.field("selector");
     required_selector(&selector, "deployment");
-    template::validate_selected(&spec.field("template"), &selector, "ReplicaSet");
+    if selector_is_usable(&selector) {
+        template::validate_selected(&spec.field("template"), &selector, "ReplicaSet");
+    }
 }

@@ -2,7 +2,7 @@
 
 use apimachinery::Value;
 use apimachinery::validation::selector::label_selector;
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, Errors, Path, names};
 
 /// Checks a selector that must select something.
 pub fn required_selector(selector: &Cursor<'_>, kind: &str) {
@@ -14,6 +14,16 @@ pub fn required_selector(selector: &Cursor<'_>, kind: &str) {
     if selector.field("matchLabels").is_empty() && selector.field("matchExpressions").is_empty() {
         selector.invalid(format!("empty selector is invalid for {kind}"));
     }
+}
+
+/// Whether a selector can be made of it. If not that is an error of its own, and the template is not looked at.
+pub fn selector_is_usable(selector: &Cursor<'_>) -> bool {
+    let errors = Errors::new();
+    label_selector(&Cursor::at(selector.value(), Path::root(), &errors));
+    if !errors.is_empty() {
+        selector.invalid("invalid label selector");
+    }
+    errors.is_empty()
 }
 
 /// Not negative, or a percentage.

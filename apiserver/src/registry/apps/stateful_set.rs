@@ -4,12 +4,12 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, Errors, Path, names};
 use serde_json::json;
 
-use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, required_selector};
+use super::rollout::{at_most_everything, count_or_percent, counts, is_zero, required_selector, selector_is_usable};
 use crate::registry::core::persistent_volume_claim;
-use crate::registry::core::pod_spec::template;
+use crate::registry::core::pod_spec::{template, warnings};
 use crate::registry::edit::{at, copy, default, default_text, each, get, items, number as count, object, remove, text};
 use crate::registry::printing::{AGE, CONTAINERS, IMAGES, NAME, column, containers, created, name};
-use crate::registry::strategy::{Strategy, Subresource, Table};
+use crate::registry::strategy::{NameRule, Strategy, Subresource, Table};
 
 /// Members of the spec that an update may change.
 const MUTABLE: [&str; 7] = [
@@ -25,6 +25,19 @@ const MUTABLE: [&str; 7] = [
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     default: defaulted,
+    name: NameRule::Label,
+    warnings: |set, old| {
+        let mut warnings = warnings::template(set, old, "spec.template");
+        for (i, claim) in items(set, "spec.volumeClaimTemplates").iter().enumerate() {
+            let path = format!("spec.volumeClaimTemplates[{i}]");
+            warnings.extend(persistent_volume_claim::spec_warnings(&claim["spec"], &path));
+        }
+        if count(set, "spec.revisionHistoryLimit") < 0 {
+            let why = "a negative value retains all historical revisions; a value >= 0 is recommended";
+            warnings.push(format!("spec.revisionHistoryLimit: {why}"));
+        }
+        warnings
+    },
     validate,
     validate_update,
     subresources: &[Subresource {
@@ -132,13 +145,14 @@ fn validate_spec(spec: &Cursor<'_>, check_pods: bool) {
     let selector = spec.field("selector");
     required_selector(&selector, "statefulset");
     let template = spec.field("template");
-    template::selected(&template, &selector);
-    if check_pods {
-        let pods = as_of_a_pod(spec);
-        template::validate(&Cursor::at(Some(&pods), template.path(), spec.errors()));
-    }
-    if !check_pods {
-        template::validate_metadata(&template);
+    if selector_is_usable(&selector) {
+        template::selected(&template, &selector);
+        if check_pods {
+            let pods = as_of_a_pod(spec);
+            template::validate(&Cursor::at(Some(&pods), template.path(), spec.errors()));
+        } else {
+            template::validate_metadata(&template);
+        }
     }
     template::restarts_always(&template, "StatefulSet");
 }
@@ -147,17 +161,12 @@ fn validate_spec(spec: &Cursor<'_>, check_pods: bool) {
 /// and hostname and subdomain are the controller's to set.
 fn as_of_a_pod(spec: &Cursor<'_>) -> Value {
     let mut template = spec.field("template").value().cloned().unwrap_or_default();
-    let claims: Vec<&Value> = spec
-        .field("volumeClaimTemplates")
-        .array()
-        .iter()
-        .filter_map(|claim| claim.pointer("/metadata/name"))
-        .collect();
+    let claims: Vec<&str> = spec.field("volumeClaimTemplates").array().iter().map(|c| text(c, "metadata.name")).collect();
     if let Some(pods) = at(&mut template, "spec") {
         remove(pods, "hostname");
         remove(pods, "subdomain");
         if !claims.is_empty() {
-            let own = items(pods, "volumes").iter().filter(|volume| !claims.contains(&&volume["name"])).cloned();
+            let own = items(pods, "volumes").iter().filter(|volume| !claims.contains(&text(volume, "name"))).cloned();
             let claimed = claims.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
             pods["volumes"] = claimed.chain(own).collect();
         }

@@ -44,6 +44,14 @@ fn rules(bundle: &Cursor<'_>) {
     named_after_signer(&bundle.dig("metadata.name"), signer.str());
 }
 
+/// Checks the name of a bundle that is given without its signer: all but the last part before a colon is the signer.
+pub fn name_of_bundle(name: &Cursor<'_>) {
+    let own = name.str().rsplit_once(':').map_or(name.str(), |(_, own)| own);
+    names::dns1123_subdomain(own)
+        .into_iter()
+        .for_each(|problem| name.invalid(format!("not a valid clustertrustbundlename: {problem}")));
+}
+
 /// `example.com:foo:` and more for the signer `example.com/foo`; without colons where there is no signer.
 fn named_after_signer(name: &Cursor<'_>, signer: &str) {
     let prefix = if signer.is_empty() { String::new() } else { format!("{}:", signer.replace('/', ":")) };

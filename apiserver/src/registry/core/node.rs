@@ -14,6 +14,26 @@ use crate::registry::strategy::{SelectableField, Strategy, Subresource, Table};
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
+/// Labels of nodes that have been renamed, and what to use in their place.
+const DEPRECATED_LABELS: [(&str, &str); 8] = [
+    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
+    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
+    ),
+    ("failure-domain.beta.kubernetes.io/zone", "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"),
+    ("beta.kubernetes.io/instance-type", "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"),
+    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
+    ("scheduler.alpha.kubernetes.io/preferAvoidPods", "deprecated since v1.22; use Taints and Tolerations instead"),
+    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
+];
+
+/// Why a label of nodes should no longer be selected by; none if it is fine.
+pub fn deprecated_label(key: &str) -> Option<&'static str> {
+    DEPRECATED_LABELS.iter().find(|(label, _)| *label == key).map(|(_, why)| *why)
+}
+
 pub const STRATEGY: Strategy = Strategy {
     status_on_create: true,
     default: defaulted,

@@ -1,19 +1,21 @@
 //! PersistentVolumeClaims.
 
 use apimachinery::Value;
+use apimachinery::quantity::{Format, Quantity};
 use apimachinery::validation::selector::label_selector;
 use apimachinery::validation::{Cursor, FieldError, names};
 use serde_json::json;
 
 use super::pod_spec::defaults::resource_lists;
 use super::pod_spec::resources::quantity;
-use crate::registry::edit::{at, copy, default, default_text, get, items, object, text};
+use super::pod_spec::warnings::fractional_bytes;
+use crate::registry::edit::{at, copy, default, default_text, get, items, object, remove, text};
 use crate::registry::printing::{AGE, NAME, UNSET, access_modes, column, created, name, text_or, wide};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
 pub const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 /// Class of a claim from before `storageClassName`.
-const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 pub const STRATEGY: Strategy = Strategy {
     return_deleted: true,
@@ -25,9 +27,19 @@ pub const STRATEGY: Strategy = Strategy {
     },
     prepare_for_create: |claim, _| {
         claim["status"] = json!({"phase": "Pending"});
-        data_sources(claim);
+        data_sources(claim, None);
     },
-    prepare_for_update: |claim, old, _| copy(claim, old, "status"),
+    prepare_for_update: |claim, old, _| {
+        copy(claim, old, "status");
+        data_sources(claim, Some(old));
+    },
+    warnings: |claim, _| {
+        let mut warnings = spec_warnings(&claim["spec"], "spec");
+        if claim["metadata"]["annotations"].get(CLASS_ANNOTATION).is_some() {
+            warnings.push(class_annotation_warning());
+        }
+        warnings
+    },
     validate: |claim| spec(&claim.field("spec")),
     validate_update,
     subresources: &[Subresource {
@@ -57,6 +69,22 @@ pub const STRATEGY: Strategy = Strategy {
     ..Strategy::GENERIC
 };
 
+/// Amounts of storage that are no whole number of bytes.
+pub fn spec_warnings(spec: &Value, path: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for part in ["requests", "limits"] {
+        let amount = get(spec, "resources").and_then(|resources| resources.get(part)).and_then(|p| p.get("storage"));
+        fractional_bytes(amount, &format!("{path}.resources.{part}[storage]"), &mut warnings);
+    }
+    warnings
+}
+
+/// The annotation has become a field.
+pub fn class_annotation_warning() -> String {
+    let why = "deprecated since v1.8; use \"storageClassName\" attribute instead";
+    format!("metadata.annotations[{CLASS_ANNOTATION}]: {why}")
+}
+
 /// Defaults of a claim's spec, also in templates of claims.
 pub fn spec_defaults(spec: &mut Value) {
     default(spec, "volumeMode", "Filesystem");
@@ -65,13 +93,28 @@ pub fn spec_defaults(spec: &mut Value) {
     }
 }
 
-/// `dataSource` and `dataSourceRef` are two names of one thing where the source is in the same namespace.
-fn data_sources(claim: &mut Value) {
+/// `dataSource` and `dataSourceRef` are two names of one thing where the source is in the same namespace (KEP-1495).
+///
+/// Old clients know `dataSource` only, in which other kinds than the two that it was made for had been ignored.
+fn data_sources(claim: &mut Value, old: Option<&Value>) {
+    const KINDS: [(&str, &str); 2] =
+        [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+    let in_use = |old: &Value| ["spec.dataSource", "spec.dataSourceRef"].iter().any(|path| get(old, path).is_some());
     let spec = object(claim, "spec");
     let (source, reference) = (get(spec, "dataSource").cloned(), get(spec, "dataSourceRef").cloned());
     match (source, reference) {
-        (Some(source), None) => spec["dataSourceRef"] = source,
-        (None, Some(reference)) if text(&reference, "namespace").is_empty() => spec["dataSource"] = reference,
+        (Some(source), None) => {
+            let known = KINDS.contains(&(text(&source, "apiGroup"), text(&source, "kind")));
+            if known || old.is_some_and(in_use) {
+                spec["dataSourceRef"] = source;
+            } else {
+                remove(spec, "dataSource");
+            }
+        }
+        (None, Some(reference)) if text(&reference, "namespace").is_empty() => {
+            spec["dataSource"] = reference;
+            remove(&mut spec["dataSource"], "namespace");
+        }
         _ => {}
     }
 }
@@ -81,16 +124,7 @@ pub fn spec(spec: &Cursor<'_>) {
     let modes = spec.field("accessModes");
     modes.required_because("at least 1 access mode is required");
     label_selector(&spec.field("selector"));
-    let mut single = false;
-    for mode in modes.items() {
-        if !ACCESS_MODES.contains(&mode.str()) {
-            modes.push(FieldError::not_supported(modes.path(), mode.str(), &ACCESS_MODES));
-        }
-        single |= mode.str() == "ReadWriteOncePod";
-    }
-    if single && modes.len() > 1 {
-        modes.forbid("may not use ReadWriteOncePod with other access modes");
-    }
+    access_modes_fit(&modes);
     let resources = spec.field("resources");
     let storage = resources.dig("requests.storage");
     let at_storage = resources.path().key("storage");
@@ -103,51 +137,91 @@ pub fn spec(spec: &Cursor<'_>) {
     }
     spec.field("storageClassName").optional_shape(names::dns1123_subdomain);
     spec.field("volumeMode").one_of(&["Block", "Filesystem"]);
-    for name in ["dataSource", "dataSourceRef"] {
-        let source = spec.field(name);
-        if source.exists() {
-            source.field("name").required();
-            source.field("kind").required();
-            if source.field("apiGroup").is_empty() && source.field("kind").str() != "PersistentVolumeClaim" {
-                source.invalid("must be 'PersistentVolumeClaim' when referencing the default apiGroup");
-            }
-        }
+    let (source, reference) = (spec.field("dataSource"), spec.field("dataSourceRef"));
+    data_source(&source);
+    data_source(&reference);
+    reference.field("namespace").optional_shape(names::dns1123_label);
+    let alike = || ["apiGroup", "kind", "name"].iter().all(|n| source.field(n).str() == reference.field(n).str());
+    if source.exists() && !reference.field("namespace").is_empty() {
+        spec.invalid_value("spec.dataSource", "may not be specified when dataSourceRef.namespace is specified");
+    } else if source.exists() && reference.exists() && !alike() {
+        spec.invalid_value("spec.dataSource", "must match dataSourceRef");
     }
     spec.field("volumeAttributesClassName").optional_shape(names::dns1123_subdomain);
+}
+
+/// Each mode must be known, and one that keeps all others out goes with no other.
+pub fn access_modes_fit(modes: &Cursor<'_>) {
+    let is_single = |mode: &Value| mode == "ReadWriteOncePod";
+    for mode in modes.items().filter(|mode| !ACCESS_MODES.contains(&mode.str())) {
+        modes.push(FieldError::not_supported(modes.path(), mode.str(), &ACCESS_MODES));
+    }
+    let shared = |mode: &Value| !is_single(mode) && mode.as_str().is_some_and(|mode| ACCESS_MODES.contains(&mode));
+    if modes.array().iter().any(is_single) && modes.array().iter().any(shared) {
+        modes.forbid("may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+fn data_source(source: &Cursor<'_>) {
+    if !source.exists() {
+        return;
+    }
+    source.field("name").required();
+    source.field("kind").required();
+    let (group, kind) = (source.field("apiGroup"), source.field("kind").str());
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
+        source.invalid_value(kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+    }
+    group.optional_shape(names::dns1123_subdomain);
 }
 
 fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
     let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
     spec(&new_spec);
     let (Some(mut left), Some(before)) = (new_spec.value().cloned(), old_spec.value()) else { return };
-    let bound = old.dig("status.phase").str() == "Bound";
-    if bound && let Some(resources) = left.get_mut("resources") {
-        copy(resources, &before["resources"], "requests");
+    let annotation = |claim: &Cursor<'_>| {
+        claim.dig("metadata.annotations").value().and_then(|annotations| annotations.get(CLASS_ANNOTATION)).cloned()
+    };
+    let (class, old_class) = (new_spec.field("storageClassName"), old_spec.field("storageClassName"));
+    let (annotated, old_annotated) = (annotation(new), annotation(old));
+    // The annotation came before the field: a claim may move from one to the other, and may get the default class later.
+    let moved = old_annotated.is_some()
+        && class.value() == old_annotated.as_ref()
+        && annotated.as_ref().is_none_or(|annotated| Some(annotated) == old_annotated.as_ref());
+    if !old_class.exists() && (moved || class.exists() && old_annotated.is_none()) {
+        copy(&mut left, before, "storageClassName");
     }
-    if bound || old_spec.field("volumeAttributesClassName").is_empty() {
+    if !(moved && !old_class.exists()) && annotated != old_annotated {
+        let path = new.path().child("metadata").child("annotations").key(CLASS_ANNOTATION);
+        new.push(FieldError::invalid(path, annotated.unwrap_or_default(), "field is immutable"));
+    }
+    if new.dig("status.phase").str() == "Bound" {
+        if let Some(requests) = left.pointer_mut("/resources/requests").filter(|requests| requests.is_object()) {
+            copy(requests, before.pointer("/resources/requests").unwrap_or(&Value::Null), "storage");
+        }
         copy(&mut left, before, "volumeAttributesClassName");
     }
     // The binder sets the volume once.
     if old_spec.field("volumeName").is_empty() {
         copy(&mut left, before, "volumeName");
     }
-    if old_spec.field("storageClassName").value().is_none() {
-        copy(&mut left, before, "storageClassName");
-    }
     if left != *before {
         new_spec.forbid(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
         );
     }
-    let (size, old_size) = (new_spec.dig("resources.requests.storage"), old_spec.dig("resources.requests.storage"));
-    if let (Some(size_now), Some(before)) = (quantity(&size), quantity(&old_size))
-        && bound
-        && size_now < before
-        && quantity(&old.dig("status.capacity.storage")).is_none_or(|capacity| size_now <= capacity)
-    {
+    let zero = Quantity::new(0, Format::BinarySi);
+    let size = |spec: &Cursor<'_>| quantity(&spec.dig("resources.requests.storage")).unwrap_or(zero.clone());
+    let capacity = quantity(&old.dig("status.capacity.storage")).unwrap_or(zero.clone());
+    if size(&new_spec) < size(&old_spec) && size(&new_spec) <= capacity {
         new_spec.dig("resources.requests.storage").forbid("field can not be less than status.capacity");
     }
-    new_spec.field("volumeMode").immutable(&old_spec.field("volumeMode"));
+    // Upstream leaves `spec` out of this path.
+    new.field("volumeMode").with_value(new_spec.field("volumeMode").value()).immutable(&old_spec.field("volumeMode"));
+    let attributes = new_spec.field("volumeAttributesClassName");
+    if old.dig("status.currentVolumeAttributesClassName").exists() && attributes.is_empty() {
+        attributes.forbid("a claim that has a class can't go without one");
+    }
 }
 
 /// The class of a claim or volume: the member, or the annotation it replaced.

@@ -3,7 +3,6 @@
 pub mod qos;
 mod table;
 mod update;
-pub mod warnings;
 
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
@@ -20,7 +19,7 @@ pub const STRATEGY: Strategy = Strategy {
     prepare_for_update,
     validate,
     validate_update: update::validate,
-    warnings: warnings::warnings,
+    warnings: pod_spec::warnings::pod,
     canonicalize,
     fields: FIELDS,
     subresources: &[
@@ -116,7 +115,7 @@ fn prepare_status(pod: &mut Value, old: &Value, _: &Context<'_>) {
 
 fn validate(pod: &Cursor<'_>) {
     pod_spec::annotations::validate(&pod.dig("metadata.annotations"), &pod.field("spec"));
-    pod_spec::validate(&pod.field("spec"));
+    of_a_pod(pod);
     if !pod.dig("spec.ephemeralContainers").is_empty() {
         pod.dig("spec.ephemeralContainers").forbid("cannot be set on create");
     }
@@ -124,6 +123,23 @@ fn validate(pod: &Cursor<'_>) {
     if !gates.is_empty() && !pod.dig("spec.nodeName").is_empty() {
         pod.dig("spec.nodeName").forbid("cannot be set until all schedulingGates have been cleared");
     }
+}
+
+/// Checks the spec of a pod: as in a template, and what only holds for pods.
+fn of_a_pod(pod: &Cursor<'_>) {
+    let spec = pod.field("spec");
+    let name = pod.dig("metadata.name");
+    pod_spec::validate(&spec, (!name.is_empty()).then_some(name.str()));
+    if spec.field("serviceAccountName").is_empty() {
+        let projected = spec.field("volumes").items().map(|volume| volume.field("projected"));
+        for source in projected.flat_map(|projected| projected.field("sources").items()) {
+            source.field("serviceAccountToken").absent("must not be specified when serviceAccountName is not set");
+        }
+    }
+    for image in spec.field("volumes").items().map(|volume| volume.field("image")).filter(Cursor::exists) {
+        image.field("reference").required();
+    }
+    pod_spec::container::of_pods(&spec);
 }
 
 fn validate_status(pod: &Cursor<'_>, old: &Cursor<'_>) {

@@ -1,6 +1,6 @@
 //! PodTemplates.
 
-use super::pod_spec::template;
+use super::pod_spec::{template, warnings};
 use crate::registry::edit::{at, get};
 use crate::registry::printing::{NAME, column, containers, labels, name};
 use crate::registry::strategy::{Strategy, Table};
@@ -13,6 +13,7 @@ pub const STRATEGY: Strategy = Strategy {
             template::default(pod_template);
         }
     },
+    warnings: |object, old| warnings::template(object, old, "template"),
     validate: |object| template::validate(&object.field("template")),
     validate_update: |new, _| template::validate(&new.field("template")),
     table: Some(Table {

@@ -4,7 +4,7 @@ use apimachinery::Value;
 use apimachinery::selector::LabelSelector;
 use apimachinery::validation::{Cursor, object_meta};
 
-use super::pod_spec::template;
+use super::pod_spec::{template, warnings};
 use crate::registry::edit::{at, copy, default, get, object};
 use crate::registry::printing::{
     AGE, CONTAINERS, IMAGES, NAME, SELECTOR, containers, created, integer, labels, name, number,
@@ -14,6 +14,7 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     default: defaulted,
+    warnings: warnings::name_and_template,
     validate,
     validate_update: |new, _| validate(new),
     orphan_by_default: true,
@@ -87,10 +88,7 @@ fn validate(rc: &Cursor<'_>) {
         pod_labels.invalid("`selector` does not match template `labels`");
     }
     template::validate(&pods);
-    let policy = pods.dig("spec.restartPolicy");
-    if matches!(policy.str(), "OnFailure" | "Never") {
-        policy.not_supported(&["Always"]);
-    }
+    template::restarts_always(&pods, "ReplicationController");
 }
 
 /// Counts in a status: none negative, none above `replicas`.

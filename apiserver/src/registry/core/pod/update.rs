@@ -1,10 +1,10 @@
 //! What of a pod may change once it is there.
 
 use apimachinery::Value;
-use apimachinery::validation::Cursor;
+use apimachinery::validation::{Cursor, Errors, Path};
 
 use super::qos;
-use crate::registry::core::pod_spec::{self, container};
+use crate::registry::core::pod_spec::{container, volume};
 use crate::registry::edit::{copy, each, get, items, number, text};
 use crate::registry::strategy::Context;
 
@@ -14,7 +14,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Checks an update of the pod itself.
 pub fn validate(new: &Cursor<'_>, old: &Cursor<'_>) {
     let (spec, old_spec) = (new.field("spec"), old.field("spec"));
-    pod_spec::validate(&spec);
+    super::of_a_pod(new);
     for (list, what) in [("containers", "containers"), ("initContainers", "initContainers")] {
         if spec.field(list).len() != old_spec.field(list).len() {
             spec.field(list).forbid(format!("pod updates may not add or remove {what}"));
@@ -138,7 +138,10 @@ pub fn validate_ephemeral_containers(new: &Cursor<'_>, old: &Cursor<'_>) {
         return;
     }
     let spec = new.field("spec");
-    container::ephemeral(&container::Scope::of(&spec));
+    // What is wrong with the volumes was said when the pod was made.
+    let unsaid = Errors::new();
+    let volumes = volume::volumes(&Cursor::at(spec.field("volumes").value(), Path::root(), &unsaid), None);
+    container::ephemeral(&container::Scope::of(&spec, &volumes));
     let (list, old_list) = (spec.field("ephemeralContainers"), old.dig("spec.ephemeralContainers"));
     for old in old_list.array() {
         match list.array().iter().find(|c| c["name"] == old["name"]) {
@@ -174,7 +177,7 @@ pub fn validate_resize(new: &Cursor<'_>, old: &Cursor<'_>) {
         return;
     }
     let (spec, old_spec) = (new.field("spec"), old.field("spec"));
-    pod_spec::validate(&spec);
+    super::of_a_pod(new);
     let class = |spec: &Cursor<'_>| spec.value().map_or("", qos::class);
     if class(&spec) != class(&old_spec) {
         spec.invalid_value(class(&spec), "Pod QOS Class may not change as a result of resizing");

@@ -7,16 +7,17 @@ use super::{env, probe, resources, security, volume};
 /// What containers are checked against.
 pub struct Scope<'a> {
     pub spec: &'a Cursor<'a>,
+    pub volumes: &'a [volume::Volume<'a>],
     pub claims: Vec<&'a str>,
     pub grace: Option<i64>,
     pub host_users: Option<bool>,
 }
 
 impl<'a> Scope<'a> {
-    pub fn of(spec: &'a Cursor<'a>) -> Self {
+    pub fn of(spec: &'a Cursor<'a>, volumes: &'a [volume::Volume<'a>]) -> Self {
         let claims = spec.field("resourceClaims").array().iter().filter_map(|c| c["name"].as_str()).collect();
         let host_users = spec.field("hostUsers").value().and_then(|v| v.as_bool());
-        Scope { spec, claims, grace: spec.field("terminationGracePeriodSeconds").i64(), host_users }
+        Scope { spec, volumes, claims, grace: spec.field("terminationGracePeriodSeconds").i64(), host_users }
     }
 }
 
@@ -122,33 +123,31 @@ fn probes(container: &Cursor<'_>, scope: &Scope<'_>) {
 fn common(container: &Cursor<'_>, scope: &Scope<'_>) {
     let field = |name| container.field(name);
     field("name").required_shape(names::dns1123_label);
-    let image = field("image");
-    if image.required() && image.str().trim() != image.str() {
-        image.invalid("must not have leading or trailing whitespace");
-    }
+    field("image").required();
     field("terminationMessagePolicy").required_one_of(&["FallbackToLogsOnError", "File"]);
-    ports(&field("ports"), scope.spec.field("hostNetwork").bool());
+    ports(&field("ports"));
     env::variables(&field("env"));
     env::sources(&field("envFrom"));
-    let (mounts, devices, volumes) = (field("volumeMounts"), field("volumeDevices"), scope.spec.field("volumes"));
-    volume::mounts(&mounts, &devices, &volumes);
-    volume::devices(&devices, &mounts, &volumes);
+    volume::mounts(container, scope.volumes);
+    volume::devices(container, scope.volumes);
     field("imagePullPolicy").required_one_of(&["Always", "IfNotPresent", "Never"]);
     resources::requirements(&field("resources"), &scope.claims);
     resources::resize_policy(&field("resizePolicy"), scope.spec.field("restartPolicy").str());
     security::container(&field("securityContext"), scope.host_users);
 }
 
-fn ports(list: &Cursor<'_>, host_network: bool) {
+fn ports(list: &Cursor<'_>) {
     let mut seen = Vec::new();
     for port in list.items() {
         let (name, number, host) = (port.field("name"), port.field("containerPort"), port.field("hostPort"));
         if !name.is_empty() {
-            name.shape(names::port_name);
-            if seen.contains(&name.str()) {
+            if !names::port_name(name.str()).is_empty() {
+                name.shape(names::port_name);
+            } else if seen.contains(&name.str()) {
                 name.duplicate();
+            } else {
+                seen.push(name.str());
             }
-            seen.push(name.str());
         }
         match number.i64().unwrap_or_default() {
             0 => number.missing(""),
@@ -158,11 +157,34 @@ fn ports(list: &Cursor<'_>, host_network: bool) {
         }
         if host.i64().is_some_and(|h| h != 0) {
             host.port();
-            if host_network && host.i64() != number.i64() {
-                number.invalid("must match `hostPort` when `hostNetwork` is true");
-            }
         }
         port.field("protocol").required_one_of(&["SCTP", "TCP", "UDP"]);
+    }
+}
+
+/// On the host's network a container's port is the host's (0 is set to it by defaults, or means that there is none).
+pub fn host_network_ports(spec: &Cursor<'_>) {
+    if !spec.field("hostNetwork").bool() {
+        return;
+    }
+    for list in ["initContainers", "containers"] {
+        for port in spec.field(list).items().flat_map(|container| container.field("ports").items()) {
+            if port.field("hostPort").i64() != port.field("containerPort").i64() {
+                let host = port.field("hostPort").i64().unwrap_or_default();
+                port.field("hostPort").invalid_value(host, "must match `containerPort` when `hostNetwork` is true");
+            }
+        }
+    }
+}
+
+/// Checks what holds for containers of pods, and not of templates, which had been taken before the rule was made.
+pub fn of_pods(spec: &Cursor<'_>) {
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for image in spec.field(list).items().map(|container| container.field("image")) {
+            if image.str().trim() != image.str() {
+                image.invalid("must not have leading or trailing whitespace");
+            }
+        }
     }
 }
 

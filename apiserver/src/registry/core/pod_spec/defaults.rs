@@ -2,6 +2,7 @@
 
 use apimachinery::Value;
 use apimachinery::quantity::Quantity;
+use oci_spec::distribution::Reference;
 
 use crate::registry::edit::{at, default, default_number, default_text, each, object, remove, text};
 
@@ -123,15 +124,11 @@ fn handler(handler: &mut Value) {
     }
 }
 
-/// Images that may change under their name are pulled each time.
+/// Images that may change under their name are pulled each time. What is no reference to an image is not looked at further.
 pub fn pull_policy(image: &str) -> &'static str {
-    let name = image.rsplit('/').next().unwrap_or_default();
-    let digest = image.contains('@');
-    match name.split('@').next().unwrap_or_default().split_once(':') {
-        Some((_, "latest")) => "Always",
-        Some(_) => "IfNotPresent",
-        None if digest => "IfNotPresent",
-        None => "Always",
+    match image.parse::<Reference>() {
+        Ok(reference) if reference.tag() == Some("latest") => "Always",
+        _ => "IfNotPresent",
     }
 }
 
@@ -233,6 +230,8 @@ mod tests {
 
     #[test]
     fn images_that_may_change_are_pulled_always() {
+        let digest = format!("nginx@sha256:{}", "a".repeat(64));
+        let both = format!("nginx:latest@sha256:{}", "a".repeat(64));
         for (image, policy) in [
             ("nginx", "Always"),
             ("nginx:latest", "Always"),
@@ -240,7 +239,11 @@ mod tests {
             ("localhost:5000/nginx", "Always"),
             ("localhost:5000/x:latest", "Always"),
             ("nginx@sha256:abc", "IfNotPresent"),
-            ("nginx:latest@sha256:abc", "Always"),
+            (&digest, "IfNotPresent"),
+            (&both, "Always"),
+            ("ko://example.com/x", "IfNotPresent"),
+            ("../x", "IfNotPresent"),
+            (" ", "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), policy, "{image}");
         }

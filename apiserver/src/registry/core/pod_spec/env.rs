@@ -2,6 +2,8 @@
 
 use apimachinery::validation::{Cursor, names};
 
+use crate::registry::core::volume_source;
+
 /// Fields that a variable can show.
 const ENV_FIELDS: [&str; 9] = [
     "metadata.name",
@@ -105,17 +107,22 @@ pub fn sources(list: &Cursor<'_>) {
     }
 }
 
-/// Checks an item of a downward API volume.
-pub fn downward_file(item: &Cursor<'_>) {
-    super::volume::local_path(&item.field("path"));
-    let (field, resource) = (item.field("fieldRef"), item.field("resourceFieldRef"));
+/// Checks an item of a downward API volume. Upstream reports what is wrong with it at the volume.
+pub fn downward_file(item: &Cursor<'_>, volume: &Cursor<'_>) {
+    let at = |name: &'static str| volume.field(name).with_value(item.field(name).value());
+    volume_source::local_path(&at("path"));
+    let (field, resource) = (at("fieldRef"), at("resourceFieldRef"));
     match (field.exists(), resource.exists()) {
-        (true, true) => item.invalid("fieldRef and resourceFieldRef can not be specified simultaneously"),
-        (true, false) => field_ref(&field, &FILE_FIELDS),
+        (true, both) => {
+            field_ref(&field, &FILE_FIELDS);
+            if both {
+                volume.invalid_value("resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+            }
+        }
         (false, true) => resource_ref(&resource, false),
-        (false, false) => item.missing("one of fieldRef and resourceFieldRef is required"),
+        (false, false) => volume.missing("one of fieldRef and resourceFieldRef is required"),
     }
-    super::volume::mode(&item.field("mode"));
+    volume_source::mode(&at("mode"));
 }
 
 fn field_ref(source: &Cursor<'_>, shown: &[&str]) {
@@ -130,10 +137,10 @@ fn field_ref(source: &Cursor<'_>, shown: &[&str]) {
     if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
         match map {
             "metadata.annotations" => {
-                names::qualified_name(&key.to_lowercase()).into_iter().for_each(|p| at.invalid_value(key, p));
+                names::qualified_name(&key.to_lowercase()).into_iter().for_each(|p| source.invalid_value(key, p));
             }
-            "metadata.labels" => names::qualified_name(key).into_iter().for_each(|p| at.invalid_value(key, p)),
-            _ => at.invalid(format!("{path:?} does not support subscript")),
+            "metadata.labels" => names::qualified_name(key).into_iter().for_each(|p| source.invalid_value(key, p)),
+            _ => at.invalid(format!("error converting fieldPath: field label does not support subscript: {path}")),
         }
     } else if !KNOWN_FIELDS.contains(&path) {
         at.invalid(format!("error converting fieldPath: field label not supported: {path}"));
@@ -143,32 +150,28 @@ fn field_ref(source: &Cursor<'_>, shown: &[&str]) {
 }
 
 fn resource_ref(source: &Cursor<'_>, in_env: bool) {
-    if !in_env && !source.field("containerName").required() {
-        return;
-    }
-    let resource = source.field("resource");
-    if !resource.required() {
-        return;
-    }
+    let (container, resource) = (source.field("containerName"), source.field("resource"));
     let name = resource.str();
-    let huge_pages = name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-");
-    if !huge_pages && !RESOURCES.contains(&name) {
+    let huge_pages = HUGE_PAGES.iter().any(|prefix| name.starts_with(prefix));
+    if (in_env || container.required()) && resource.required() && !huge_pages && !RESOURCES.contains(&name) {
         resource.not_supported(&RESOURCES);
     }
     divisor(&source.field("divisor"), name);
 }
 
+const HUGE_PAGES: [&str; 2] = ["limits.hugepages-", "requests.hugepages-"];
+
+/// Amounts are given in units that make sense for the resource; of other resources any divisor is taken.
 fn divisor(divisor: &Cursor<'_>, resource: &str) {
     const BYTES: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
-    let (allowed, why): (&[&str], _) = if resource.ends_with(".cpu") {
-        (&["1m", "1"], "only divisor's values 1m and 1 are supported with the cpu resource")
-    } else {
-        (
-            &BYTES,
-            "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with this resource",
-        )
+    let kind = resource.split_once('.').map_or("", |(_, kind)| kind);
+    let allowed: &[&str] = match kind {
+        "cpu" => &["1m", "1"],
+        "memory" | "ephemeral-storage" => &BYTES,
+        _ if HUGE_PAGES.iter().any(|prefix| resource.starts_with(prefix)) => &BYTES,
+        _ => return,
     };
     if !matches!(divisor.str(), "" | "0") && !allowed.contains(&divisor.str()) {
-        divisor.invalid(why);
+        divisor.invalid_value(resource, format!("only divisor's values {} are supported with it", allowed.join(", ")));
     }
 }

@@ -7,11 +7,13 @@ pub mod annotations;
 pub mod container;
 pub mod defaults;
 pub mod env;
+mod operating_system;
 pub mod probe;
 pub mod resources;
 pub mod security;
 pub mod template;
 pub mod volume;
+pub mod warnings;
 
 use apimachinery::validation::{Cursor, FieldError, names};
 
@@ -20,18 +22,19 @@ use container::Scope;
 /// Priority classes that only Kubernetes itself makes.
 const SYSTEM_PREFIX: &str = "system-";
 
-/// Checks a pod's spec. The order is upstream's, so that errors come in the order clients know.
-pub fn validate(spec: &Cursor<'_>) {
+/// Checks the spec of a pod, which in a template has no name yet. The order is upstream's, so that errors come in the order clients know.
+pub fn validate(spec: &Cursor<'_>, pod_name: Option<&str>) {
     let field = |name| spec.field(name);
-    volume::volumes(&field("volumes"));
+    let volumes = volume::volumes(&field("volumes"), pod_name);
     resource_claims(&field("resourceClaims"));
-    let scope = Scope::of(spec);
+    let scope = Scope::of(spec, &volumes);
     container::regular(&scope);
     container::init(&scope);
     container::ephemeral(&scope);
     if field("resources").exists() {
         resources::pod_level(&field("resources"));
     }
+    container::host_network_ports(spec);
     field("restartPolicy").required_one_of(&["Always", "OnFailure", "Never"]);
     dns_policy(&field("dnsPolicy"));
     affinity::node_labels(&field("nodeSelector"));
@@ -57,10 +60,7 @@ pub fn validate(spec: &Cursor<'_>) {
     }
     let os = field("os");
     if os.exists() {
-        let name = os.field("name");
-        if name.required() {
-            name.one_of(&["linux", "windows"]);
-        }
+        operating_system::validate(&os, spec);
     }
     if !field("hostnameOverride").is_empty() {
         field("hostnameOverride").shape(names::dns1123_subdomain);
@@ -76,6 +76,9 @@ pub fn validate(spec: &Cursor<'_>) {
 fn dns_policy(policy: &Cursor<'_>) {
     policy.required_one_of(&["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
 }
+
+/// All search paths together, with a space between.
+const SEARCH_BYTES_MAX: usize = 2048;
 
 fn dns_config(config: &Cursor<'_>, policy: &str) {
     let (servers, searches) = (config.field("nameservers"), config.field("searches"));
@@ -98,6 +101,10 @@ fn dns_config(config: &Cursor<'_>, policy: &str) {
     if searches.len() > 32 {
         searches.invalid("must not have more than 32 search paths");
     }
+    let bytes = searches.items().map(|search| search.len() + 1).sum::<usize>();
+    if bytes > SEARCH_BYTES_MAX + 1 {
+        searches.invalid(format!("must not have more than {SEARCH_BYTES_MAX} characters (including spaces) in the search list"));
+    }
     for search in searches.items() {
         let name = search.str().strip_suffix('.').unwrap_or(search.str());
         let labels = || name.split('.').all(|l| names::dns1123_label(&l.replace('_', "-")).is_empty());
@@ -106,7 +113,9 @@ fn dns_config(config: &Cursor<'_>, policy: &str) {
         }
     }
     for option in config.field("options").items() {
-        option.field("name").required();
+        if option.field("name").is_empty() {
+            option.missing("must not be empty");
+        }
     }
 }
 
@@ -138,7 +147,20 @@ fn host_users(spec: &Cursor<'_>) {
     }
     for name in ["hostNetwork", "hostPID", "hostIPC"] {
         if spec.field(name).bool() {
-            spec.field(name).forbid("when `hostUsers` is false");
+            // Upstream names these two after its own types.
+            let path = match name {
+                "hostPID" => "HostPID",
+                "hostIPC" => "HostIPC",
+                name => name,
+            };
+            spec.field(path).forbid("when `hostUsers` is false");
+        }
+    }
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for devices in spec.field(list).items().map(|container| container.field("volumeDevices")) {
+            if !devices.is_empty() {
+                devices.forbid("when `hostUsers` is false");
+            }
         }
     }
 }

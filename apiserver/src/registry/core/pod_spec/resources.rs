@@ -109,24 +109,20 @@ fn request_within_limit(requests: &Cursor<'_>, limits: &Cursor<'_>, resource: &s
     }
 }
 
-/// Checks `resizePolicy` of a container.
+/// Checks `resizePolicy` of a container. Upstream reports what is wrong with an item at the list.
 pub fn resize_policy(list: &Cursor<'_>, restart_policy: &str) {
     let mut seen = Vec::new();
     for policy in list.items() {
-        let resource = policy.field("resourceName");
-        match resource.str() {
-            "cpu" | "memory" => {}
-            "" => resource.missing(""),
-            _ => resource.not_supported(&["cpu", "memory"]),
-        }
+        let resource = list.with_value(policy.field("resourceName").value());
+        let restart = list.with_value(policy.field("restartPolicy").value());
         if seen.contains(&resource.str()) {
             policy.push(FieldError::duplicate(policy.path(), resource.str()));
         }
         seen.push(resource.str());
-        let restart = policy.field("restartPolicy");
+        resource.required_one_of(&["cpu", "memory"]);
         restart.required_one_of(&["NotRequired", "RestartContainer"]);
-        if restart_policy == "Never" && restart.str() == "RestartContainer" {
-            restart.invalid("must be 'NotRequired' when `restartPolicy` is 'Never'");
+        if restart_policy == "Never" && restart.str() != "NotRequired" {
+            restart.invalid_value(restart.str(), "must be 'NotRequired' when `restartPolicy` is 'Never'");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Security contexts of pods and containers.
 
-use apimachinery::validation::Cursor;
+use apimachinery::validation::{Cursor, names};
+
+use crate::registry::core::volume_source::descending_path;
 
 /// Ids of users and groups are Linux' 32 bits, kept in 31.
 const ID_MAX: i64 = i32::MAX as i64;
@@ -83,45 +85,118 @@ fn sysctls(list: &Cursor<'_>, spec: &Cursor<'_>) {
     }
 }
 
+const PROFILE_TYPES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+
+/// A seccomp profile is a file below the kubelet's folder exactly when it is a local one.
 fn seccomp(profile: &Cursor<'_>) {
-    profile_type(profile, &["Localhost", "RuntimeDefault", "Unconfined"]);
-}
-
-fn app_armor(profile: &Cursor<'_>) {
-    profile_type(profile, &["Localhost", "RuntimeDefault", "Unconfined"]);
-}
-
-/// A profile is named exactly when it is a local one.
-fn profile_type(profile: &Cursor<'_>, types: &[&str]) {
     if !profile.exists() {
         return;
     }
     let (kind, name) = (profile.field("type"), profile.field("localhostProfile"));
-    if !kind.required_because("type is required when a profile is set") {
-        return;
+    if kind.required_because("type is required when seccompProfile is set") {
+        kind.one_of(&PROFILE_TYPES);
     }
-    if !types.contains(&kind.str()) {
-        kind.not_supported(types);
-    } else if kind.str() == "Localhost" {
-        if name.required_because("must be set when the profile's type is Localhost")
-            && (name.str().starts_with('/') || name.str().split('/').any(|part| part == ".."))
-        {
-            name.invalid("must be a relative path without '..'");
+    if kind.str() != "Localhost" {
+        if name.exists() {
+            name.invalid("can only be set when seccomp type is Localhost");
         }
     } else if name.exists() {
-        name.invalid("can only be set when the profile's type is Localhost");
+        descending_path(&name);
+    } else {
+        name.missing("must be set when seccomp type is Localhost");
     }
 }
 
+/// The path of an AppArmor profile, with its end.
+const APP_ARMOR_BYTES_MAX: usize = 4095;
+
+/// An AppArmor profile is named, as it is loaded on the node, exactly when it is a local one.
+fn app_armor(profile: &Cursor<'_>) {
+    if !profile.exists() {
+        return;
+    }
+    let (kind, name) = (profile.field("type"), profile.field("localhostProfile"));
+    if !kind.required_because("type is required when appArmorProfile is set") {
+        return;
+    }
+    kind.one_of(&PROFILE_TYPES);
+    match kind.str() {
+        "Localhost" => {
+            if name.str().trim() != name.str() {
+                name.invalid("must not be padded with whitespace");
+            } else {
+                name.required_because("must be set when AppArmor type is Localhost");
+            }
+            name.bytes_max(APP_ARMOR_BYTES_MAX);
+        }
+        "RuntimeDefault" | "Unconfined" if name.exists() => {
+            name.invalid("can only be set when AppArmor type is Localhost");
+        }
+        _ => {}
+    }
+}
+
+/// Limits of Windows: https://learn.microsoft.com/troubleshoot/windows-server/active-directory/naming-conventions-for-computer-domain-site-ou
+const CREDENTIAL_SPEC_BYTES_MAX: usize = 64 * 1024;
+const DOMAIN_BYTES_MAX: usize = 255;
+const USER_BYTES_MAX: usize = 104;
+
 fn windows(options: &Cursor<'_>) {
-    options.field("gmsaCredentialSpec").bytes_max(64 * 1024);
-    if options.field("gmsaCredentialSpecName").exists() {
-        options.field("gmsaCredentialSpecName").shape(apimachinery::validation::names::dns1123_subdomain);
+    let (spec, spec_name) = (options.field("gmsaCredentialSpec"), options.field("gmsaCredentialSpecName"));
+    if spec_name.exists() {
+        spec_name.shape(names::dns1123_subdomain);
     }
-    let user = options.field("runAsUserName");
-    if user.exists() && user.str().chars().any(char::is_control) {
-        user.invalid("runAsUserName cannot contain control characters");
-    } else if user.exists() && user.str().trim().is_empty() {
-        user.invalid("runAsUserName cannot be an empty string");
+    if spec.exists() && spec.is_empty() {
+        spec.invalid("gmsaCredentialSpec cannot be an empty string");
+    } else if spec.len() > CREDENTIAL_SPEC_BYTES_MAX {
+        spec.invalid("gmsaCredentialSpec size must be under 64 KiB");
     }
+    if options.field("runAsUserName").exists() {
+        windows_user(&options.field("runAsUserName"));
+    }
+}
+
+/// `DOMAIN\\user` or `user`.
+fn windows_user(name: &Cursor<'_>) {
+    if name.is_empty() {
+        return name.invalid("runAsUserName cannot be an empty string");
+    }
+    if name.str().chars().any(char::is_control) {
+        return name.invalid("runAsUserName cannot contain control characters");
+    }
+    let (domain, user) = match name.str().split('\\').collect::<Vec<_>>()[..] {
+        [user] => (None, user),
+        [domain, user] => (Some(domain), user),
+        _ => return name.invalid("runAsUserName cannot contain more than one backslash"),
+    };
+    if domain.is_some_and(|domain| domain.len() > DOMAIN_BYTES_MAX) {
+        name.invalid("runAsUserName's Domain length must be under 256 characters");
+    }
+    if domain.is_some_and(|domain| !is_net_bios_name(domain) && !is_dns_name(domain)) {
+        name.invalid("runAsUserName's Domain doesn't match the NetBios nor the DNS format");
+    }
+    if user.is_empty() {
+        name.invalid("runAsUserName's User cannot be empty");
+    } else if user.len() > USER_BYTES_MAX {
+        name.invalid("runAsUserName's User length must not be longer than 104 characters");
+    }
+    if !user.is_empty() && user.chars().all(|c| c == '.' || c == ' ') {
+        name.invalid("runAsUserName's User cannot contain only periods or spaces");
+    }
+    if user.contains(|c| "\"/\\:;|=,+*?<>@[]".contains(c)) {
+        name.invalid("runAsUserName's User cannot contain any of the characters \"/\\:;|=,+*?<>@[]");
+    }
+}
+
+fn is_net_bios_name(domain: &str) -> bool {
+    let forbidden = |c: char| "\\/:*?\"<>|.".contains(c);
+    (1..=15).contains(&domain.chars().count()) && !domain.starts_with('.') && !domain.contains(forbidden)
+}
+
+fn is_dns_name(domain: &str) -> bool {
+    let label = |label: &str| {
+        let inside = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty() && label.bytes().all(inside) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    domain.split('.').all(label)
 }

@@ -17,7 +17,7 @@ pub fn default(template: &mut Value) {
 /// Checks a template.
 pub fn validate(template: &Cursor<'_>) {
     validate_metadata(template);
-    super::validate(&template.field("spec"));
+    super::validate(&template.field("spec"), None);
     let ephemeral = template.dig("spec.ephemeralContainers");
     if !ephemeral.is_empty() {
         ephemeral.forbid("ephemeral containers not allowed in pod template");

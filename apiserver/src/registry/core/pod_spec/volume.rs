@@ -1,314 +1,261 @@
 //! Volumes of a pod and where containers mount them.
+//!
+//! Paths of errors are upstream's, which for some rules leave out the position in the list.
 
-use apimachinery::validation::{Cursor, FieldError, names};
+use apimachinery::validation::{Cursor, names, object_meta};
+use apimachinery::validation::selector::label_selector;
 
 use super::env::downward_file;
-use super::resources::quantity;
-use crate::registry::certificates::pod_certificate_request;
+use crate::registry::certificates::{cluster_trust_bundle, pod_certificate_request};
+use crate::registry::core::persistent_volume_claim;
+use crate::registry::core::volume_source::{
+    self, Owner, SOURCES, Source, descending_path, local_path, mode, no_backsteps, non_reserved_path,
+};
 
-/// Sources of volumes, what each can't do without, in the order errors come.
-const SOURCES: &[(&str, &[&str])] = &[
-    ("emptyDir", &[]),
-    ("hostPath", &["path"]),
-    ("gitRepo", &["repository"]),
-    ("gcePersistentDisk", &["pdName"]),
-    ("awsElasticBlockStore", &["volumeID"]),
-    ("secret", &["secretName"]),
-    ("nfs", &["server", "path"]),
-    ("iscsi", &["targetPortal", "iqn"]),
-    ("glusterfs", &["endpoints", "path"]),
-    ("flocker", &[]),
-    ("persistentVolumeClaim", &["claimName"]),
-    ("rbd", &["monitors", "image"]),
-    ("cinder", &["volumeID"]),
-    ("cephfs", &["monitors"]),
-    ("quobyte", &["registry", "volume"]),
-    ("downwardAPI", &[]),
-    ("fc", &[]),
-    ("azureFile", &["secretName", "shareName"]),
-    ("flexVolume", &["driver"]),
-    ("configMap", &["name"]),
-    ("vsphereVolume", &["volumePath"]),
-    ("photonPersistentDisk", &["pdID"]),
-    ("portworxVolume", &["volumeID"]),
-    ("azureDisk", &["diskName", "diskURI"]),
-    ("storageos", &[]),
-    ("projected", &[]),
-    ("scaleIO", &["gateway", "system", "volumeName"]),
-    ("csi", &["driver"]),
-    ("ephemeral", &["volumeClaimTemplate"]),
-    ("image", &["reference"]),
+pub use crate::registry::core::volume_source::csi_driver;
+
+/// Kinds that only pods have.
+const POD_SOURCES: &[Source] = &[
+    Source::new("secret", &["secretName"], |at, _| key_files(at)),
+    Source::new("downwardAPI", &[], |at, _| {
+        mode(&at.field("defaultMode"));
+        at.field("items").items().for_each(|item| downward_file(&item, at));
+    }),
+    Source::new("configMap", &["name"], |at, _| key_files(at)),
+    Source::new("projected", &[], |at, _| projected(at)),
+    Source::new("ephemeral", &["volumeClaimTemplate"], |at, _| ephemeral(&at.field("volumeClaimTemplate"))),
+    Source::new("image", &[], |at, _| {
+        at.field("pullPolicy").required_one_of(&["Always", "IfNotPresent", "Never"]);
+    }),
 ];
 
-const HOST_PATH_TYPES: [&str; 8] =
-    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+/// A volume in which nothing is wrong: only such ones can be mounted.
+pub struct Volume<'a> {
+    pub name: &'a str,
+    /// Whether it is a claim, which is what can be a block device.
+    pub claim: bool,
+}
 
-/// Checks `volumes` of a pod.
-pub fn volumes(list: &Cursor<'_>) {
-    let mut seen = Vec::new();
+/// Checks `volumes` of a pod of a name, if there is one already, and returns those in which nothing is wrong.
+pub fn volumes<'a>(list: &Cursor<'a>, pod_name: Option<&str>) -> Vec<Volume<'a>> {
+    let sources: Vec<&'static Source> = SOURCES.iter().chain(POD_SOURCES).collect();
+    let created: Vec<String> = pod_name
+        .into_iter()
+        .flat_map(|pod| list.items().filter(|v| v.field("ephemeral").exists()).map(move |v| (pod, v)))
+        .map(|(pod, volume)| format!("{pod}-{}", volume.field("name").str()))
+        .collect();
+    let mut valid: Vec<Volume<'a>> = Vec::new();
     for volume in list.items() {
+        let before = list.errors().len();
         let name = volume.field("name");
-        if name.required() {
-            name.shape(names::dns1123_label);
-            if seen.contains(&name.str()) {
-                name.duplicate();
+        let source = volume_source::validate(&volume, &sources, Owner::Pod).map(|(source, at)| (source.member, at));
+        match &source {
+            Some(("ephemeral", _)) if !name.is_empty() => {
+                if let Some(pod) = pod_name {
+                    let claim = format!("{pod}-{}", name.str());
+                    names::dns1123_subdomain(&claim)
+                        .into_iter()
+                        .for_each(|problem| name.invalid(format!("PVC name {claim:?}: {problem}")));
+                }
             }
-            seen.push(name.str());
+            Some(("iscsi", at)) if at.field("initiatorName").exists() => {
+                if name.len() + 1 + at.field("targetPortal").len() > 64 {
+                    name.invalid("the name and targetPortal, with a colon, must be under 64 characters if initiatorName is specified");
+                }
+            }
+            _ => {}
         }
-        let sources: Vec<_> =
-            SOURCES.iter().map(|(s, required)| (*s, *required, volume.field(s))).filter(|(.., c)| c.exists()).collect();
-        for (i, (source, required, at)) in sources.iter().enumerate() {
-            if i > 0 {
-                at.forbid("may not specify more than 1 volume type");
-                continue;
-            }
-            for field in *required {
-                at.field(field).required();
-            }
-            self::source(source, at);
+        name.required_shape(names::dns1123_label);
+        if valid.iter().any(|v| v.name == name.str()) {
+            name.duplicate();
         }
-        if sources.is_empty() {
-            volume.missing("must specify a volume type");
+        if list.errors().len() == before {
+            let claim = matches!(source, Some(("persistentVolumeClaim" | "ephemeral", _)));
+            valid.push(Volume { name: name.str(), claim });
+        }
+        let claim_name = volume.dig("persistentVolumeClaim.claimName");
+        if created.iter().any(|created| created == claim_name.str()) {
+            claim_name.invalid("must not reference a PVC that gets created for an ephemeral volume");
         }
     }
+    valid
 }
 
-fn source(name: &str, at: &Cursor<'_>) {
-    match name {
-        "emptyDir" => {
-            let size = at.field("sizeLimit");
-            if quantity(&size).is_some_and(|q| q.sign() < 0) {
-                size.forbid("SizeLimit field must be a valid resource quantity");
-            }
-        }
-        "hostPath" => host_path(at),
-        "secret" | "configMap" => key_files(at),
-        "nfs" if !at.field("path").is_empty() && !at.field("path").str().starts_with('/') => {
-            at.field("path").invalid("must be an absolute path");
-        }
-        "downwardAPI" => {
-            mode(&at.field("defaultMode"));
-            at.field("items").items().for_each(|item| downward_file(&item));
-        }
-        "projected" => projected(at),
-        "csi" => csi_driver(&at.field("driver")),
-        "image" => {
-            at.field("pullPolicy").one_of(&["Always", "IfNotPresent", "Never"]);
-        }
-        "ephemeral" => {
-            let template = at.field("volumeClaimTemplate");
-            if template.exists() {
-                super::super::persistent_volume_claim::spec(&template.field("spec"));
-            }
-        }
-        "gitRepo" => {
-            let directory = at.field("directory");
-            if !directory.is_empty() {
-                local_path(&directory);
-            }
-        }
-        _ => {}
+fn ephemeral(template: &Cursor<'_>) {
+    if template.exists() {
+        object_meta::labels(&template.dig("metadata.labels"));
+        object_meta::annotations(&template.dig("metadata.annotations"));
+        persistent_volume_claim::spec(&template.field("spec"));
     }
-}
-
-/// Checks a path on the host.
-pub fn host_path(at: &Cursor<'_>) {
-    no_backsteps(&at.field("path"));
-    at.field("type").one_of(&HOST_PATH_TYPES);
-}
-
-/// Drivers are named like domains, in any case.
-pub fn csi_driver(driver: &Cursor<'_>) {
-    if driver.is_empty() {
-        return;
-    }
-    if driver.len() > 63 {
-        driver.too_long(63);
-    }
-    names::dns1123_subdomain(&driver.str().to_lowercase()).into_iter().for_each(|problem| driver.invalid(problem));
 }
 
 /// Keys of a ConfigMap or Secret as files.
 fn key_files(at: &Cursor<'_>) {
     mode(&at.field("defaultMode"));
-    for item in at.field("items").items() {
-        item.field("key").required();
-        local_path(&item.field("path"));
-        mode(&item.field("mode"));
-    }
+    at.field("items").items().for_each(|item| key_file(&item));
+}
+
+fn key_file(item: &Cursor<'_>) {
+    item.field("key").required();
+    local_path(&item.field("path"));
+    mode(&item.field("mode"));
 }
 
 fn projected(at: &Cursor<'_>) {
+    const KINDS: [&str; 6] =
+        ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
     mode(&at.field("defaultMode"));
     let mut paths = Vec::new();
     for source in at.field("sources").items() {
-        let kinds =
-            ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
-        let set: Vec<_> = kinds.iter().map(|k| (*k, source.field(k))).filter(|(_, c)| c.exists()).collect();
-        for (i, (kind, c)) in set.iter().enumerate() {
-            if i > 0 {
-                c.forbid("may not specify more than 1 volume type");
-                continue;
-            }
+        let set: Vec<_> = KINDS.iter().map(|kind| (*kind, source.field(kind))).filter(|(_, c)| c.exists()).collect();
+        for (kind, c) in &set {
             let mut files: Vec<Cursor<'_>> = c.field("items").items().map(|item| item.field("path")).collect();
             match *kind {
                 "secret" | "configMap" => {
                     c.field("name").required();
-                    key_files(c);
+                    c.field("items").items().for_each(|item| key_file(&item));
                 }
-                "downwardAPI" => c.field("items").items().for_each(|item| downward_file(&item)),
-                "serviceAccountToken" => {
-                    token(c);
-                    files.push(c.field("path"));
-                }
+                "downwardAPI" => c.field("items").items().for_each(|item| downward_file(&item, c)),
+                "serviceAccountToken" => token(c, at),
                 "clusterTrustBundle" => {
-                    local_path(&c.field("path"));
+                    trust_bundle(c);
                     files.push(c.field("path"));
-                    if c.field("name").exists() == c.field("signerName").exists() {
-                        c.invalid("either name or signerName must be specified, not both");
-                    }
                 }
                 _ => {
                     pod_certificate_request::projection(c);
-                    let paths = ["credentialBundlePath", "keyPath", "certificateChainPath"];
-                    files.extend(paths.map(|name| c.field(name)).into_iter().filter(Cursor::exists));
-                    files.iter().for_each(local_path);
+                    let members = ["credentialBundlePath", "keyPath", "certificateChainPath"];
+                    files = members.map(|name| c.field(name)).into_iter().filter(|path| !path.is_empty()).collect();
+                    files.iter().for_each(non_reserved_path);
                     if files.is_empty() {
-                        c.missing("must specify at least one of: credentialBundlePath, keyPath, certificateChainPath");
+                        c.missing("specify at least one of credentialBundlePath, keyPath, and certificateChainPath");
                     }
                 }
             }
-            for file in files.iter().filter(|f| !f.is_empty()) {
+            for file in files.iter().filter(|file| !file.is_empty()) {
                 if paths.contains(&file.str()) {
-                    file.invalid("conflicting duplicate paths");
+                    at.invalid_value(file.str(), "conflicting duplicate paths");
                 }
                 paths.push(file.str());
             }
         }
-        if set.is_empty() {
-            source.missing("must specify at least one of: secret, configMap, downwardAPI, serviceAccountToken");
+        if set.len() > 1 {
+            source.forbid("may not specify more than 1 volume type per source");
         }
     }
 }
 
-fn token(c: &Cursor<'_>) {
+fn token(c: &Cursor<'_>, volume: &Cursor<'_>) {
     let seconds = c.field("expirationSeconds");
     match seconds.i64().unwrap_or(3600) {
         n if n < 600 => seconds.invalid("may not specify a duration less than 10 minutes"),
         n if n > 1 << 32 => seconds.invalid("may not specify a duration larger than 2^32 seconds"),
         _ => {}
     }
-    c.field("path").required();
-    no_backsteps(&c.field("path"));
+    local_path(&volume.field("path").with_value(c.field("path").value()));
 }
 
-/// File permissions.
-pub fn mode(mode: &Cursor<'_>) {
-    if mode.i64().is_some_and(|m| !(0..=0o777).contains(&m)) {
-        mode.invalid("must be a number between 0 and 0777 (octal), both inclusive");
+fn trust_bundle(c: &Cursor<'_>) {
+    let (name, signer) = (c.field("name"), c.field("signerName"));
+    match (name.exists(), signer.exists()) {
+        (true, true) => c.invalid("only one of name and signerName may be used"),
+        (true, false) => {
+            name.required_because("must be a valid object name");
+            cluster_trust_bundle::name_of_bundle(&name);
+            if c.field("labelSelector").exists() {
+                c.field("labelSelector").invalid("labelSelector must be unset if name is specified");
+            }
+        }
+        (false, true) => {
+            signer.required_because("must be a valid signer name");
+            signer.shape(names::domain_prefixed_path);
+            label_selector(&c.field("labelSelector"));
+        }
+        (false, false) => c.missing("either name or signerName must be specified"),
     }
-}
-
-/// A relative path that stays inside the volume and clear of the files that the kubelet itself keeps there.
-pub fn local_path(path: &Cursor<'_>) {
-    if !path.required() {
-        return;
-    }
-    if path.str().starts_with('/') {
-        path.invalid("must be a relative path");
-    }
-    no_backsteps(path);
-    if path.str().starts_with("..") && !path.str().starts_with("../") && path.str() != ".." {
-        path.invalid("must not start with '..'");
-    }
-}
-
-fn no_backsteps(path: &Cursor<'_>) {
-    if path.str().split('/').any(|part| part == "..") {
-        path.invalid("must not contain '..'");
-    }
+    local_path(&c.field("path"));
 }
 
 /// Checks `volumeMounts` of a container against the pod's volumes.
-pub fn mounts(list: &Cursor<'_>, devices: &Cursor<'_>, volumes: &Cursor<'_>) {
-    let known = |name: &str| volumes.array().iter().any(|v| v["name"] == name);
+pub fn mounts(container: &Cursor<'_>, volumes: &[Volume<'_>]) {
+    let (list, devices) = (container.field("volumeMounts"), container.field("volumeDevices"));
     let mut paths = Vec::new();
     for mount in list.items() {
         let (name, path) = (mount.field("name"), mount.field("mountPath"));
-        if name.required() && !known(name.str()) {
-            name.not_found();
+        name.required();
+        if !volumes.iter().any(|volume| volume.name == name.str()) {
+            name.push(apimachinery::validation::FieldError::not_found(name.path(), name.str()));
         }
         path.required();
         if paths.contains(&path.str()) {
             path.invalid("must be unique");
         }
         paths.push(path.str());
-        if devices.array().iter().any(|d| d["name"] == name.str()) {
+        if devices.array().iter().any(|device| device["name"] == name.str()) {
             name.invalid("must not already exist in volumeDevices");
         }
-        if devices.array().iter().any(|d| d["devicePath"] == path.str()) {
+        if devices.array().iter().any(|device| device["devicePath"] == path.str()) {
             path.invalid("must not already exist as a path in volumeDevices");
         }
         let (sub, expression) = (mount.field("subPath"), mount.field("subPathExpr"));
-        for sub in [&sub, &expression] {
-            if sub.str().starts_with('/') {
-                sub.invalid("must be a relative path");
-            }
-            no_backsteps(sub);
-        }
+        descending_path(&list.field("subPath").with_value(sub.value()));
+        descending_path(&list.field("subPathExpr").with_value(expression.value()));
         if !sub.is_empty() && !expression.is_empty() {
             expression.invalid("subPathExpr and subPath are mutually exclusive");
         }
-        mount.field("mountPropagation").one_of(&["Bidirectional", "HostToContainer", "None"]);
-        recursive_read_only(&mount);
+        let propagation = list.field("mountPropagation").with_value(mount.field("mountPropagation").value());
+        propagation.one_of(&["Bidirectional", "HostToContainer", "None"]);
+        if propagation.str() == "Bidirectional" && !container.dig("securityContext.privileged").bool() {
+            propagation.forbid("Bidirectional mount propagation is available only to privileged containers");
+        }
+        recursive_read_only(&mount, &list);
     }
 }
 
-fn recursive_read_only(mount: &Cursor<'_>) {
-    let recursive = mount.field("recursiveReadOnly");
-    match recursive.str() {
-        "" | "Disabled" => {}
-        "Enabled" | "IfPossible" => {
+fn recursive_read_only(mount: &Cursor<'_>, list: &Cursor<'_>) {
+    let recursive = list.field("recursiveReadOnly").with_value(mount.field("recursiveReadOnly").value());
+    match recursive.opt_str() {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
             if !mount.field("readOnly").bool() {
                 recursive.forbid("may only be specified when readOnly is true");
             }
-            if !matches!(mount.field("mountPropagation").str(), "" | "None") {
+            if !matches!(mount.field("mountPropagation").opt_str(), None | Some("None")) {
                 recursive.forbid("may only be specified when mountPropagation is None or not specified");
             }
         }
-        _ => recursive.not_supported(&["Disabled", "Enabled", "IfPossible"]),
+        Some(_) => recursive.not_supported(&["Disabled", "Enabled", "IfPossible"]),
     }
 }
 
 /// Checks `volumeDevices` of a container: only claims are block devices.
-pub fn devices(list: &Cursor<'_>, mounts: &Cursor<'_>, volumes: &Cursor<'_>) {
+pub fn devices(container: &Cursor<'_>, volumes: &[Volume<'_>]) {
+    let (list, mounts) = (container.field("volumeDevices"), container.field("volumeMounts"));
     let (mut names, mut paths) = (Vec::new(), Vec::new());
     for device in list.items() {
         let (name, path) = (device.field("name"), device.field("devicePath"));
-        let volume = volumes.array().iter().find(|v| v["name"] == name.str());
         name.required();
         if names.contains(&name.str()) {
             name.invalid("must be unique");
         }
-        names.push(name.str());
-        match volume {
-            Some(v) if v.get("persistentVolumeClaim").is_none() && v.get("ephemeral").is_none() => {
+        match volumes.iter().find(|volume| volume.name == name.str()) {
+            Some(volume) if !volume.claim => {
                 name.invalid("can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode");
             }
-            None if !name.is_empty() => name.not_found(),
-            _ => {}
+            Some(_) => {}
+            None => name.push(apimachinery::validation::FieldError::not_found(name.path(), name.str())),
         }
         path.required();
         if paths.contains(&path.str()) {
             path.invalid("must be unique");
         }
-        paths.push(path.str());
         no_backsteps(&path);
-        if mounts.array().iter().any(|m| m["name"] == name.str()) {
+        if mounts.array().iter().any(|mount| mount["name"] == name.str()) {
             name.invalid("must not already exist in volumeMounts");
         }
-        if mounts.array().iter().any(|m| m["mountPath"] == path.str()) {
-            path.push(FieldError::invalid(path.path(), path.str(), "must not already exist as a path in volumeMounts"));
+        if mounts.array().iter().any(|mount| mount["mountPath"] == path.str()) {
+            path.invalid_value(path.str(), "must not already exist as a path in volumeMounts");
         }
+        names.extend((!name.is_empty()).then_some(name.str()));
+        paths.push(path.str());
     }
 }
