@@ -166,6 +166,11 @@ fn lists(old: &[Value], new: &[Value], node: Node<'_>) -> Comparison {
             ([], _) => (Some(Change::Added), Comparison::default()),
             ([old, ..], []) => walk(Some(old), None, node.item()),
             (old, new) if old == new => (None, Comparison::default()),
+            // Among several nothing tells what is in which: they are owned as one, and what was in the only one is gone.
+            ([old], _) => {
+                let removed = below(old, node.item(), Twice::First);
+                (Some(Change::Modified), Comparison { removed, ..Comparison::default() })
+            }
             _ => (Some(Change::Modified), Comparison::default()),
         };
         result.attach(element, own, children);

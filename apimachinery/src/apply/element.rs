@@ -39,6 +39,11 @@ impl PathElement {
         }
     }
 
+    /// Whether it stands for an item that lacks a key of its list.
+    pub fn is_unkeyed(&self) -> bool {
+        matches!(self, PathElement::Key(keys) if keys.iter().any(|(_, value)| value.is_null()))
+    }
+
     /// Reads a key of `FieldsV1`: `f:name`, `k:{"name":"c"}`, `v:"x"`, `i:0`.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once(':')?;

@@ -71,6 +71,11 @@ impl FieldSet {
         }
     }
 
+    /// Whether a path goes through an item of a keyed list that lacks one of its keys.
+    pub fn has_unkeyed_item(&self) -> bool {
+        self.entries.iter().any(|entry| entry.element.is_unkeyed() || entry.children.has_unkeyed_item())
+    }
+
     pub fn get(&self, element: &PathElement) -> Option<&Entry> {
         self.entries.binary_search_by(|e| e.element.cmp(element)).ok().map(|i| &self.entries[i])
     }

@@ -84,7 +84,10 @@ impl FieldManager<'_> {
             return;
         }
         let entries = self.track_update(live, new, entries, self.manager);
-        set_managed_fields(new, &entries);
+        // An item of a keyed list without its key can't be owned; upstream then tracks nothing of the object.
+        if !entries.iter().any(|entry| entry.fields.has_unkeyed_item()) {
+            set_managed_fields(new, &entries);
+        }
     }
 
     /// Applies a configuration: what comes out is not in normal form, and not yet defaulted.

@@ -97,6 +97,8 @@ pub struct Field {
     pub list_type: ListType,
     /// The struct or map under this field is replaced as a whole by apply.
     pub atomic: bool,
+    /// The struct under this field is merged by member although its type is replaced as a whole elsewhere.
+    pub granular: bool,
     pub patch: PatchTag,
 }
 

@@ -146,7 +146,7 @@ impl<'a> Node<'a> {
                 _ => Granularity::Leaf,
             },
             Node::Builtin { schema, shape, field } => match shape {
-                Shape::Struct(id) if schema.get(*id).atomic => Granularity::Leaf,
+                Shape::Struct(id) if schema.get(*id).atomic && !field.is_some_and(|f| f.granular) => Granularity::Leaf,
                 Shape::Struct(_) | Shape::Map(_) if field.is_some_and(|f| f.atomic) => Granularity::Leaf,
                 Shape::Struct(_) | Shape::Map(_) => Granularity::Object,
                 Shape::RawExtension | Shape::Any => Granularity::Untyped,

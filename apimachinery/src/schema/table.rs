@@ -91,6 +91,7 @@ fn member(
         inline,
         list_type: ListType::Atomic,
         atomic: false,
+        granular: false,
         patch: PatchTag::default(),
     };
     for flag in words {
@@ -103,7 +104,7 @@ fn member(
                 field.list_type = ListType::Map(keys[4..].split(',').map(Cow::Borrowed).collect())
             }
             ("map", "atomic") => field.atomic = true,
-            ("map", "granular") => field.atomic = false,
+            ("map", "granular") => field.granular = true,
             ("patch", tags) => {
                 field.patch.merge = tags.split(',').any(|t| t == "merge");
                 field.patch.retain_keys = tags.split(',').any(|t| t == "retainKeys");

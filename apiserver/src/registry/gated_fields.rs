@@ -11,11 +11,21 @@ use std::collections::HashMap;
 #[derive(Default)]
 pub struct GatedFields(HashMap<String, Vec<Vec<Field>>>);
 
-/// One field: where it is, and whether an empty parent goes with it.
+/// One field: where it is, and what goes with it.
 #[derive(Clone, Debug)]
 struct Field {
     path: Vec<Step>,
-    with_parent: bool,
+    with: With,
+}
+
+/// What goes with a field that is dropped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum With {
+    Nothing,
+    /// The object it is in, if that is left empty.
+    EmptyParent,
+    /// The object it is in.
+    Parent,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -77,14 +87,18 @@ impl GatedFields {
                 continue;
             }
             for field in fields {
-                drop_field(object, &field.path, field.with_parent);
+                drop_field(object, &field.path, field.with);
             }
         }
     }
 }
 
 fn field(prefix: &str, path: &str) -> Field {
-    let (path, with_parent) = path.strip_suffix('!').map_or((path, false), |path| (path, true));
+    let (path, with) = match (path.strip_suffix("!!"), path.strip_suffix('!')) {
+        (Some(path), _) => (path, With::Parent),
+        (None, Some(path)) => (path, With::EmptyParent),
+        (None, None) => (path, With::Nothing),
+    };
     let mut steps = Vec::new();
     for part in prefix.split('.').chain(path.split('.')).filter(|part| !part.is_empty()) {
         let name = part.trim_end_matches("[]").trim_end_matches("{}");
@@ -93,7 +107,7 @@ fn field(prefix: &str, path: &str) -> Field {
             steps.push(Step::Each);
         }
     }
-    Field { path: steps, with_parent }
+    Field { path: steps, with }
 }
 
 /// Whether an object has something at a path.
@@ -114,28 +128,25 @@ fn uses(value: &Value, path: &[Step]) -> bool {
     }
 }
 
-/// Removes what is at a path. True if `value` was left empty by that and is to go too.
-fn drop_field(value: &mut Value, path: &[Step], with_parent: bool) -> bool {
+/// Removes what is at a path. True if `value` is to go too.
+fn drop_field(value: &mut Value, path: &[Step], with: With) -> bool {
     match (path, value) {
         ([Step::Member(name)], Value::Object(members)) => {
-            members.remove(name).is_some() && with_parent && members.is_empty()
+            members.remove(name).is_some()
+                && (with == With::Parent || with == With::EmptyParent && members.is_empty())
         }
         ([Step::Member(name), rest @ ..], Value::Object(members)) => {
-            if members.get_mut(name).is_some_and(|value| drop_field(value, rest, with_parent)) {
+            if members.get_mut(name).is_some_and(|value| drop_field(value, rest, with)) {
                 members.remove(name);
             }
             false
         }
         ([Step::Each, rest @ ..], Value::Array(items)) => {
-            for item in items {
-                drop_field(item, rest, with_parent);
-            }
+            items.retain_mut(|item| !drop_field(item, rest, with));
             false
         }
         ([Step::Each, rest @ ..], Value::Object(members)) => {
-            for (_, value) in members {
-                drop_field(value, rest, with_parent);
-            }
+            members.retain(|_, value| !drop_field(value, rest, with));
             false
         }
         _ => false,

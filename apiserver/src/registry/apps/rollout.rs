@@ -48,12 +48,15 @@ pub fn at_most_everything(c: &Cursor<'_>) {
 }
 
 fn percentage(c: &Cursor<'_>) -> Option<u64> {
-    c.opt_str()?.strip_suffix('%')?.parse().ok()
+    let text = c.opt_str()?;
+    names::percent(text).is_empty().then(|| text.strip_suffix('%')?.parse().ok())?
 }
 
 /// Whether a number or percentage is nothing.
 pub fn is_zero(c: &Cursor<'_>) -> bool {
-    percentage(c).map_or(c.i64().unwrap_or_default() == 0, |p| p == 0)
+    // What is no percentage counts as the number that it is.
+    let number = || c.opt_str().map_or(c.i64(), |text| text.parse().ok()).unwrap_or_default();
+    percentage(c).map_or_else(|| number() == 0, |percent| percent == 0)
 }
 
 /// Counts in a status: none negative; those named are no more than `all`.

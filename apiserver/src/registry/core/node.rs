@@ -74,6 +74,8 @@ fn defaulted(node: &mut Value) {
         match first {
             None if !text(spec, "podCIDR").is_empty() => spec["podCIDRs"] = json!([spec["podCIDR"]]),
             Some(cidr) if text(spec, "podCIDR").is_empty() => spec["podCIDR"] = cidr,
+            // Of two that differ the one that all clients know counts.
+            Some(cidr) if cidr != spec["podCIDR"] => spec["podCIDRs"] = json!([spec["podCIDR"]]),
             _ => {}
         }
     }
@@ -91,12 +93,14 @@ fn defaulted(node: &mut Value) {
 
 fn validate(node: &Cursor<'_>) {
     let spec = node.field("spec");
-    taints(&spec.field("taints"));
+    // Upstream reports taints under metadata.
+    taints(&node.dig("metadata.taints").with_value(spec.field("taints").value()));
     let cidrs = spec.field("podCIDRs");
     for cidr in cidrs.items() {
         cidr.shape(names::cidr);
     }
-    if cidrs.len() > 2 {
+    let families: Vec<bool> = cidrs.items().map(|cidr| cidr.str().contains(':')).collect();
+    if families.len() > 2 || families.len() == 2 && families[0] == families[1] {
         cidrs.invalid("may specify no more than one CIDR for each IP family");
     }
     status(node);

@@ -86,6 +86,10 @@ fn canonicalize(pod: &mut Value) {
 }
 
 fn prepare_for_create(pod: &mut Value, context: &Context<'_>) {
+    // A negative time once meant none at all; 1 is the shortest that still lets a container end by itself.
+    if number(pod, "spec.terminationGracePeriodSeconds") < 0 {
+        pod["spec"]["terminationGracePeriodSeconds"] = 1.into();
+    }
     let gated = !items(pod, "spec.schedulingGates").is_empty();
     let mut status = json!({"phase": "Pending", "qosClass": qos::class(&pod["spec"])});
     if gated {

@@ -45,7 +45,9 @@ pub fn pod(spec: &mut Value) {
             if host_network {
                 each(container, "ports", |port| {
                     let container_port = port["containerPort"].as_i64().unwrap_or_default();
-                    default_number(port, "hostPort", container_port);
+                    if container_port != 0 {
+                        default_number(port, "hostPort", container_port);
+                    }
                 });
             }
         });

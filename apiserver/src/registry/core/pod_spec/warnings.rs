@@ -112,6 +112,7 @@ fn collect(owner: &Value, path: &str, warnings: &mut Vec<String>) {
             fractional_bytes(amount.and_then(|part| part.get("storage")), &at, warnings);
         }
     }
+    items(spec, "volumes").iter().for_each(|volume| overlapping_paths(volume, warnings));
     repeated(spec, "hostAliases", "ip", path, warnings);
     repeated(spec, "imagePullSecrets", "name", path, warnings);
     for (i, secret) in items(spec, "imagePullSecrets").iter().enumerate() {
@@ -200,6 +201,34 @@ fn annotations(owner: &Value, path: &str, warnings: &mut Vec<String>) {
         let key = format!("{APPARMOR_CONTAINER}{}", text(container, "name"));
         if annotations.get(&key).is_some() && get(container, "securityContext.appArmorProfile").is_none() {
             warn(&key, "deprecated since v1.30; use the \"appArmorProfile\" field instead");
+        }
+    }
+}
+
+/// Files of a volume that hide each other.
+fn overlapping_paths(volume: &Value, warnings: &mut Vec<String>) {
+    let name = text(volume, "name");
+    let sources: Vec<&Value> = match volume.get("projected") {
+        Some(projected) => items(projected, "sources").iter().collect(),
+        None => vec![volume],
+    };
+    let mut seen: Vec<&str> = Vec::new();
+    for source in sources {
+        let members = ["configMap", "secret", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
+        let given: Vec<&Value> = members.iter().filter_map(|member| source.get(member)).collect();
+        if given.is_empty() && volume.get("projected").is_some() {
+            warnings.push(format!("volume {name:?} (Projected) has no sources provided"));
+        }
+        for given in given {
+            let own = ["path", "certificateChainPath", "keyPath", "credentialBundlePath"].map(|path| text(given, path));
+            let mapped = items(given, "items").iter().map(|item| text(item, "path"));
+            for path in mapped.chain(own).map(|path| path.trim_end_matches('/')).filter(|path| !path.is_empty()) {
+                let under = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+                for other in seen.iter().filter(|other| under(other, path) || under(path, other)) {
+                    warnings.push(format!("volume {name:?}: overlapping paths: {path:?} with {other:?}"));
+                }
+                seen.push(path);
+            }
         }
     }
 }

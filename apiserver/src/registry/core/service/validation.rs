@@ -149,7 +149,8 @@ fn node_ports(spec: &Cursor<'_>, kind: &str) {
 }
 
 fn load_balancer(spec: &Cursor<'_>, kind: &str) {
-    let ranges = spec.field("loadBalancerSourceRanges");
+    // Upstream names this member after its own type.
+    let ranges = spec.field("LoadBalancerSourceRanges").with_value(spec.field("loadBalancerSourceRanges").value());
     if !ranges.is_empty() && kind != "LoadBalancer" {
         ranges.forbid("may only be used when `type` is 'LoadBalancer'");
     }
