@@ -149,7 +149,8 @@ impl<'a> Node<'a> {
                 Shape::Struct(id) if schema.get(*id).atomic && !field.is_some_and(|f| f.granular) => Granularity::Leaf,
                 Shape::Struct(_) | Shape::Map(_) if field.is_some_and(|f| f.atomic) => Granularity::Leaf,
                 Shape::Struct(_) | Shape::Map(_) => Granularity::Object,
-                Shape::RawExtension | Shape::Any => Granularity::Untyped,
+                Shape::RawExtension => Granularity::Leaf,
+                Shape::Any => Granularity::Untyped,
                 Shape::List(_) => match field.map(|f| &f.list_type) {
                     Some(ListType::Set) => Granularity::Set,
                     Some(ListType::Map(keys)) => Granularity::Keyed(keys),

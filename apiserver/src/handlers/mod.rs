@@ -1,5 +1,6 @@
 //! The generic verbs. Each works on any resource; what differs between resources is in their rows and strategies.
 
+pub mod access_review;
 pub mod components;
 pub mod compress;
 pub mod decode;

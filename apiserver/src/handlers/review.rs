@@ -2,7 +2,8 @@
 
 use super::render::{Renderer, typed};
 use super::subresource::binding;
-use super::{Response, negotiate::View};
+use super::write::now_text;
+use super::{Response, access_review, negotiate::View};
 use crate::admission::{self, Operation, RequestOptions};
 use crate::api::Endpoint;
 use crate::authn::User;
@@ -12,7 +13,7 @@ use crate::request::options::WriteOptions;
 use crate::server::Server;
 use crate::status::{Result, Status};
 use apimachinery::Value;
-use apimachinery::validation::{FieldError, Path};
+use apimachinery::validation::{Cursor, Errors};
 use http::StatusCode;
 use serde_json::json;
 use std::sync::Arc;
@@ -36,31 +37,28 @@ pub async fn create(
     server.api.admission.pass(&server.api, &mut attributes).await?;
     let mut review = attributes.object.unwrap_or_default();
     match row.plural.as_str() {
-        "selfsubjectreviews" => review["status"] = json!({"userInfo": user_info(user)}),
-        "tokenreviews" => review["status"] = token_review(server, &review).await?,
-        "selfsubjectaccessreviews" => {
-            one_kind(endpoint, &review["spec"])?;
-            review["status"] = access(server, user, &review["spec"]).await?;
+        "selfsubjectreviews" => {
+            review["metadata"]["creationTimestamp"] = now_text().into();
+            review["status"] = json!({"userInfo": user_info(user)});
         }
-        "subjectaccessreviews" | "localsubjectaccessreviews" => {
-            one_kind(endpoint, &review["spec"])?;
-            if row.namespaced
-                && review["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or("") != info.namespace
-            {
-                let error = FieldError::invalid(
-                    Path::new("spec.resourceAttributes.namespace"),
-                    review["spec"]["resourceAttributes"]["namespace"].clone(),
-                    "must match metadata.namespace",
-                );
-                return Err(Status::invalid(&row.kind.group, &row.kind.kind, "", &[error]));
+        "tokenreviews" => review["status"] = token_review(server, &review).await?,
+        "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" => {
+            if row.namespaced && review["metadata"]["namespace"].is_null() {
+                review["metadata"]["namespace"] = info.namespace.as_str().into();
             }
-            let subject = subject(&review["spec"]);
-            if subject.name.is_empty() && subject.groups.is_empty() {
-                let error =
-                    FieldError::invalid(Path::new("spec.user"), "", "at least one of user or group must be specified");
-                return Err(Status::invalid(&row.kind.group, &row.kind.kind, "", &[error]));
+            let errors = Errors::new();
+            access_review::validate(&Cursor::root(&review, &errors), &row.plural);
+            if !errors.is_empty() {
+                return Err(Status::invalid(&row.kind.group, &row.kind.kind, "", &errors.into_vec()));
             }
-            review["status"] = access(server, &subject, &review["spec"]).await?;
+            let own = row.plural == "selfsubjectaccessreviews";
+            let subject = if own { user.clone() } else { subject(&review["spec"]) };
+            let mut status = access(server, &subject, &review["spec"]).await?;
+            let ignored = access_review::ignored_selectors(&review["spec"]["resourceAttributes"]);
+            if !ignored.is_empty() {
+                status["evaluationError"] = ignored.join(", ").into();
+            }
+            review["status"] = status;
         }
         "selfsubjectrulesreviews" => {
             review["status"] = rules(server, user, review["spec"]["namespace"].as_str().unwrap_or(""))
@@ -104,7 +102,7 @@ async fn token_review(server: &Server, review: &Value) -> Result<Value> {
         .unwrap_or_default();
     let refused = |why: &str| json!({"user": {}, "error": why});
     Ok(match server.authn.token(&server.api, token).await? {
-        None => refused("[invalid bearer token, unknown token]"),
+        None => refused("invalid bearer token"),
         Some((user, audiences)) => {
             let good: Vec<&String> =
                 if wanted.is_empty() { Vec::new() } else { audiences.iter().filter(|a| wanted.contains(a)).collect() };
@@ -118,22 +116,6 @@ async fn token_review(server: &Server, review: &Value) -> Result<Value> {
             status
         }
     })
-}
-
-/// Exactly one of the two kinds of attributes must be asked about.
-fn one_kind(endpoint: &Endpoint, spec: &Value) -> Result<()> {
-    let (resource, path) = (spec["resourceAttributes"].is_object(), spec["nonResourceAttributes"].is_object());
-    if resource != path {
-        return Ok(());
-    }
-    let why = if resource {
-        "cannot be specified in combination with resourceAttributes"
-    } else {
-        "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-    };
-    let field = if resource { "spec.nonResourceAttributes" } else { "spec.resourceAttributes" };
-    let error = FieldError::invalid(Path::new(field), spec["resourceAttributes"].clone(), why);
-    Err(Status::invalid(&endpoint.row.kind.group, &endpoint.row.kind.kind, "", &[error]))
 }
 
 fn subject(spec: &Value) -> User {

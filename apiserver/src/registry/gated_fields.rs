@@ -132,8 +132,7 @@ fn uses(value: &Value, path: &[Step]) -> bool {
 fn drop_field(value: &mut Value, path: &[Step], with: With) -> bool {
     match (path, value) {
         ([Step::Member(name)], Value::Object(members)) => {
-            members.remove(name).is_some()
-                && (with == With::Parent || with == With::EmptyParent && members.is_empty())
+            members.remove(name).is_some() && (with == With::Parent || with == With::EmptyParent && members.is_empty())
         }
         ([Step::Member(name), rest @ ..], Value::Object(members)) => {
             if members.get_mut(name).is_some_and(|value| drop_field(value, rest, with)) {

@@ -15,7 +15,7 @@ use crate::handlers::write::patch::patch_type;
 use crate::handlers::write::{Stored, Write, Written, default_manager, now_text};
 use crate::handlers::{Response, components};
 use crate::request::RequestInfo;
-use crate::request::options::{DeleteOptions, FieldValidation, ListOptions, WriteOptions};
+use crate::request::options::{DeleteOptions, ListOptions, WriteOptions};
 use crate::status::{Result, Status};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use component_base::serving::full;
@@ -158,9 +158,11 @@ async fn write(
             let kind = body_type(headers)?;
             let bytes = read_body(body).await?;
             if row.storage.is_none() {
-                let review = decode::decode(&bytes, kind, &row.kind, &row.form, FieldValidation::Ignore)?.object;
-                let review = crate::handlers::review::create(server, endpoint, info, user, &options, review, &renderer);
-                return review.await;
+                let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
+                let mut review = decoded.object;
+                writer(server, endpoint, info, user, options.clone(), headers).track_review(&mut review);
+                let answer = crate::handlers::review::create(server, endpoint, info, user, &options, review, &renderer);
+                return Ok(warn(answer.await?, &decoded.warnings));
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
             let mut write = writer(server, endpoint, info, user, options, headers);

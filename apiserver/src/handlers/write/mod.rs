@@ -169,6 +169,11 @@ impl<'a> Write<'a> {
         })
     }
 
+    /// Says in what is only answered who sent it, as for what is stored.
+    pub fn track_review(&self, review: &mut Value) {
+        self.with_manager(|manager| manager.update(&self.endpoint.row.zero, review));
+    }
+
     /// Runs mutating admission on `object` and puts what comes out into normal form again.
     async fn admit(
         &self,

@@ -161,7 +161,8 @@ fn validate_spec(spec: &Cursor<'_>, check_pods: bool) {
 /// and hostname and subdomain are the controller's to set.
 fn as_of_a_pod(spec: &Cursor<'_>) -> Value {
     let mut template = spec.field("template").value().cloned().unwrap_or_default();
-    let claims: Vec<&str> = spec.field("volumeClaimTemplates").array().iter().map(|c| text(c, "metadata.name")).collect();
+    let claims: Vec<&str> =
+        spec.field("volumeClaimTemplates").array().iter().map(|c| text(c, "metadata.name")).collect();
     if let Some(pods) = at(&mut template, "spec") {
         remove(pods, "hostname");
         remove(pods, "subdomain");

@@ -154,7 +154,8 @@ fn validate(volume: &Cursor<'_>) {
 }
 
 fn sources(spec: &Cursor<'_>, name: &str) {
-    let sources: Vec<&'static Source> = SOURCES.iter().chain(OWN_SOURCES).filter(|s| !POD_ONLY.contains(&s.member)).collect();
+    let sources: Vec<&'static Source> =
+        SOURCES.iter().chain(OWN_SOURCES).filter(|s| !POD_ONLY.contains(&s.member)).collect();
     match volume_source::validate(spec, &sources, Owner::PersistentVolume).map(|(source, at)| (source.member, at)) {
         Some(("local", _)) if !spec.field("nodeAffinity").exists() => {
             spec.field("nodeAffinity").missing("Local volume requires node affinity");

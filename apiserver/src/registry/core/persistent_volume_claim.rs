@@ -97,8 +97,7 @@ pub fn spec_defaults(spec: &mut Value) {
 ///
 /// Old clients know `dataSource` only, in which other kinds than the two that it was made for had been ignored.
 fn data_sources(claim: &mut Value, old: Option<&Value>) {
-    const KINDS: [(&str, &str); 2] =
-        [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+    const KINDS: [(&str, &str); 2] = [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
     let in_use = |old: &Value| ["spec.dataSource", "spec.dataSourceRef"].iter().any(|path| get(old, path).is_some());
     let spec = object(claim, "spec");
     let (source, reference) = (get(spec, "dataSource").cloned(), get(spec, "dataSourceRef").cloned());

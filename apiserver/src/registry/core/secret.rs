@@ -4,12 +4,16 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use super::config_map::{DATA_BYTES_MAX, decoded_len, immutable};
 use crate::registry::edit::{copy, default_text, object, remove, text};
 use crate::registry::printing::{AGE, NAME, column, count, created, name};
 use crate::registry::strategy::{SelectableField, Strategy, Table};
 
+const TLS: &str = "kubernetes.io/tls";
 const SERVICE_ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
 const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 
@@ -18,7 +22,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("kubernetes.io/dockercfg", &[".dockercfg"]),
     ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
     ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
-    ("kubernetes.io/tls", &["tls.crt", "tls.key"]),
+    (TLS, &["tls.crt", "tls.key"]),
 ];
 
 pub const STRATEGY: Strategy = Strategy {
@@ -30,6 +34,10 @@ pub const STRATEGY: Strategy = Strategy {
     },
     validate,
     validate_update,
+    warnings: |secret, _| match text(secret, "type") {
+        TLS => key_pair_problem(&secret["data"]).into_iter().collect(),
+        _ => Vec::new(),
+    },
     fields: &[SelectableField { name: "type", value: |secret| text(secret, "type").into() }],
     table: Some(Table {
         columns: &[NAME, column("Type", ".type"), column("Data", ".data"), AGE],
@@ -40,6 +48,21 @@ pub const STRATEGY: Strategy = Strategy {
     }),
     ..Strategy::GENERIC
 };
+
+/// Why certificate and key of a secret do not make a pair that a server could use.
+fn key_pair_problem(data: &Value) -> Option<String> {
+    let bytes = |name: &str| STANDARD.decode(data[name].as_str().unwrap_or_default()).unwrap_or_default();
+    let chain: Vec<CertificateDer<'_>> =
+        CertificateDer::pem_slice_iter(&bytes("tls.crt")).filter_map(Result::ok).collect();
+    if chain.is_empty() {
+        return Some("tls: failed to find any PEM data in certificate input".into());
+    }
+    let Ok(key) = PrivateKeyDer::from_pem_slice(&bytes("tls.key")) else {
+        return Some("tls: failed to find any PEM data in key input".into());
+    };
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, key, &provider).err().map(|e| format!("tls: private key and certificate: {e}"))
+}
 
 /// `stringData` is a way to write `data` without base64; it is never read back.
 fn default(secret: &mut Value) {

@@ -6,7 +6,7 @@ mod validation;
 use apimachinery::Value;
 use serde_json::json;
 
-use crate::registry::edit::{at, copy, default, default_text, each, get, items, number, object, remove, text};
+use crate::registry::edit::{copy, default, default_text, each, get, items, number, object, remove, text};
 use crate::registry::strategy::{Context, NameRule, SelectableField, Strategy, Subresource};
 
 pub const STRATEGY: Strategy = Strategy {
@@ -46,7 +46,7 @@ pub fn is_external(spec: &Value) -> bool {
 }
 
 fn needs_cluster_ip(spec: &Value) -> bool {
-    matches!(text(spec, "type"), "ClusterIP" | "NodePort" | "LoadBalancer")
+    text(spec, "type") != "ExternalName"
 }
 
 fn needs_node_port(spec: &Value) -> bool {
@@ -103,7 +103,6 @@ fn prepare_for_create(service: &mut Value, _: &Context<'_>) {
     if !ip.is_empty() && items(spec, "clusterIPs").is_empty() {
         spec["clusterIPs"] = json!([ip]);
     }
-    drop_unused(spec);
     ip_families(spec);
 }
 
@@ -134,7 +133,7 @@ fn prepare_for_update(service: &mut Value, old: &Value, _: &Context<'_>) {
     follow_cluster_ip(spec, old);
     keep_allocated(spec, old);
     drop_node_ports(spec, old);
-    drop_unused(spec);
+    drop_unused(spec, old);
     ip_families(spec);
 }
 
@@ -182,29 +181,26 @@ fn keep_allocated(spec: &mut Value, old: &Value) {
     }
 }
 
-/// What only another type of service has is dropped when the type changes and the rest was left as it was.
-fn drop_unused(spec: &mut Value) {
-    if !needs_cluster_ip(spec) {
-        for name in ["ipFamilies", "ipFamilyPolicy"] {
-            remove(spec, name);
+/// What only the old type of service had is dropped when the type changes and the client left it as it was. What a client sets
+/// that the type can't have is an error of its own.
+fn drop_unused(spec: &mut Value, old: &Value) {
+    const OF_CLUSTER_IP: &[&str] = &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"];
+    let balanced = |spec: &Value| text(spec, "type") == "LoadBalancer";
+    let rules: [(fn(&Value) -> bool, &[&str]); 4] = [
+        (needs_cluster_ip, OF_CLUSTER_IP),
+        (needs_health_check_port, &["healthCheckNodePort"]),
+        (balanced, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]),
+        (is_external, &["externalTrafficPolicy"]),
+    ];
+    for (has, members) in rules {
+        if !has(old) || has(spec) {
+            continue;
         }
-        if text(spec, "clusterIP") != "None" && text(spec, "type") == "ExternalName" {
-            remove(spec, "clusterIP");
-            remove(spec, "clusterIPs");
+        for name in members {
+            if spec.get(name) == old.get(name) {
+                remove(spec, name);
+            }
         }
-    }
-    if !needs_health_check_port(spec) {
-        remove(spec, "healthCheckNodePort");
-    }
-    if text(spec, "type") != "LoadBalancer" {
-        remove(spec, "allocateLoadBalancerNodePorts");
-        remove(spec, "loadBalancerClass");
-    }
-    if !is_external(spec) {
-        remove(spec, "externalTrafficPolicy");
-    }
-    if let Some(policy) = at(spec, "internalTrafficPolicy").filter(|p| **p == "") {
-        *policy = "Cluster".into();
     }
 }
 
@@ -223,15 +219,26 @@ fn drop_node_ports(spec: &mut Value, old: &Value) {
 
 fn warnings(service: &Value, _: Option<&Value>) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !text(service, "spec.loadBalancerIP").is_empty() {
-        warnings.push("spec.loadBalancerIP is deprecated: use annotations of the load balancer's provider".into());
+    let set = |name: &str| service["spec"].get(name).is_some_and(|value| *value != "" && *value != json!([]));
+    let hints = "service.kubernetes.io/topology-aware-hints";
+    if service["metadata"]["annotations"].get(hints).is_some() {
+        warnings
+            .push(format!("annotation {hints} is deprecated, please use service.kubernetes.io/topology-mode instead"));
     }
     if text(service, "spec.clusterIP") == "None" {
-        for name in ["externalIPs", "loadBalancerIP"] {
-            if service["spec"].get(name).is_some() {
-                warnings.push(format!("spec.{name} is ignored when spec.clusterIP is \"None\""));
-            }
+        for name in ["loadBalancerIP", "externalIPs"].into_iter().filter(|name| set(name)) {
+            warnings.push(format!("spec.{name} is ignored for headless services"));
         }
+        if text(service, "spec.sessionAffinity") != "None" {
+            warnings.push("spec.SessionAffinity is ignored for headless services".into());
+        }
+    }
+    let named = text(service, "spec.type") == "ExternalName";
+    if named && set("externalIPs") {
+        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".into());
+    }
+    if !named && set("externalName") {
+        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".into());
     }
     warnings
 }

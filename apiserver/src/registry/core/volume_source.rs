@@ -23,11 +23,7 @@ pub struct Source {
 
 impl Source {
     /// A kind with rules beyond what it can't do without.
-    pub const fn new(
-        member: &'static str,
-        required: &'static [&'static str],
-        rules: fn(&Cursor<'_>, Owner),
-    ) -> Source {
+    pub const fn new(member: &'static str, required: &'static [&'static str], rules: fn(&Cursor<'_>, Owner)) -> Source {
         Source { member, path: member, required, rules }
     }
 
@@ -86,7 +82,11 @@ pub const SOURCES: &[Source] = &[
 ];
 
 /// Checks the source of a volume that is one of `sources`, of which it must have exactly one. The one that counts is returned.
-pub fn validate<'a>(volume: &Cursor<'a>, sources: &[&'static Source], owner: Owner) -> Option<(&'static Source, Cursor<'a>)> {
+pub fn validate<'a>(
+    volume: &Cursor<'a>,
+    sources: &[&'static Source],
+    owner: Owner,
+) -> Option<(&'static Source, Cursor<'a>)> {
     let mut found = None;
     for source in sources {
         let value = volume.field(source.member);
@@ -180,7 +180,9 @@ fn flocker(at: &Cursor<'_>) {
     let (name, uuid) = (at.field("datasetName"), at.field("datasetUUID"));
     match (name.is_empty(), uuid.is_empty()) {
         (true, true) => at.missing("one of datasetName and datasetUUID is required"),
-        (false, false) => at.invalid_value("resource", "datasetName and datasetUUID can not be specified simultaneously"),
+        (false, false) => {
+            at.invalid_value("resource", "datasetName and datasetUUID can not be specified simultaneously")
+        }
         _ => {}
     }
     if name.str().contains('/') {
@@ -345,13 +347,17 @@ mod tests {
             (json!({"nfs": {"server": "s", "path": "x"}}), Owner::Pod, vec!["nfs.path Invalid"]),
             (json!({"gcePersistentDisk": {}}), Owner::Pod, vec!["persistentDisk.pdName Required"]),
             (json!({"fc": {"targetWWNs": ["a"]}}), Owner::Pod, vec!["fc.lun Required"]),
-            (json!({"flexVolume": {"driver": "d", "options": {"x.k8s.io/a": ""}}}), Owner::Pod, vec![
-                "flexVolume.options[x.k8s.io/a] Invalid",
-            ]),
+            (
+                json!({"flexVolume": {"driver": "d", "options": {"x.k8s.io/a": ""}}}),
+                Owner::Pod,
+                vec!["flexVolume.options[x.k8s.io/a] Invalid"],
+            ),
             (json!({"cinder": {"volumeID": "v", "secretRef": {"name": "s"}}}), Owner::Pod, vec![]),
-            (json!({"cinder": {"volumeID": "v", "secretRef": {"name": "s"}}}), Owner::PersistentVolume, vec![
-                "cinder.secretRef.namespace Required",
-            ]),
+            (
+                json!({"cinder": {"volumeID": "v", "secretRef": {"name": "s"}}}),
+                Owner::PersistentVolume,
+                vec!["cinder.secretRef.namespace Required"],
+            ),
             (json!({"hostPath": {"path": "/"}, "nfs": {}}), Owner::Pod, vec!["nfs Forbidden"]),
             (json!({}), Owner::Pod, vec!["<nil> Required"]),
         ] {

@@ -177,9 +177,7 @@ pub fn topology_spread(list: &Cursor<'_>) {
             skew.invalid_value(skew.i64().unwrap_or_default(), "must be greater than zero");
         }
         let key = constraint.field("topologyKey");
-        if key.required_because("can not be empty") {
-            key.shape(names::qualified_name);
-        }
+        key.required_because("can not be empty");
         let action = constraint.field("whenUnsatisfiable");
         if !matches!(action.str(), "DoNotSchedule" | "ScheduleAnyway") {
             action.not_supported(&["DoNotSchedule", "ScheduleAnyway"]);

@@ -49,9 +49,9 @@ fn is_deletion_cost(text: &str) -> bool {
 
 fn seccomp(annotations: &Cursor<'_>, key: &str, profile: &str) {
     let known = ["runtime/default", "docker/default", "unconfined"].contains(&profile);
-    let local = profile.strip_prefix("localhost/").is_some_and(|path| {
-        !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..")
-    });
+    let local = profile
+        .strip_prefix("localhost/")
+        .is_some_and(|path| !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == ".."));
     if !known && !local {
         annotations.field(key).invalid_value(profile, "must be a valid seccomp profile");
     }

@@ -49,7 +49,9 @@ pub fn init(scope: &Scope<'_>) {
         common(&container, scope);
         unique(&container, &mut seen);
         let policy = container.field("restartPolicy");
-        restart_policy(&policy, &["Always", "Never", "OnFailure"]);
+        if !policy.is_empty() {
+            restart_policy(&policy, &["Always", "Never", "OnFailure"]);
+        }
         if policy.str() == "Always" {
             probe::lifecycle(&container.field("lifecycle"), scope.grace);
             probes(&container, scope);
@@ -169,8 +171,9 @@ pub fn host_network_ports(spec: &Cursor<'_>) {
     }
     for list in ["initContainers", "containers"] {
         for port in spec.field(list).items().flat_map(|container| container.field("ports").items()) {
-            if port.field("hostPort").i64() != port.field("containerPort").i64() {
-                let host = port.field("hostPort").i64().unwrap_or_default();
+            let [host, container] =
+                ["hostPort", "containerPort"].map(|name| port.field(name).i64().unwrap_or_default());
+            if host != container {
                 port.field("hostPort").invalid_value(host, "must match `containerPort` when `hostNetwork` is true");
             }
         }

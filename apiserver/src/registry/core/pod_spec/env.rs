@@ -97,12 +97,13 @@ pub fn sources(list: &Cursor<'_>) {
         let refs: Vec<_> =
             ["configMapRef", "secretRef"].map(|n| source.field(n)).into_iter().filter(Cursor::exists).collect();
         for reference in &refs {
-            reference.field("name").shape(names::dns1123_subdomain);
+            reference.field("name").required_shape(names::dns1123_subdomain);
         }
+        // Upstream reports these at the list.
         match refs.len() {
-            0 => source.invalid_value("", "must specify one of: `configMapRef` or `secretRef`"),
+            0 => list.invalid_value("", "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}
-            _ => source.invalid_value("", "may not have more than one field specified at a time"),
+            _ => list.invalid_value("", "may not have more than one field specified at a time"),
         }
     }
 }

@@ -103,7 +103,9 @@ fn dns_config(config: &Cursor<'_>, policy: &str) {
     }
     let bytes = searches.items().map(|search| search.len() + 1).sum::<usize>();
     if bytes > SEARCH_BYTES_MAX + 1 {
-        searches.invalid(format!("must not have more than {SEARCH_BYTES_MAX} characters (including spaces) in the search list"));
+        searches.invalid(format!(
+            "must not have more than {SEARCH_BYTES_MAX} characters (including spaces) in the search list"
+        ));
     }
     for search in searches.items() {
         let name = search.str().strip_suffix('.').unwrap_or(search.str());

@@ -46,7 +46,9 @@ pub fn validate(os: &Cursor<'_>, spec: &Cursor<'_>) {
         }
         "windows" => {
             // False is what these mean when they are not set; upstream does not tell one from the other.
-            let set = |c: &Cursor<'_>, name: &str| c.exists() && (!name.starts_with("host") || name == "hostUsers" || c.bool());
+            let set = |c: &Cursor<'_>, name: &str| {
+                c.exists() && (!name.starts_with("host") || name == "hostUsers" || c.bool())
+            };
             let forbid = |owner: &Cursor<'_>, names: &[&'static str]| {
                 for name in names.iter().filter(|name| set(&owner.field(name), name)) {
                     owner.field(name).forbid("cannot be set for a windows pod");

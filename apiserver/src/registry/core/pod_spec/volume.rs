@@ -2,8 +2,8 @@
 //!
 //! Paths of errors are upstream's, which for some rules leave out the position in the list.
 
-use apimachinery::validation::{Cursor, names, object_meta};
 use apimachinery::validation::selector::label_selector;
+use apimachinery::validation::{Cursor, names, object_meta};
 
 use super::env::downward_file;
 use crate::registry::certificates::{cluster_trust_bundle, pod_certificate_request};

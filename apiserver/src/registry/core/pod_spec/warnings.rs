@@ -24,7 +24,10 @@ const OLD_VOLUMES: [(&str, &str, &str); 9] = [
 
 /// Annotations that have become fields.
 const OLD_ANNOTATIONS: [(&str, &str); 3] = [
-    ("scheduler.alpha.kubernetes.io/critical-pod", "non-functional in v1.16+; use the \"priorityClassName\" field instead"),
+    (
+        "scheduler.alpha.kubernetes.io/critical-pod",
+        "non-functional in v1.16+; use the \"priorityClassName\" field instead",
+    ),
     ("security.alpha.kubernetes.io/sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
     ("security.alpha.kubernetes.io/unsafe-sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
 ];
@@ -214,7 +217,8 @@ fn overlapping_paths(volume: &Value, warnings: &mut Vec<String>) {
     };
     let mut seen: Vec<&str> = Vec::new();
     for source in sources {
-        let members = ["configMap", "secret", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
+        let members =
+            ["configMap", "secret", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
         let given: Vec<&Value> = members.iter().filter_map(|member| source.get(member)).collect();
         if given.is_empty() && volume.get("projected").is_some() {
             warnings.push(format!("volume {name:?} (Projected) has no sources provided"));
@@ -320,9 +324,13 @@ mod tests {
     #[test]
     fn ports_are_compared_across_containers() {
         let port = |host: i64| json!({"name": "p", "containerPort": 80, "hostPort": host, "protocol": "TCP"});
-        let object = json!({"spec": {"template": {"spec": {"containers": [{"ports": [port(0)]}, {"ports": [port(5)]}]}}}});
+        let object =
+            json!({"spec": {"template": {"spec": {"containers": [{"ports": [port(0)]}, {"ports": [port(5)]}]}}}});
         let found = template(&object, None, "spec.template");
-        assert_eq!(found[0], "spec.template.spec.containers[1].ports[0]: overlapping port definition with spec.template.spec.containers[0].ports[0]");
+        assert_eq!(
+            found[0],
+            "spec.template.spec.containers[1].ports[0]: overlapping port definition with spec.template.spec.containers[0].ports[0]"
+        );
         assert_eq!(found.len(), 2);
         assert!(template(&object, Some(&object), "spec.template").is_empty());
     }

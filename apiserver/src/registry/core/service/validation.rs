@@ -37,13 +37,17 @@ pub fn validate(service: &Cursor<'_>) {
 
 fn by_type(spec: &Cursor<'_>, kind: &str, headless: bool) {
     match kind {
-        "LoadBalancer" if headless => {
-            spec.field("clusterIPs").invalid("may not be set to 'None' for LoadBalancer services");
+        "LoadBalancer" | "NodePort" if headless => {
+            let path = spec.field("clusterIPs").path().index(0);
+            let why = format!("may not be set to 'None' for {kind} services");
+            spec.push(FieldError::invalid(path, "None", why));
         }
-        "NodePort" if headless => spec.field("clusterIPs").invalid("may not be set to 'None' for NodePort services"),
         "ExternalName" => {
             if !spec.field("clusterIP").is_empty() || !spec.field("clusterIPs").is_empty() {
                 spec.field("clusterIPs").forbid("may not be set for ExternalName services");
+            }
+            for name in ["ipFamilies", "ipFamilyPolicy"].into_iter().filter(|name| !spec.field(name).is_empty()) {
+                spec.field(name).forbid("may not be set for ExternalName services");
             }
             let name = spec.field("externalName");
             if name.required() {
@@ -65,7 +69,9 @@ fn port(port: &Cursor<'_>, named: bool) {
     names::port_number(number).into_iter().for_each(|problem| port.field("port").invalid_value(number, problem));
     port.field("protocol").required_one_of(&["SCTP", "TCP", "UDP"]);
     int_or_port_name(&port.field("targetPort"));
-    port.field("appProtocol").optional_shape(names::qualified_name);
+    if port.field("appProtocol").exists() {
+        port.field("appProtocol").shape(names::qualified_name);
+    }
 }
 
 fn unique_ports(ports: &Cursor<'_>) {
@@ -164,7 +170,9 @@ fn load_balancer(spec: &Cursor<'_>, kind: &str) {
             spec.field(name).forbid(OTHERS);
         }
     }
-    spec.field("loadBalancerClass").optional_shape(names::qualified_name);
+    if spec.field("loadBalancerClass").exists() {
+        spec.field("loadBalancerClass").shape(names::qualified_name);
+    }
 }
 
 fn traffic(spec: &Cursor<'_>) {
@@ -182,8 +190,8 @@ fn traffic(spec: &Cursor<'_>) {
         health.invalid("may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'");
     }
     health.non_negative();
-    if matches!(spec.field("type").str(), "ClusterIP" | "LoadBalancer" | "NodePort") {
-        internal.required();
+    if matches!(spec.field("type").str(), "ClusterIP" | "LoadBalancer" | "NodePort") && !internal.exists() {
+        internal.missing("");
     }
     internal.one_of(&["Cluster", "Local"]);
     spec.field("trafficDistribution").one_of(&["PreferClose", "PreferSameNode", "PreferSameZone"]);
