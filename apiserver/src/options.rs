@@ -130,7 +130,7 @@ pub struct EtcdFlags {
     /// How often old revisions are compacted away; 0 never.
     #[arg(long, default_value = "5m0s")]
     pub etcd_compaction_interval: GoDuration,
-    /// How objects are written: application/vnd.kubernetes.protobuf or application/json.
+    /// How objects are written: application/vnd.kubernetes.protobuf or application/json, which empty means too.
     #[arg(long, default_value = "application/vnd.kubernetes.protobuf")]
     pub storage_media_type: String,
     /// Only etcd3 exists; accepted for compatibility.
@@ -230,6 +230,12 @@ pub struct KubeletFlags {
 }
 
 impl Options {
+    /// Whether requests without credentials are let in. Where everything is allowed they are not, whatever the flag says: nobody
+    /// would be kept out.
+    pub fn allows_anonymous(&self) -> bool {
+        self.authn.anonymous_auth && !self.authz.authorization_mode.iter().any(|mode| mode == "AlwaysAllow")
+    }
+
     /// What is wrong with the flags taken together.
     pub fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.etcd.etcd_servers.is_empty(), "--etcd-servers must be specified");
@@ -246,7 +252,7 @@ impl Options {
             ["application/json", "application/vnd.kubernetes.protobuf"].into_iter().chain(cbor).collect();
         let given = self.etcd.storage_media_type.as_str();
         anyhow::ensure!(
-            media.contains(&given),
+            given.is_empty() || media.contains(&given),
             "--storage-media-type {given:?} invalid, allowed values: {}",
             media.join(", ")
         );

@@ -41,7 +41,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let cbor = gates.enabled("CBORServingAndStorage");
     serve_cbor(cbor);
     let builtin = match options.etcd.storage_media_type.as_str() {
-        "application/json" => MediaType::Json,
+        "" | "application/json" => MediaType::Json,
         "application/cbor" => MediaType::Cbor,
         _ => MediaType::Protobuf,
     };
@@ -279,7 +279,7 @@ fn authenticators(options: &Options) -> anyhow::Result<Authenticators> {
         token_file: flags.token_auth_file.as_deref().map(TokenFile::read).transpose()?,
         service_account,
         bootstrap_tokens: flags.enable_bootstrap_token_auth,
-        anonymous: flags.anonymous_auth,
+        anonymous: options.allows_anonymous(),
     })
 }
 

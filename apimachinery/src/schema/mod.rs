@@ -51,7 +51,8 @@ pub enum Shape {
     SchemaOrArray(TypeId),
     SchemaOrBool(TypeId),
     SchemaOrStringArray(TypeId),
-    /// A repeated string wrapped in a message (`authentication.ExtraValue`), needed where protobuf has no list in a map.
+    /// A list of strings that is a type of its own in Go (`authentication.ExtraValue`, `meta.Verbs`): in protobuf a message with a
+    /// repeated string.
     ExtraValue,
     /// Anything at all; only in types that have no protobuf form.
     Any,

@@ -64,10 +64,22 @@ pub struct Accepted {
 
 const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
+/// Whether an answer is indented: where the query says so, else for programs in which people read it.
+fn is_pretty(headers: &HeaderMap, query: Option<&str>) -> bool {
+    let asked = query.and_then(|q| q.split('&').find(|p| *p == "pretty" || p.starts_with("pretty=")));
+    match asked {
+        Some(value) => matches!(value, "pretty" | "pretty=" | "pretty=1" | "pretty=true"),
+        None => {
+            let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+            ["curl/", "Wget/", "Mozilla/"].iter().any(|program| agent.starts_with(program))
+        }
+    }
+}
+
 /// Picks the first form in the header that we can make.
 pub fn accept(headers: &HeaderMap, query: Option<&str>) -> Result<Accepted> {
     let header = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let pretty = query.is_some_and(|q| q.split('&').any(|p| matches!(p, "pretty" | "pretty=1" | "pretty=true")));
+    let pretty = is_pretty(headers, query);
     let gzip = super::compress::accepts(headers);
     if header.trim().is_empty() {
         return Ok(Accepted { encoding: Encoding::Json, view: View::Whole, pretty, gzip });

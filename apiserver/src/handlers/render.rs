@@ -73,7 +73,8 @@ impl Renderer {
     /// A cached object as the body of a GET.
     pub fn object(&self, object: &Object) -> Result<Bytes> {
         if self.is_plain() {
-            return Ok([&Object::prefix(self.kind()), object.json.get(1..).unwrap_or_default()].concat().into());
+            let rest = object.json.get(1..).unwrap_or_default();
+            return Ok([&Object::prefix(self.kind()), rest, b"\n".as_slice()].concat().into());
         }
         if self.is_stored_proto() {
             return Ok(envelope::seal(&self.kind().api_version(), &self.kind().kind, |out| {
@@ -136,8 +137,7 @@ impl Renderer {
 /// Any value in an encoding. `form` is what the table says of it; none finds the type by `kind`.
 pub fn encode(accepted: Accepted, kind: &GroupVersionKind, form: Option<&Form>, value: Value) -> Result<Bytes> {
     Ok(match accepted.encoding {
-        Encoding::Json if accepted.pretty => serde_json::to_vec_pretty(&value).unwrap_or_default().into(),
-        Encoding::Json => serde_json::to_vec(&value).unwrap_or_default().into(),
+        Encoding::Json => json_lines(&value, accepted.pretty).into(),
         Encoding::Cbor => {
             let schema = Schema::builtin();
             let found;
@@ -167,6 +167,14 @@ pub fn encode(accepted: Accepted, kind: &GroupVersionKind, form: Option<&Form>, 
     })
 }
 
+/// JSON with a newline at its end, as clients that compare texts and people at terminals expect it.
+fn json_lines(value: &Value, pretty: bool) -> Vec<u8> {
+    let written = if pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+    let mut bytes = written.unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
 /// Puts `kind` and `apiVersion` into an object.
 pub fn typed(mut tree: Value, kind: &GroupVersionKind) -> Value {
     if let Some(members) = tree.as_object_mut() {
@@ -189,7 +197,7 @@ pub fn respond(code: StatusCode, content_type: &'static str, body: Body) -> Resp
 
 /// A JSON answer that is no API object.
 pub fn json_response(code: StatusCode, value: &Value) -> Response {
-    respond(code, "application/json", serving::full(serde_json::to_vec(value).unwrap_or_default()))
+    respond(code, "application/json", serving::full(json_lines(value, false)))
 }
 
 /// An error as the client asked for answers.

@@ -16,8 +16,11 @@ impl FromStr for KeyValues {
             .map(str::trim)
             .filter(|pair| !pair.is_empty())
             .map(|pair| {
-                let (key, value) =
-                    pair.split_once('=').ok_or_else(|| format!("malformed pair {pair:?}, expected key=value"))?;
+                // A key by itself switches on what it names, as upstream takes it.
+                let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+                if key.trim().is_empty() {
+                    return Err(format!("malformed pair {pair:?}, expected key=value"));
+                }
                 Ok((key.trim().to_owned(), value.trim().to_owned()))
             })
             .collect::<Result<_, _>>()
