@@ -9,7 +9,7 @@ pub use error::{ApplyError, Conflict};
 use serde_json::Value;
 
 use super::compare::{Comparison, compare};
-use super::{FieldSet, extract, merge};
+use super::{FieldSet, extract, last_applied, merge};
 use crate::schema::Node;
 
 /// Who an object belonged to before the first apply.
@@ -121,7 +121,11 @@ impl FieldManager<'_> {
         }
 
         let comparisons = self.compare(live, &merged, &entries);
-        let conflicts: Vec<_> = entries.iter().flat_map(|e| e.conflicts(comparisons.of(e))).collect();
+        let mut conflicts: Vec<_> = entries.iter().flat_map(|e| e.conflicts(comparisons.of(e))).collect();
+        if self.manager == last_applied::MANAGER && !conflicts.is_empty() {
+            let own = last_applied::fields(live, self.api_version, self.node);
+            conflicts.retain(|conflict| !own.contains(&conflict.path));
+        }
         if !force && !conflicts.is_empty() {
             return Err(ApplyError::Conflicts(conflicts));
         }

@@ -9,6 +9,7 @@
 //! | [`compare`] | what was added, changed and removed between two objects |
 //! | [`atomic`] | what of a configuration would replace more than it names |
 //! | [`merge`](merge::merge) | a live object with an applied configuration laid over it |
+//! | [`last_applied`] | the annotation in which client-side apply keeps what it applied |
 //! | [`managed`] | the entries of `metadata.managedFields`, and what an update or an apply does to them |
 //!
 //! All of it walks values beside a [`crate::schema::Node`]; nothing is known here of single kinds.
@@ -19,6 +20,7 @@ pub mod element;
 pub mod extract;
 pub mod fieldset;
 pub mod fieldsv1;
+pub mod last_applied;
 pub mod managed;
 pub mod merge;
 

@@ -268,8 +268,8 @@ fn create_rules() -> Vec<Rule> {
         ("services", "/spec/type", json!("Bogus"), &["spec.type NotSupported"]),
         ("services", "/spec/ports/0/nodePort", json!(30000), &["spec.ports[0].nodePort Forbidden"]),
         ("services", "/spec/sessionAffinity", json!("X"), &["spec.sessionAffinity NotSupported"]),
-        ("nodes", "/spec/taints/0/effect", json!("X"), &["spec.taints[0].effect NotSupported"]),
-        ("nodes", "/spec/taints/1", json!({"key": "k", "effect": "NoSchedule"}), &["spec.taints[1] Duplicate"]),
+        ("nodes", "/spec/taints/0/effect", json!("X"), &["metadata.taints[0].effect NotSupported"]),
+        ("nodes", "/spec/taints/1", json!({"key": "k", "effect": "NoSchedule"}), &["metadata.taints[1] Duplicate"]),
         ("secrets", "/type", json!("kubernetes.io/tls"), &["data[tls.crt] Required", "data[tls.key] Required"]),
         (
             "secrets",
@@ -311,8 +311,8 @@ fn create_rules() -> Vec<Rule> {
         ("apps/deployments", "/spec/replicas", json!(-1), &["spec.replicas Invalid"]),
         ("apps/deployments", "/spec/minReadySeconds", json!(600), &["spec.progressDeadlineSeconds Invalid"]),
         ("apps/daemonsets", "/spec/selector", json!(null), &["spec.template.metadata.labels Invalid"]),
-        ("apps/daemonsets", "/spec/updateStrategy", json!({"type": "X"}), &["spec.updateStrategy.type NotSupported"]),
-        ("apps/statefulsets", "/spec/podManagementPolicy", json!("X"), &["spec.podManagementPolicy NotSupported"]),
+        ("apps/daemonsets", "/spec/updateStrategy", json!({"type": "X"}), &["spec.updateStrategy NotSupported"]),
+        ("apps/statefulsets", "/spec/podManagementPolicy", json!("X"), &["spec.podManagementPolicy Invalid"]),
         (
             "apps/replicasets",
             "/spec/template/spec/restartPolicy",

@@ -180,13 +180,23 @@ async fn definitions_that_cannot_be_kept_to_are_refused_with_a_place() {
     }
 }
 
+/// The documents in a file of YAML, or of one JSON document a line, compressed.
+fn yaml_documents(path: &std::path::Path) -> String {
+    let bytes = std::fs::read(path).unwrap();
+    if path.extension().is_none_or(|extension| extension != "gz") {
+        return String::from_utf8(bytes).unwrap();
+    }
+    let lines = std::io::read_to_string(flate2::read::GzDecoder::new(&bytes[..])).unwrap();
+    lines.lines().collect::<Vec<_>>().join("\n---\n")
+}
+
 #[tokio::test]
 async fn definitions_that_others_publish_are_served() {
     let Some(folder) = shared("facts/crds") else { return };
     let stand = Stand::start().await;
     let mut definitions = 0;
     for file in std::fs::read_dir(folder).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let text = yaml_documents(&file.unwrap().path());
         for document in serde_yaml_ng::Deserializer::from_str(&text) {
             let definition: Value = serde::Deserialize::deserialize(document).unwrap();
             if definition["kind"] != "CustomResourceDefinition" {

@@ -8,7 +8,7 @@ use crate::handlers::render::typed;
 use crate::request::options::FieldValidation;
 use crate::status::{Result, Status};
 use apimachinery::Value;
-use apimachinery::apply::ApplyError;
+use apimachinery::apply::{ApplyError, last_applied};
 use apimachinery::patch::json::JsonPatchError;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::validation::{FieldError, Path};
@@ -147,6 +147,9 @@ impl Write<'_> {
         let row = &self.endpoint.row;
         let merged = self.with_manager(|m| m.apply(live, config, force)).map_err(apply_status)?;
         let mut merged = merged;
+        if self.manager == last_applied::MANAGER {
+            last_applied::update(&mut merged, config, &row.kind);
+        }
         let managed = merged["metadata"]["managedFields"].take();
         let mut object = finish(merged, Vec::new(), &row.kind, &row.form, FieldValidation::Ignore)?.object;
         if !managed.is_null() {
