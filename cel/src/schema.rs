@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Bytes that a request can bring: what an object can hold at most where its schema sets no limit.
 const REQUEST_BYTES_MAX: u64 = 3 << 20;
 
+/// Texts that no schema describes: keys of maps, names of objects. Upstream's estimate counts them as if they were empty.
+const UNCOUNTED: Type = Type::String(Size(0));
+
 /// The type of the objects that a schema describes; none for what expressions can't reach. `root`: a whole object, which has
 /// a kind and a name.
 pub fn declare(schema: &Structural, root: bool) -> Option<Type> {
@@ -25,7 +28,7 @@ fn named(schema: &Structural, resource: bool, name: &str) -> Option<Type> {
             Additional::Values(values) => {
                 let value = named(values, values.embedded, &format!("{name}.@values"))?;
                 let entries = schema.limits().properties.unwrap_or_else(|| fitting(bytes_min(values) + 6));
-                Type::Map(Arc::new((Type::STRING, value)), Size(entries))
+                Type::Map(Arc::new((UNCOUNTED, value)), Size(entries))
             }
             _ => Type::Object(Arc::new(object(schema, resource, name))),
         }),
@@ -68,7 +71,7 @@ fn object(schema: &Structural, resource: bool, name: &str) -> ObjectType {
         }
     }
     if resource {
-        let plain = |member: &str| Field { member: member.into(), ty: Type::String(Size(REQUEST_BYTES_MAX)) };
+        let plain = |member: &str| Field { member: member.into(), ty: UNCOUNTED };
         for member in ["kind", "apiVersion"] {
             fields.insert(member.into(), plain(member));
         }

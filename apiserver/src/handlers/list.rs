@@ -55,7 +55,7 @@ pub fn respond_objects(renderer: Renderer, objects: Vec<Arc<Object>>, metadata: 
                 let mut field = Vec::with_capacity(8);
                 wire::put_head(&mut field, 2, object.proto(&of).len());
                 out.extend_from_slice(&field);
-                out.extend_from_slice(object.proto(&of));
+                out.extend_from_slice(&object.proto(&of));
             };
             Pieces { head, tail, separator: b"", put }.respond(accepted, objects)
         }
@@ -249,7 +249,7 @@ mod tests {
             let mut field = Vec::new();
             wire::put_head(&mut field, 2, object.proto(&of).len());
             out.extend_from_slice(&field);
-            out.extend_from_slice(object.proto(&of));
+            out.extend_from_slice(&object.proto(&of));
         };
         let pieces: Vec<Bytes> = Pieces { head, tail, separator: b"", put }.stream(objects).collect();
         assert_eq!(pieces.concat(), whole);

@@ -78,7 +78,7 @@ impl Renderer {
         }
         if self.is_stored_proto() {
             return Ok(envelope::seal(&self.kind().api_version(), &self.kind().kind, |out| {
-                out.extend_from_slice(object.proto(self.kind()));
+                out.extend_from_slice(&object.proto(self.kind()));
             })
             .into());
         }

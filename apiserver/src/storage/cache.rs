@@ -6,6 +6,7 @@
 
 use super::Revision;
 use super::freshness::Progress;
+use super::history::History;
 use super::object::{Entry, Event, EventType, FieldValue, Object};
 use super::own::OwnWrites;
 use super::signature::Signature;
@@ -14,11 +15,8 @@ use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use imbl::OrdSet;
 use parking_lot::{Mutex, RwLock};
-use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Changes kept per resource.
-const HISTORY_MAX: usize = 8192;
+use std::time::Instant;
 
 /// Names of versions that are kept once.
 const VERSIONS_MAX: usize = 64;
@@ -77,9 +75,7 @@ pub struct Change {
 
 struct State {
     snapshot: Snapshot,
-    /// Ordered by revision; covers everything after `history_start`.
-    history: VecDeque<Arc<Event>>,
-    history_start: Revision,
+    history: History,
     loaded: bool,
 }
 
@@ -125,8 +121,7 @@ impl Cache {
             completion: Arc::new(|_| true),
             state: RwLock::new(State {
                 snapshot: Snapshot::default(),
-                history: VecDeque::new(),
-                history_start: 0,
+                history: History::new(progress.history.clone()),
                 loaded: false,
             }),
             joining: Mutex::new(()),
@@ -199,7 +194,11 @@ impl Cache {
         let _joining = self.joining.lock();
         self.own.clear(); // what comes after a gap is not waited for
         let snapshot = Snapshot { objects: objects.map(Entry::new).collect(), revision };
-        *self.state.write() = State { snapshot, history: VecDeque::new(), history_start: revision, loaded: true };
+        let mut state = self.state.write();
+        state.snapshot = snapshot;
+        state.history.restart(revision);
+        state.loaded = true;
+        drop(state);
         self.watchers.close();
     }
 
@@ -214,7 +213,7 @@ impl Cache {
     fn take_in(&self, Change { key, revision, object }: Change) -> Option<Arc<Event>> {
         let previous = {
             let state = self.state.read();
-            if !state.loaded || revision <= state.history_start {
+            if !state.loaded || revision <= state.history.start() {
                 return None; // the load already saw it
             }
             state.snapshot.get(&key).cloned()
@@ -240,13 +239,23 @@ impl Cache {
             state.snapshot.objects.insert(Entry::new(event.object.clone()));
         }
         state.snapshot.revision = revision;
-        if state.history.len() >= HISTORY_MAX
-            && let Some(oldest) = state.history.pop_front()
-        {
-            state.history_start = oldest.revision;
+        state.history.push(&event, Instant::now());
+        drop(state);
+        // From now on it is part of the history only, which keeps what was stored and no other form of it.
+        if let Some(previous) = &event.previous {
+            previous.forget_proto();
         }
-        state.history.push_back(event.clone());
         Some(event)
+    }
+
+    /// Bytes that the history takes.
+    pub fn history_bytes(&self) -> usize {
+        self.state.read().history.bytes()
+    }
+
+    /// Forgets changes that are too old, and of the others the oldest `excess_bytes`.
+    pub fn expire_history(&self, excess_bytes: usize) {
+        self.state.write().history.expire(Instant::now(), excess_bytes);
     }
 
     /// The objects as they were at exactly `revision`.
@@ -256,11 +265,11 @@ impl Cache {
         if revision > state.snapshot.revision.max(seen) {
             return Err(NotKept::Future);
         }
-        if revision < state.history_start.max(self.progress.compacted()) {
+        if revision < state.history.start().max(self.progress.compacted()) {
             return Err(NotKept::Expired);
         }
         let mut snapshot = state.snapshot.clone();
-        for event in state.history.iter().rev().take_while(|e| e.revision > revision) {
+        for event in state.history.after(revision).rev() {
             snapshot.objects.remove(&*event.object.key);
             if let Some(previous) = &event.previous {
                 snapshot.objects.insert(Entry::new(previous.clone()));
@@ -274,11 +283,11 @@ impl Cache {
     pub fn watch_from(&self, revision: Revision, scope: Scope) -> Result<(Vec<Arc<Event>>, Subscription), NotKept> {
         let _joining = self.joining.lock();
         let state = self.state.read();
-        if revision < state.history_start {
+        if revision < state.history.start() {
             return Err(NotKept::Expired);
         }
-        let first = state.history.partition_point(|e| e.revision <= revision);
-        let missed = state.history.range(first..).cloned().collect();
+        // Copies, so that the forms in which they are sent go with the watch.
+        let missed = state.history.after(revision).map(|event| Arc::new(event.bare())).collect();
         Ok((missed, self.watchers.subscribe(scope)))
     }
 

@@ -15,10 +15,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 /// Keys read at once while loading.
 const PAGE: i64 = 500;
+
+/// How often histories are looked through for changes that are too old.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Changes that are taken in together.
 const CHANGES_AT_ONCE: usize = 256;
@@ -78,10 +82,26 @@ impl Dispatcher {
         }
     }
 
+    /// Forgets changes that are too old, and where all resources together hold too many those of the resources that hold most.
+    fn expire_history(&self) {
+        let mut caches: Vec<Arc<Cache>> = self.caches.read().values().cloned().collect();
+        caches.sort_by_key(|cache| std::cmp::Reverse(cache.history_bytes()));
+        for cache in caches {
+            cache.expire_history(self.progress.history.excess_bytes());
+        }
+    }
+
     /// Loads everything, then follows etcd until `shutdown`; connects again as often as it takes.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut after: Option<Revision> = None;
         let mut backoff = Duration::from_millis(50);
+        let expiring = self.clone();
+        let _expiring = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EXPIRY_INTERVAL).await;
+                expiring.expire_history();
+            }
+        }));
         while !shutdown.is_cancelled() {
             let result = tokio::select! {
                 r = self.follow(&mut after) => r,

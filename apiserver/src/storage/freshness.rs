@@ -2,6 +2,7 @@
 //! at?", and then waits until the caches have seen it. (The idea of a read index, one level up.)
 
 use super::etcd::Etcd;
+use super::history::Budget;
 use super::{Revision, StorageError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ pub struct Progress {
     seen: AtomicU64,
     compacted: AtomicU64,
     waiting: Mutex<BTreeMap<Revision, Vec<oneshot::Sender<()>>>>,
+    /// What the histories of all caches may hold together.
+    pub history: Arc<Budget>,
 }
 
 impl Progress {

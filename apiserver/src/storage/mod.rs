@@ -9,6 +9,7 @@
 //! * [`codec`]: bytes as upstream writes them ⇄ trees.
 //! * [`object`]: one version of one object, immutable and shared: JSON bytes and what is indexed.
 //! * [`cache`]: all objects of a resource as a persistent set; a snapshot is taken in O(1) and never changes.
+//! * [`history`]: the latest changes, bounded by bytes and age over all resources.
 //! * [`own`]: what this server writes itself, so that it need not decode it when the watch brings it back.
 //! * [`signature`]: what an object may be selected by, in a few bits.
 //! * [`watchers`]: who hears of a change, found by namespace and by node.
@@ -23,6 +24,7 @@ pub mod compactor;
 pub mod dispatcher;
 pub mod etcd;
 pub mod freshness;
+pub mod history;
 pub mod leases;
 mod metrics;
 pub mod object;

@@ -6,6 +6,7 @@ use apimachinery::Value;
 use apimachinery::codec::proto;
 use apimachinery::schema::{GroupVersionKind, Schema};
 use bytes::Bytes;
+use parking_lot::RwLock;
 use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
 
@@ -25,7 +26,7 @@ pub struct Object {
     /// Values of the resource's selectable fields, in the order of its strategy.
     pub fields: Box<[Box<str>]>,
     /// The protobuf form, once somebody asked for it.
-    proto: OnceLock<Bytes>,
+    proto: RwLock<Option<Bytes>>,
 }
 
 /// How to read one of a resource's selectable fields.
@@ -68,7 +69,7 @@ impl Object {
             version: None,
             labels: labels.unwrap_or_default(),
             fields: fields.iter().map(|field| field.read(&tree).into()).collect(),
-            proto: OnceLock::new(),
+            proto: RwLock::default(),
             json: serde_json::to_vec(&tree).unwrap_or_default().into(),
         }
     }
@@ -110,15 +111,21 @@ impl Object {
 
     /// The object's protobuf message, without an envelope. Made once and kept, since who reads protobuf reads it again. `kind` is
     /// that of the storage version, of a built-in type.
-    pub fn proto(&self, kind: &GroupVersionKind) -> &Bytes {
-        self.proto.get_or_init(|| {
-            let schema = Schema::builtin();
-            let mut out = Vec::new();
-            if let Some(ty) = schema.kind(&kind.group, &kind.version, &kind.kind) {
-                proto::encode(schema, ty.id, &self.tree(), &mut out);
-            }
-            out.into()
-        })
+    pub fn proto(&self, kind: &GroupVersionKind) -> Bytes {
+        if let Some(made) = &*self.proto.read() {
+            return made.clone();
+        }
+        let schema = Schema::builtin();
+        let mut out = Vec::new();
+        if let Some(ty) = schema.kind(&kind.group, &kind.version, &kind.kind) {
+            proto::encode(schema, ty.id, &self.tree(), &mut out);
+        }
+        self.proto.write().get_or_insert_with(|| out.into()).clone()
+    }
+
+    /// Gives up the protobuf message; who still asks for it makes it anew.
+    pub fn forget_proto(&self) {
+        *self.proto.write() = None;
     }
 
     /// What stands before [`Object::json`]'s members when the object is sent by itself: `{"kind":"Pod","apiVersion":"v1",`.
@@ -198,6 +205,11 @@ pub struct Event {
 impl Event {
     pub fn new(kind: EventType, revision: Revision, object: Arc<Object>, previous: Option<Arc<Object>>) -> Event {
         Event { kind, revision, object, previous, lines: Default::default() }
+    }
+
+    /// The same change, with none of the forms that were made of it.
+    pub fn bare(&self) -> Event {
+        Event::new(self.kind, self.revision, self.object.clone(), self.previous.clone())
     }
 
     /// The event as a line of a JSON watch, as `kind`; `prefix` is [`Object::prefix`] of the storage version.

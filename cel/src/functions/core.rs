@@ -198,10 +198,9 @@ pub const FUNCTIONS: &[Function] = &[
             Ok(held.member(name).map_or(Value::Optional(None), Value::some))
         }),
     ),
-    row(
+    simple(
         "size",
         &["(string) int", "string.() int"],
-        Cost::Scan(0, 1),
         Call(|_, args| match args {
             [Value::String(text)] => Ok(Value::Int(text.chars().count() as i64)),
             _ => Err(Error::NoOverload),
@@ -250,28 +249,24 @@ pub const FUNCTIONS: &[Function] = &[
             _ => Err(Error::NoOverload),
         }),
     ),
-    row(
+    simple(
         "int",
         &["(string) int"],
-        Cost::Scan(0, 1),
         Call(|_, args| parse(&args[0], "int", |t| t.parse().ok().map(Value::Int))),
     ),
-    row(
+    simple(
         "uint",
         &["(string) uint"],
-        Cost::Scan(0, 1),
         Call(|_, args| parse(&args[0], "uint", |t| t.parse().ok().map(Value::Uint))),
     ),
-    row(
+    simple(
         "double",
         &["(string) double"],
-        Cost::Scan(0, 1),
         Call(|_, args| parse(&args[0], "double", |t| t.parse().ok().map(Value::Double))),
     ),
-    row(
+    simple(
         "bool",
         &["(string) bool"],
-        Cost::Scan(0, 1),
         Call(|_, args| {
             parse(&args[0], "bool", |text| match text {
                 "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(Value::Bool(true)),

@@ -1,6 +1,6 @@
 //! Timestamps and durations.
 
-use super::{Call, Cost, Function, row, simple};
+use super::{Call, Function, simple};
 use crate::eval::Error;
 use crate::value::Value;
 use jiff::Timestamp;
@@ -40,10 +40,9 @@ macro_rules! part_of_either {
 }
 
 pub const FUNCTIONS: &[Function] = &[
-    row(
+    simple(
         "timestamp",
         &["(string) timestamp"],
-        Cost::Scan(0, 1),
         Call(|_, args| {
             let text = args[0].as_str().ok_or(Error::NoOverload)?;
             let time = parse_timestamp(text).ok_or_else(|| Error::new(format!("invalid timestamp: {text:?}")))?;
@@ -61,10 +60,9 @@ pub const FUNCTIONS: &[Function] = &[
             _ => Err(overflow()),
         }),
     ),
-    row(
+    simple(
         "duration",
         &["(string) duration"],
-        Cost::Scan(0, 1),
         Call(|_, args| {
             let text = args[0].as_str().ok_or(Error::NoOverload)?;
             parse_duration(text).map(Value::Duration).ok_or_else(|| Error::new(format!("invalid duration: {text:?}")))

@@ -307,6 +307,23 @@ mod tests {
             "spec.validation.openAPIV3Schema: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds"));
     }
 
+    /// Definitions that others publish, where they are at hand.
+    #[test]
+    fn rules_of_public_definitions_are_affordable() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/facts/crds/public.jsonl.gz");
+        let Ok(file) = std::fs::File::open(path) else { return };
+        let lines = std::io::read_to_string(flate2::read::GzDecoder::new(file)).unwrap();
+        let mut refused = Vec::new();
+        for line in lines.lines() {
+            let definition: Json = serde_json::from_str(line).unwrap();
+            let errors = Errors::new();
+            validate(&Cursor::at(Some(&definition["spec"]), Path::new("spec"), &errors), None);
+            let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            refused.extend(errors.into_vec().into_iter().map(|e| format!("{name}: {e}")));
+        }
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+    }
+
     #[test]
     fn what_has_no_counterpart_is_not_compared() {
         let told = told(of_spec(json!({"type": "array", "maxItems": 3, "items": {"type": "string", "maxLength": 3,
