@@ -5,6 +5,7 @@
 
 mod embedded;
 mod formats;
+pub mod go_regex;
 mod junctors;
 mod name_table;
 mod node;

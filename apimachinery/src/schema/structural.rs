@@ -135,7 +135,8 @@ impl Structural {
             nullable: flag("nullable"),
             preserve: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
-            int_or_string: flag("x-kubernetes-int-or-string"),
+            // With a type of its own it is of that type.
+            int_or_string: flag("x-kubernetes-int-or-string") && schema["type"].as_str().unwrap_or_default().is_empty(),
             list_type: match schema["x-kubernetes-list-type"].as_str() {
                 Some("set") => ListType::Set,
                 // Definitions with no key, or with one twice, are refused; should one be read all the same, each key
@@ -475,7 +476,7 @@ impl Rules {
             required: strings(&schema["required"]),
             one_of: schema["enum"].as_array().cloned().unwrap_or_default(),
             // Go and this crate share RE2's syntax; a pattern that does not compile was refused with its definition.
-            pattern: schema["pattern"].as_str().and_then(|pattern| regex::Regex::new(pattern).ok()),
+            pattern: schema["pattern"].as_str().and_then(|pattern| super::go_regex::compile(pattern).ok()),
             minimum: bound("minimum", "exclusiveMinimum"),
             maximum: bound("maximum", "exclusiveMaximum"),
             min_length: size("minLength"),

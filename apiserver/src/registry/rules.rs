@@ -410,7 +410,7 @@ fn create_rules() -> Vec<Rule> {
             "apiextensions.k8s.io/customresourcedefinitions",
             "/spec/versions/0/storage",
             json!(false),
-            &["spec.versions Invalid"],
+            &["spec.versions Invalid", "status.storedVersions Invalid"],
         ),
     ]
 }

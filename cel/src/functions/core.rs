@@ -249,16 +249,8 @@ pub const FUNCTIONS: &[Function] = &[
             _ => Err(Error::NoOverload),
         }),
     ),
-    simple(
-        "int",
-        &["(string) int"],
-        Call(|_, args| parse(&args[0], "int", |t| t.parse().ok().map(Value::Int))),
-    ),
-    simple(
-        "uint",
-        &["(string) uint"],
-        Call(|_, args| parse(&args[0], "uint", |t| t.parse().ok().map(Value::Uint))),
-    ),
+    simple("int", &["(string) int"], Call(|_, args| parse(&args[0], "int", |t| t.parse().ok().map(Value::Int)))),
+    simple("uint", &["(string) uint"], Call(|_, args| parse(&args[0], "uint", |t| t.parse().ok().map(Value::Uint)))),
     simple(
         "double",
         &["(string) double"],

@@ -3,10 +3,8 @@
 use super::{Call, Cost, Function, Growth, growing, row};
 use crate::eval::{Error, Meter, scan};
 use crate::value::Value;
+use apimachinery::schema::go_regex;
 use regex::Regex;
-
-/// Bytes that a compiled pattern may take.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
 
 pub const FUNCTIONS: &[Function] = &[
     row(
@@ -36,10 +34,7 @@ pub const FUNCTIONS: &[Function] = &[
 /// # Errors
 /// What is wrong with it, in one line.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
-    let bounded =
-        regex::RegexBuilder::new(pattern).size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build();
-    bounded.map_err(|error| {
-        let text = error.to_string();
+    go_regex::compile(pattern).map_err(|text| {
         let last = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
         format!("error parsing regexp: {last}: `{pattern}`")
     })

@@ -81,16 +81,36 @@ fn prepare_for_update(definition: &mut Value, old: &Value, _: &Context<'_>) {
 
 fn validate(definition: &Cursor<'_>) {
     let spec = definition.field("spec");
-    let (group, plural) = (spec.field("group"), spec.dig("names.plural"));
-    let required = format!("{}.{}", plural.str(), group.str());
-    if definition.dig("metadata.name").str() != required {
-        definition.dig("metadata.name").invalid("must be spec.names.plural+\".\"+spec.group");
-    }
     approval(definition);
     self::spec(&spec);
+    stored_versions(definition);
+}
+
+/// The version that is stored, and what was, must be among the versions.
+fn stored_versions(definition: &Cursor<'_>) {
+    let (stored, versions) = (definition.dig("status.storedVersions"), definition.dig("spec.versions"));
+    if stored.is_empty() {
+        return stored.invalid("must have at least one stored version");
+    }
+    for version in versions.items().filter(|version| version.field("storage").bool()) {
+        if !stored.items().any(|name| name.str() == version.field("name").str()) {
+            stored.invalid(format!("must have the storage version {}", version.field("name").str()));
+        }
+    }
+    for name in stored.items() {
+        if !versions.items().any(|version| version.field("name").str() == name.str()) {
+            name.invalid("missing from spec.versions: objects may still be stored in it");
+        }
+    }
 }
 
 fn validate_new(definition: &Cursor<'_>) {
+    let spec = definition.field("spec");
+    let required = format!("{}.{}", spec.dig("names.plural").str(), spec.field("group").str());
+    let name = definition.dig("metadata.name");
+    if !name.is_empty() && name.str() != required {
+        name.invalid("must be spec.names.plural+\".\"+spec.group");
+    }
     validate(definition);
     conversion_ca(definition, None);
     rules::definition::validate(&definition.field("spec"), None);
@@ -115,9 +135,7 @@ fn spec(spec: &Cursor<'_>) {
         version.field("name").shape(names::dns1035_label);
         scale(&version.dig("subresources.scale"));
         printer_columns(&version.field("additionalPrinterColumns"));
-        if !version.field("deprecationWarning").is_empty() && !version.field("deprecated").bool() {
-            version.field("deprecationWarning").invalid("can only be set for deprecated versions");
-        }
+        deprecation_warning(&version.field("deprecationWarning"), version.field("deprecated").bool());
         selectable(&version);
     }
     schemas(spec);
@@ -263,26 +281,46 @@ fn printer_columns(columns: &Cursor<'_>) {
     for column in columns.items() {
         column.field("name").required();
         if column.field("type").required() {
-            column.field("type").one_of(&["boolean", "date", "integer", "number", "string"]);
+            one_of(&column.field("type"), &["boolean", "date", "integer", "number", "string"]);
         }
-        column.field("format").one_of(&[
-            "",
-            "binary",
-            "byte",
-            "date",
-            "date-time",
-            "double",
-            "float",
-            "int32",
-            "int64",
-            "password",
-        ]);
+        const FORMATS: [&str; 9] =
+            ["binary", "byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+        if !column.field("format").is_empty() {
+            one_of(&column.field("format"), &FORMATS);
+        }
         // Upstream's name of the member. Whether the rest is a path shows when columns are made.
         let path = column.field("jsonPath");
         let path = Cursor::at(path.value(), column.path().child("JSONPath"), column.errors());
         if path.required() && !path.str().starts_with('.') {
             path.invalid("must be a simple json path starting with .");
         }
+    }
+}
+
+/// One of some words; upstream calls another invalid here and not unsupported.
+fn one_of(word: &Cursor<'_>, words: &[&str]) {
+    if !words.contains(&word.str()) {
+        word.invalid(format!("must be one of {}", words.join(",")));
+    }
+}
+
+/// What clients of a version are told.
+fn deprecation_warning(warning: &Cursor<'_>, deprecated: bool) {
+    const BYTES_MAX: usize = 256;
+    if !warning.exists() {
+        return;
+    }
+    if !deprecated {
+        return warning.invalid("can only be set for deprecated versions");
+    }
+    if warning.len() > BYTES_MAX {
+        warning.invalid(format!("must be <= {BYTES_MAX} characters long"));
+    }
+    if warning.is_empty() {
+        warning.invalid("must not be an empty string");
+    }
+    if warning.str().chars().any(char::is_control) {
+        warning.invalid("must only contain printable UTF-8 characters");
     }
 }
 
@@ -334,14 +372,6 @@ fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
     if established {
         for path in ["spec.scope", "spec.names.kind"] {
             new.dig(path).immutable(&old.dig(path));
-        }
-    }
-    // Objects may still be stored in a version that is taken away.
-    let versions = new.dig("spec.versions");
-    for (i, stored) in old.dig("status.storedVersions").items().enumerate() {
-        if !versions.array().iter().any(|v| v["name"] == stored.str()) {
-            let at = Cursor::at(stored.value(), new.dig("status.storedVersions").path().index(i), new.errors());
-            at.invalid("missing from spec.versions");
         }
     }
 }

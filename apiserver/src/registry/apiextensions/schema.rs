@@ -6,7 +6,7 @@
 
 use apimachinery::Value;
 use apimachinery::codec::Report;
-use apimachinery::schema::Structural;
+use apimachinery::schema::{Structural, go_regex};
 use apimachinery::validation::{Cursor, Errors, FieldError};
 
 /// Members that OpenAPI knows and that no definition may have.
@@ -121,23 +121,31 @@ fn types(schema: &Cursor<'_>, place: Place) {
     match (ty.str(), place) {
         ("", Place::Root) => ty.missing("must not be empty at the root"),
         ("object", Place::Root) => {}
-        (_, Place::Root) => ty.invalid("must be object at the root"),
+        (other, Place::Root) => {
+            ty.invalid("must be object at the root");
+            ty.one_of(TYPES);
+            if other == "null" {
+                ty.forbid("type cannot be set to null, use nullable as an alternative");
+            }
+        }
         ("", _) if int_or_string || preserve => {}
+        ("", _) if flag("x-kubernetes-embedded-resource") => {}
         ("", Place::Property) => ty.missing("must not be empty for specified object fields"),
         ("", Place::Items) => ty.missing("must not be empty for specified array items"),
         ("null", _) => ty.forbid("type cannot be set to null, use nullable as an alternative"),
         (other, _) if !TYPES.contains(&other) => ty.not_supported(TYPES),
         _ => {}
     }
-    if int_or_string && !ty.str().is_empty() {
-        ty.invalid("must be empty if x-kubernetes-int-or-string is specified");
-    }
-    if preserve && !matches!(ty.str(), "" | "object") {
-        ty.invalid("must be object if x-kubernetes-preserve-unknown-fields is specified");
+    for name in ["x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource"] {
+        if int_or_string && flag(name) {
+            schema.field(name).invalid("must be false if x-kubernetes-int-or-string is true");
+        }
     }
     if flag("x-kubernetes-embedded-resource") {
-        if ty.str() != "object" {
-            ty.invalid("must be object if x-kubernetes-embedded-resource is true");
+        match ty.str() {
+            "object" => {}
+            "" => ty.missing("must be object if x-kubernetes-embedded-resource is true"),
+            _ => ty.invalid("must be object if x-kubernetes-embedded-resource is true"),
         }
         if !preserve && schema.field("properties").is_empty() {
             let why = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
@@ -155,7 +163,7 @@ fn values(schema: &Cursor<'_>) {
     }
     let pattern = schema.field("pattern");
     if !pattern.is_empty()
-        && let Err(e) = regex::Regex::new(pattern.str())
+        && let Err(e) = go_regex::compile(pattern.str())
     {
         pattern.invalid(format!("must be a valid regular expression, but isn't: {e}"));
     }
@@ -179,7 +187,8 @@ fn extensions(schema: &Cursor<'_>) {
         }
     }
     let scalar = |schema: &Cursor<'_>| {
-        matches!(schema.field("type").str(), "string" | "integer" | "number" | "boolean")
+        // What is no type at all is an error of its own.
+        !matches!(schema.field("type").str(), "array" | "object" | "")
             || schema.field("x-kubernetes-int-or-string").bool()
     };
     match list.str() {
@@ -428,14 +437,6 @@ mod tests {
                     json!({"type": "object", "additionalProperties": {"type": "string"}, "properties": {"b": {"type": "string"}}}),
                 ),
                 "properties[a].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
-            ),
-            (
-                of(json!({"type": "string", "x-kubernetes-int-or-string": true})),
-                "properties[a].type: Invalid value: \"string\": must be empty if x-kubernetes-int-or-string",
-            ),
-            (
-                of(json!({"type": "string", "x-kubernetes-preserve-unknown-fields": true})),
-                "properties[a].type: Invalid value: \"string\": must be object if",
             ),
             (
                 of(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false})),
