@@ -320,7 +320,8 @@ fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::to_owned).collect()
 }
 
-/// The warning of a row marked `deprecated=since[,gone]`, and `use=version` where another version of the group takes over.
+/// The warning of a row marked `deprecated=since[,gone]`, and `use=version` where another version of the group takes over, `use=group/version/Kind` where another
+/// kind does.
 fn deprecation(group: &str, version: &str, kind: &str, flags: &[&str]) -> Option<String> {
     let flag = |name: &str| flags.iter().find_map(|f| f.strip_prefix(name));
     let (since, gone) = flag("deprecated=").map(|v| v.split_once(',').unwrap_or((v, "")))?;
@@ -329,8 +330,10 @@ fn deprecation(group: &str, version: &str, kind: &str, flags: &[&str]) -> Option
     if !gone.is_empty() {
         text += &format!(", unavailable in v{gone}+");
     }
-    if let Some(other) = flag("use=") {
-        text += &format!("; use {} {kind}", name(other));
+    match flag("use=").map(|other| (other, other.rsplit_once('/'))) {
+        Some((_, Some((version, kind)))) => text += &format!("; use {version} {kind}"),
+        Some((version, None)) => text += &format!("; use {} {kind}", name(version)),
+        None => {}
     }
     Some(text)
 }

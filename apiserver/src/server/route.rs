@@ -57,7 +57,8 @@ pub async fn route(
     if misplaced {
         return Err(Status::no_such_resource());
     }
-    let response = by_verb(server, &endpoint, info, user, request).await?;
+    let response = by_verb(server, &endpoint, info, user, request).await;
+    let response = response.map_err(|status| status.with_warnings(&mut row.deprecation.iter().cloned().collect()))?;
     if let Some(text) = &row.deprecation {
         let gone = text.split_once("unavailable in v").map_or("", |(_, gone)| gone.split('+').next().unwrap_or(""));
         let labels = [&*row.kind.group, &row.kind.version, &row.plural, &info.subresource, gone];

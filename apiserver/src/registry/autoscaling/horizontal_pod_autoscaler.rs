@@ -1,11 +1,10 @@
 //! HorizontalPodAutoscalers, in `v1` (CPU only) and `v2`.
 
 use apimachinery::Value;
-use apimachinery::validation::selector::label_selector;
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, FieldError, names};
 use serde_json::json;
 
-use crate::registry::core::pod_spec::resources::quantity;
+use crate::registry::core::pod_spec::resources::{container_name, quantity};
 use crate::registry::edit::{at, copy, default, default_text, get, items, object, text};
 use crate::registry::printing::{AGE, NAME, NONE, UNKNOWN, UNSET, column, created, name, number, scalar_or};
 use crate::registry::strategy::{Strategy, Subresource, Table};
@@ -144,58 +143,94 @@ fn reference(reference: &Cursor<'_>) {
     }
 }
 
+/// Kinds of metrics and the members that they are in, in the order in which one of them counts.
+const SOURCES: [(&str, &str); 5] = [
+    ("Object", "object"),
+    ("External", "external"),
+    ("Pods", "pods"),
+    ("Resource", "resource"),
+    ("ContainerResource", "containerResource"),
+];
+
 fn metric(metric: &Cursor<'_>) {
-    // (type, member, where the identity is)
-    const SOURCES: [(&str, &str); 5] = [
-        ("Object", "object"),
-        ("Pods", "pods"),
-        ("Resource", "resource"),
-        ("ContainerResource", "containerResource"),
-        ("External", "external"),
-    ];
     let kind = metric.field("type");
-    if !kind.required_because("must specify a metric source type") {
-        return;
+    if kind.is_empty() {
+        kind.missing("must specify a metric source type");
     }
-    let Some((_, member)) = SOURCES.iter().find(|(k, _)| *k == kind.str()) else {
-        return kind.not_supported(&["ContainerResource", "External", "Object", "Pods", "Resource"]);
-    };
-    for (_, other) in SOURCES.iter().filter(|(_, m)| m != member) {
-        metric.field(other).absent("must populate the given metric source only");
+    let member = SOURCES.iter().find(|(known, _)| *known == kind.str()).map(|(_, member)| *member);
+    if member.is_none() {
+        let known = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+        kind.push(FieldError::not_supported(kind.path(), kind.str(), &known));
     }
-    let source = metric.field(member);
-    if !source.exists() {
-        return source.missing("must populate information for the given metric source");
+    let present: Vec<&str> = SOURCES.iter().map(|(_, m)| *m).filter(|m| metric.field(m).exists()).collect();
+    if let Some(first) = present.first() {
+        source(&metric.field(first), first);
     }
-    match *member {
-        "resource" | "containerResource" => {
-            source.field("name").required_because("must specify a resource name");
-            if *member == "containerResource" {
-                source.field("container").required_because("must specify a container");
-            }
-        }
-        _ => {
-            source.dig("metric.name").required_shape(names::path_segment);
-            label_selector(&source.dig("metric.selector"));
-            if *member == "object" {
-                reference(&source.field("describedObject"));
-            }
+    if let Some(member) = member.filter(|member| !present.contains(member)) {
+        metric.field(member).missing("must populate information for the given metric source");
+    }
+    if present.len() != 1 {
+        for other in present.iter().filter(|other| Some(**other) != member) {
+            metric.field(other).forbid("must populate the given metric source only");
         }
     }
-    target(&source.field("target"));
+}
+
+fn source(source: &Cursor<'_>, member: &str) {
+    let target = source.field("target");
+    let has = |name| target.field(name).exists();
+    let of_pods = matches!(member, "resource" | "containerResource");
+    if of_pods {
+        source.field("name").required_because("must specify a resource name");
+    } else {
+        source.dig("metric.name").required_shape(names::path_segment);
+    }
+    if member == "containerResource" {
+        let name = source.field("name");
+        if !name.is_empty() {
+            container_name(&name, name.str());
+        }
+        source.field("container").required_shape(names::dns1123_label);
+    }
+    if member == "object" {
+        reference(&source.field("describedObject"));
+    }
+    self::target(&target);
+    match member {
+        "object" | "external" if !has("value") && !has("averageValue") => {
+            target.field("averageValue").missing("must set either a target value or averageValue");
+        }
+        "pods" if !has("averageValue") => {
+            target.field("averageValue").missing("must specify a positive target averageValue");
+        }
+        "external" if has("value") && has("averageValue") => {
+            target.field("value").forbid("may not set both a target value for metric and a per-pod target");
+        }
+        _ if of_pods && !has("averageUtilization") && !has("averageValue") => {
+            target
+                .field("averageUtilization")
+                .missing("must set either a target raw value or a target utilization");
+        }
+        _ if of_pods && has("averageUtilization") && has("averageValue") => {
+            target.field("averageValue").forbid("may not set both a target raw value and a target utilization");
+        }
+        _ => {}
+    }
 }
 
 fn target(target: &Cursor<'_>) {
-    let utilization = target.field("averageUtilization");
-    target.field("type").required_one_of(&["AverageValue", "Utilization", "Value"]);
-    utilization.positive();
+    let kind = target.field("type");
+    if kind.is_empty() {
+        kind.missing("must specify a metric target type");
+    }
+    if !["AverageValue", "Utilization", "Value"].contains(&kind.str()) {
+        kind.invalid_value(kind.str(), "must be either Utilization, Value, or AverageValue");
+    }
+    target.field("averageUtilization").positive();
     for name in ["value", "averageValue"] {
         if quantity(&target.field(name)).is_some_and(|q| q.sign() <= 0) {
             target.field(name).invalid("must be positive");
         }
-    }
-    if !["averageUtilization", "value", "averageValue"].iter().any(|n| target.field(n).exists()) {
-        target.missing("must set one of averageUtilization, averageValue and value");
     }
 }
 
@@ -211,7 +246,10 @@ fn scaling(rules: &Cursor<'_>, window_max: i64) {
     rules.field("selectPolicy").one_of(&["Disabled", "Max", "Min"]);
     rules.field("policies").required_because("must specify at least one Policy");
     for policy in rules.field("policies").items() {
-        policy.field("type").required_one_of(&["Percent", "Pods"]);
+        let kind = policy.field("type");
+        if !["Percent", "Pods"].contains(&kind.str()) {
+            kind.push(FieldError::not_supported(kind.path(), kind.str(), &["Percent", "Pods"]));
+        }
         policy.field("value").positive();
         policy.field("periodSeconds").positive();
         if policy.field("periodSeconds").i64().is_some_and(|p| p > 1800) {

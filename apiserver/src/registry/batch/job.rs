@@ -6,7 +6,7 @@ use apimachinery::validation::selector::label_selector;
 use apimachinery::validation::{Cursor, names};
 use serde_json::json;
 
-use crate::registry::core::pod_spec::template;
+use crate::registry::core::pod_spec::{template, warnings};
 use crate::registry::edit::{at, copy, default, default_text, each, get, items, number as count, object, text};
 use crate::registry::printing::{
     AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, human_duration, name, selector,
@@ -22,6 +22,11 @@ pub const STRATEGY: Strategy = Strategy {
     default: defaulted,
     prepare_for_create,
     validate,
+    warnings: |job, old| {
+        let mut warnings = if old.is_none() { warnings::name(job, "Pod names and hostnames") } else { Vec::new() };
+        warnings.extend(warnings::template(job, old, "spec.template"));
+        warnings
+    },
     validate_update,
     orphan_by_default: true,
     fields: &[SelectableField { name: "status.successful", value: |job| count(job, "status.succeeded").to_string() }],
@@ -155,7 +160,7 @@ pub fn spec(spec: &Cursor<'_>) {
         field("parallelism").invalid("must be less than or equal to 100000 when completion mode is Indexed");
     }
     for name in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-        if !indexed && field(name).exists() {
+        if mode.str() == "NonIndexed" && field(name).exists() {
             field(name).invalid("requires indexed completion mode");
         }
     }

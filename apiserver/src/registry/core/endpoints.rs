@@ -17,7 +17,6 @@ pub const STRATEGY: Strategy = Strategy {
     },
     validate,
     validate_update: |new, _| validate(new),
-    warnings: |_, _| vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()],
     table: Some(Table {
         columns: &[NAME, column("Endpoints", ".subsets"), AGE],
         cells: |endpoints, now| vec![name(endpoints), shown(endpoints).into(), created(endpoints, now)],

@@ -52,7 +52,7 @@ fn source_component(event: &Value) -> &str {
 pub const STRATEGY: Strategy = Strategy {
     create_on_update: true,
     validate,
-    validate_update: |new, _| validate(new),
+    validate_update,
     fields: FIELDS,
     table: Some(Table {
         columns: &[
@@ -72,34 +72,104 @@ pub const STRATEGY: Strategy = Strategy {
     ..Strategy::GENERIC
 };
 
+/// Texts of events that are bounded, and by how many bytes.
+const BYTES_MAX: [(&str, usize); 4] = [("reportingInstance", 128), ("action", 128), ("reason", 128), ("note", 1024)];
+
+/// Members of `events.k8s.io/v1` that an update may not change, and upstream's names of them.
+const IMMUTABLE: [(&str, &str); 13] = [
+    ("regarding", "involvedObject"),
+    ("reason", "reason"),
+    ("note", "message"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+    ("type", "type"),
+    ("eventTime", "eventTime"),
+    ("action", "action"),
+    ("related", "related"),
+    ("reportingController", "reportingController"),
+    ("reportingInstance", "reportingInstance"),
+];
+
+/// Only the younger API says what an event is about in `regarding`, and is strict.
+fn is_strict(event: &Cursor<'_>) -> bool {
+    event.field("regarding").exists()
+}
+
 fn validate(event: &Cursor<'_>) {
-    let namespace = event.dig("metadata.namespace").str();
-    for name in ["involvedObject", "regarding"] {
-        let about = event.field(name);
-        if !about.exists() {
-            continue;
-        }
-        // Events about objects without a namespace are kept in `default`, or where their reporter runs.
-        let of = about.field("namespace");
-        if !of.is_empty() && of.str() != namespace {
-            of.invalid("does not match event.namespace");
-        }
-        if of.is_empty() && event.field("eventTime").exists() && namespace != "default" && namespace != "kube-system" {
-            of.invalid_value("", "does not match event.namespace");
-        }
-    }
-    if !event.field("eventTime").exists() {
+    lenient(event);
+    if !is_strict(event) {
         return;
     }
-    let controller = if event.field("regarding").exists() { "reportingController" } else { "reportingComponent" };
-    event.field(controller).required_shape(apimachinery::validation::names::qualified_name);
-    event.field("reportingInstance").required();
-    event.field("reportingInstance").bytes_max(128);
-    event.field("action").required();
-    event.field("action").bytes_max(128);
-    event.field("reason").required();
-    event.field("reason").bytes_max(128);
-    event.field("type").required_one_of(&["Normal", "Warning"]);
+    series(event);
+    event.field("eventTime").required();
+    if !["Normal", "Warning"].contains(&event.field("type").str()) {
+        event.field("type").invalid_value("", format!("has invalid value: {}", event.field("type").str()));
+    }
+    for (member, name) in &IMMUTABLE[3..7] {
+        let given = event.field(member);
+        if given.exists() && given.i64() != Some(0) && given.object().is_none_or(|source| !source.is_empty()) {
+            event.field(name).invalid_value("", "needs to be unset");
+        }
+    }
+}
+
+fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
+    lenient(new);
+    if !is_strict(new) && !is_strict(old) {
+        return;
+    }
+    if new.field("series").value() != old.field("series").value() {
+        series(new);
+    }
+    for (member, name) in IMMUTABLE {
+        new.field(name).with_value(new.field(member).value()).immutable(&old.field(member));
+    }
+}
+
+fn series(event: &Cursor<'_>) {
+    let series = event.field("series");
+    if series.exists() {
+        if series.field("count").i64().unwrap_or_default() < 2 {
+            series.field("count").invalid_value("", "should be at least 2");
+        }
+        series.field("lastObservedTime").required();
+    }
+}
+
+/// What holds for events of both APIs.
+fn lenient(event: &Cursor<'_>) {
+    let namespace = event.dig("metadata.namespace").str();
+    let member = if is_strict(event) { "regarding" } else { "involvedObject" };
+    let about = event.field("involvedObject").field("namespace");
+    let of = about.with_value(event.field(member).field("namespace").value());
+    // Events about objects without a namespace are kept in `default`, or where their reporter runs.
+    let dated = event.field("eventTime").exists();
+    let fits = match (of.is_empty(), dated) {
+        (true, true) => matches!(namespace, "default" | "kube-system"),
+        (true, false) => matches!(namespace, "" | "default"),
+        (false, true) => true,
+        (false, false) => of.str() == namespace,
+    };
+    if !fits {
+        of.invalid_value(of.str(), "does not match event.namespace");
+    }
+    if !dated {
+        return;
+    }
+    let controller = if is_strict(event) { "reportingController" } else { "reportingComponent" };
+    event.field(controller).required();
+    event.field(controller).shape(apimachinery::validation::names::qualified_name);
+    for (name, bytes_max) in BYTES_MAX {
+        if name != "note" {
+            event.field(name).required();
+        }
+        if event.field(name).len() > bytes_max {
+            let path = if name == "note" { "message" } else { name };
+            event.field(path).invalid_value("", format!("can have at most {bytes_max} characters"));
+        }
+    }
 }
 
 fn cells(event: &Value, now: i64) -> Vec<Value> {

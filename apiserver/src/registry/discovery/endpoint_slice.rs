@@ -4,7 +4,7 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 
 use crate::registry::core::endpoints::special_ip;
-use crate::registry::edit::{default, default_text, each, get, items};
+use crate::registry::edit::{default, default_text, each, get, items, remove};
 use crate::registry::printing::{AGE, NAME, UNSET, column, created, name};
 use crate::registry::strategy::{Strategy, Table};
 
@@ -21,6 +21,13 @@ pub const STRATEGY: Strategy = Strategy {
             default(port, "name", "");
             default_text(port, "protocol", "TCP");
         });
+    },
+    prepare_for_create: |slice, _| each(slice, "endpoints", |endpoint| drop(remove(endpoint, "deprecatedTopology"))),
+    prepare_for_update: |slice, old, _| {
+        // The field is of the beta API: an object that has it keeps it until its endpoints change.
+        if slice["endpoints"] != old["endpoints"] {
+            each(slice, "endpoints", |endpoint| drop(remove(endpoint, "deprecatedTopology")));
+        }
     },
     validate,
     validate_update: |new, old| {
@@ -95,8 +102,9 @@ fn validate(slice: &Cursor<'_>) {
         }
         seen.push(name.str());
         port.field("protocol").required_one_of(&["SCTP", "TCP", "UDP"]);
-        port.field("port").port();
-        port.field("appProtocol").optional_shape(names::qualified_name);
+        if port.field("appProtocol").exists() {
+            port.field("appProtocol").shape(names::qualified_name);
+        }
     }
 }
 

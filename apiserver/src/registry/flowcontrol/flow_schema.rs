@@ -1,7 +1,7 @@
 //! FlowSchemas.
 
 use apimachinery::Value;
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, FieldError, names};
 
 use crate::registry::edit::{copy, default_number, items, object, text};
 use crate::registry::printing::{AGE, NAME, NONE, column, created, name, number, text_or};
@@ -69,8 +69,17 @@ fn validate(schema: &Cursor<'_>) {
             rule.missing("at least one of resourceRules and nonResourceRules has to be non-empty");
         }
         for resource in resources.items() {
-            for name in ["verbs", "apiGroups", "resources"] {
-                resource.field(name).required();
+            verbs(&resource.field("verbs"));
+            for name in ["apiGroups", "resources"] {
+                if resource.field(name).required() {
+                    alone_if_wildcard(&resource.field(name));
+                }
+            }
+            let namespaces = resource.field("namespaces");
+            if !alone_if_wildcard(&namespaces) {
+                for namespace in namespaces.items() {
+                    namespace.shape(names::dns1123_label);
+                }
             }
             if resource.field("namespaces").is_empty() && !resource.field("clusterScope").bool() {
                 resource
@@ -79,10 +88,45 @@ fn validate(schema: &Cursor<'_>) {
             }
         }
         for url in urls.items() {
-            url.field("verbs").required();
-            url.field("nonResourceURLs").required();
+            verbs(&url.field("verbs"));
+            let paths = url.field("nonResourceURLs");
+            if paths.required() && !alone_if_wildcard(&paths) {
+                paths.items().for_each(|path| non_resource_path(&path));
+            }
         }
     }
+}
+
+/// A list that has `*` for everything needs no more. True if it has.
+fn alone_if_wildcard(list: &Cursor<'_>) -> bool {
+    let wildcard = list.array().iter().any(|item| item == "*");
+    if wildcard && list.len() > 1 {
+        list.invalid("if '*' is present, must not specify others");
+    }
+    wildcard
+}
+
+fn verbs(list: &Cursor<'_>) {
+    const KNOWN: [&str; 9] =
+        ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
+    if list.required() && !alone_if_wildcard(list) && !list.items().all(|verb| KNOWN.contains(&verb.str())) {
+        list.push(FieldError::not_supported(list.path(), list.value().cloned().unwrap_or_default(), &KNOWN));
+    }
+}
+
+fn non_resource_path(path: &Cursor<'_>) {
+    let text = path.str();
+    let stars = text.matches('*').count();
+    let problem = match text {
+        "" => "must not be empty",
+        "/" => return,
+        _ if !text.starts_with('/') => "must start with slash",
+        _ if text.contains(' ') => "must not contain white-space",
+        _ if text.contains("//") => "must not contain double slash",
+        _ if stars > 1 || stars == 1 && !text.ends_with("/*") => "wildcard can only do suffix matching",
+        _ => return,
+    };
+    path.invalid_value(text, problem);
 }
 
 fn subject(subject: &Cursor<'_>) {

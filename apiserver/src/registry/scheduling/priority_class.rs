@@ -3,7 +3,7 @@
 use apimachinery::validation::Cursor;
 
 use crate::registry::core::pod_spec::is_system_priority_class;
-use crate::registry::edit::default_text;
+use crate::registry::edit::{default_text, object};
 use crate::registry::printing::{AGE, NAME, column, created, integer, name, number};
 use crate::registry::strategy::{Column, Strategy, Table};
 
@@ -13,7 +13,8 @@ const USER_VALUE_MAX: i64 = 1_000_000_000;
 const SYSTEM: [(&str, i64); 2] = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
 pub const STRATEGY: Strategy = Strategy {
-    generation: true,
+    // It is 1 for ever: upstream counts no changes of these.
+    prepare_for_create: |class, _| object(class, "metadata")["generation"] = 1.into(),
     default: |class| default_text(class, "preemptionPolicy", "PreemptLowerPriority"),
     validate,
     validate_update: |new, old| {
