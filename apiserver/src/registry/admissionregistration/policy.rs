@@ -2,7 +2,7 @@
 
 use apimachinery::Value;
 use apimachinery::validation::selector::label_selector;
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, FieldError, names};
 use kubernetes_cel::{Env, Type, Variable};
 
 use super::rules;
@@ -94,6 +94,10 @@ fn validate(policy: &Cursor<'_>, mutating: bool) {
             for rule in matches.field(list).items() {
                 rules::rule(&rule);
             }
+        }
+        let policy = matches.field("matchPolicy");
+        if !["Equivalent", "Exact"].contains(&policy.str()) {
+            policy.push(FieldError::not_supported(policy.path(), policy.str(), &["Equivalent", "Exact"]));
         }
     } else {
         matches.missing("");

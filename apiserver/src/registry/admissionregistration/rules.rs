@@ -4,13 +4,13 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 use kubernetes_cel::{Env, Program, Type};
 
-use crate::registry::edit::{default, default_text, each, object};
+use crate::registry::edit::{default, each, object};
 
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 /// Defaults of what webhooks and policies match.
 pub fn defaults(matches: &mut Value, rules: &str) {
-    default_text(matches, "matchPolicy", "Equivalent");
+    default(matches, "matchPolicy", "Equivalent");
     object(matches, "namespaceSelector");
     object(matches, "objectSelector");
     for list in [rules, "excludeResourceRules"] {

@@ -207,9 +207,7 @@ fn source(source: &Cursor<'_>, member: &str) {
             target.field("value").forbid("may not set both a target value for metric and a per-pod target");
         }
         _ if of_pods && !has("averageUtilization") && !has("averageValue") => {
-            target
-                .field("averageUtilization")
-                .missing("must set either a target raw value or a target utilization");
+            target.field("averageUtilization").missing("must set either a target raw value or a target utilization");
         }
         _ if of_pods && has("averageUtilization") && has("averageValue") => {
             target.field("averageValue").forbid("may not set both a target raw value and a target utilization");

@@ -4,7 +4,7 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 
 use crate::registry::core::endpoints::special_ip;
-use crate::registry::edit::{default, default_text, each, get, items, remove};
+use crate::registry::edit::{default, default_text, each, get, items, number, remove};
 use crate::registry::printing::{AGE, NAME, UNSET, column, created, name};
 use crate::registry::strategy::{Strategy, Table};
 
@@ -24,6 +24,11 @@ pub const STRATEGY: Strategy = Strategy {
     },
     prepare_for_create: |slice, _| each(slice, "endpoints", |endpoint| drop(remove(endpoint, "deprecatedTopology"))),
     prepare_for_update: |slice, old, _| {
+        // What a client sends counts as a change, also of the field that is then dropped, and so do labels.
+        let differs = |path: &str| get(slice, path) != get(old, path);
+        if ["endpoints", "ports", "addressType", "metadata.labels"].into_iter().any(differs) {
+            slice["metadata"]["generation"] = (number(old, "metadata.generation") + 1).into();
+        }
         // The field is of the beta API: an object that has it keeps it until its endpoints change.
         if slice["endpoints"] != old["endpoints"] {
             each(slice, "endpoints", |endpoint| drop(remove(endpoint, "deprecatedTopology")));

@@ -4,6 +4,7 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 use std::net::IpAddr;
 
+use super::ingress_class::object_reference;
 use crate::registry::edit::{copy, items, text};
 use crate::registry::printing::{AGE, NAME, NONE, column, created, name, text_or};
 use crate::registry::strategy::{Strategy, Subresource, Table};
@@ -136,27 +137,23 @@ fn backend(backend: &Cursor<'_>) {
     let (service, resource) = (backend.field("service"), backend.field("resource"));
     match (service.exists(), resource.exists()) {
         (true, true) => backend.invalid_value("", "cannot set both resource and service backends"),
-        (false, true) => {
-            for name in ["kind", "name"] {
-                resource.field(name).required();
-            }
-        }
+        (false, true) => object_reference(&resource),
         (true, false) => {
             service.field("name").required_shape(names::dns1035_label);
             let port = service.field("port");
             let (named, number) = (!port.field("name").is_empty(), port.field("number").i64().unwrap_or_default() != 0);
             match (named, number) {
-                (true, true) => port.invalid("cannot set both port name & port number"),
+                (true, true) => backend.invalid_value("", "cannot set both port name & port number"),
                 (true, false) => {
                     port.field("name").shape(names::port_name);
                 }
                 (false, true) => {
                     port.field("number").port();
                 }
-                (false, false) => port.missing("port name or number is required"),
+                (false, false) => backend.missing("port name or number is required"),
             }
         }
-        (false, false) => backend.missing("service or resource backend is required"),
+        (false, false) => backend.invalid_value("", "resource or service backend is required"),
     }
 }
 

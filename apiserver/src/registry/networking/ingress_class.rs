@@ -34,6 +34,15 @@ pub const STRATEGY: Strategy = Strategy {
     ..Strategy::GENERIC
 };
 
+/// A reference to an object of any kind, in the same namespace where there is one.
+pub fn object_reference(reference: &Cursor<'_>) {
+    if reference.field("apiGroup").exists() {
+        reference.field("apiGroup").shape(names::dns1123_subdomain);
+    }
+    reference.field("kind").required_shape(names::path_segment);
+    reference.field("name").required_shape(names::path_segment);
+}
+
 fn validate(class: &Cursor<'_>) {
     let (controller, parameters) = (class.dig("spec.controller"), class.dig("spec.parameters"));
     controller.bytes_max(CONTROLLER_BYTES_MAX);
@@ -43,13 +52,16 @@ fn validate(class: &Cursor<'_>) {
     if !parameters.exists() {
         return;
     }
-    parameters.field("kind").required_shape(names::path_segment);
-    parameters.field("name").required_shape(names::path_segment);
+    object_reference(&parameters);
     let (scope, namespace) = (parameters.field("scope"), parameters.field("namespace"));
     scope.required_one_of(&["Cluster", "Namespace"]);
     match scope.str() {
         "Namespace" => {
-            namespace.required_because("`parameters.scope` is set to 'Namespace'");
+            if namespace.exists() {
+                namespace.shape(names::dns1123_label);
+            } else {
+                namespace.missing("`parameters.scope` is set to 'Namespace'");
+            }
         }
         "Cluster" => {
             namespace.absent("`parameters.scope` is set to 'Cluster'");

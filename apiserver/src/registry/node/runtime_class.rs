@@ -25,5 +25,7 @@ fn validate(class: &Cursor<'_>) {
     class.field("handler").shape(names::dns1123_label);
     resources::list(&class.dig("overhead.podFixed"));
     affinity::node_labels(&class.dig("scheduling.nodeSelector"));
-    affinity::tolerations(&class.dig("scheduling.tolerations"));
+    // Upstream names the list twice.
+    let tolerations = class.dig("scheduling.tolerations");
+    affinity::tolerations(&tolerations.field("tolerations").with_value(tolerations.value()));
 }

@@ -16,6 +16,7 @@ pub const CLAIM: Strategy = Strategy {
     default: |claim| spec_defaults(object(claim, "spec")),
     validate: |claim| spec(&claim.field("spec")),
     validate_update: |new, old| {
+        spec(&new.field("spec"));
         new.field("spec").immutable(&old.field("spec"));
     },
     subresources: &[Subresource {
@@ -39,6 +40,7 @@ pub const TEMPLATE: Strategy = Strategy {
     default: |template| spec_defaults(object(object(template, "spec"), "spec")),
     validate: |template| spec(&template.dig("spec.spec")),
     validate_update: |new, old| {
+        spec(&new.dig("spec.spec"));
         new.field("spec").immutable(&old.field("spec"));
     },
     table: Some(Table { columns: &[NAME, AGE], cells: |template, now| vec![name(template), created(template, now)] }),
@@ -71,8 +73,7 @@ fn spec(spec: &Cursor<'_>) {
     let mut seen = Vec::new();
     for request in requests.items() {
         let name = request.field("name");
-        if name.required() {
-            name.shape(names::dns1123_label);
+        if name.shape(names::dns1123_label).exists() {
             if seen.contains(&name.str()) {
                 name.duplicate();
             }
@@ -95,7 +96,7 @@ fn spec(spec: &Cursor<'_>) {
         alternatives.items_max(ALTERNATIVES_MAX);
         alternatives.unique(|a| a.field("name"));
         for alternative in alternatives.items() {
-            alternative.field("name").required_shape(names::dns1123_label);
+            alternative.field("name").shape(names::dns1123_label);
             exact(&alternative);
         }
     }
