@@ -1,8 +1,8 @@
 //! Bindings of admission policies.
 
 use apimachinery::Value;
-use apimachinery::validation::Cursor;
 use apimachinery::validation::selector::label_selector;
+use apimachinery::validation::{Cursor, names};
 
 use super::rules;
 use crate::registry::edit::{at, get, text};
@@ -45,9 +45,10 @@ fn param_ref(binding: &Value) -> Value {
 
 fn validate(binding: &Cursor<'_>, validating: bool) {
     let spec = binding.field("spec");
-    spec.field("policyName").required();
+    spec.field("policyName").required_shape(names::dns1123_subdomain);
     let reference = spec.field("paramRef");
     if reference.exists() {
+        reference.field("name").optional_shape(names::path_segment);
         let (name, selector) = (reference.field("name"), reference.field("selector"));
         match (!name.is_empty(), selector.exists()) {
             (true, true) => name.forbid("name and selector are mutually exclusive"),

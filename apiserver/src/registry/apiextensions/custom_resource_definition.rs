@@ -111,9 +111,13 @@ fn validate_new(definition: &Cursor<'_>) {
     if !name.is_empty() && name.str() != required {
         name.invalid("must be spec.names.plural+\".\"+spec.group");
     }
+    let before = definition.errors().len();
     validate(definition);
     conversion_ca(definition, None);
-    rules::definition::validate(&definition.field("spec"), None);
+    // Expressions are compiled against schemas in which nothing is wrong.
+    if definition.errors().len() == before {
+        rules::definition::validate(&definition.field("spec"), None);
+    }
 }
 
 fn spec(spec: &Cursor<'_>) {
@@ -361,9 +365,12 @@ fn conversion_ca(definition: &Cursor<'_>, old: Option<&Cursor<'_>>) {
 }
 
 fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
+    let before = new.errors().len();
     validate(new);
     conversion_ca(new, Some(old));
-    rules::definition::validate(&new.field("spec"), old.field("spec").value());
+    if new.errors().len() == before {
+        rules::definition::validate(&new.field("spec"), old.field("spec").value());
+    }
     let established =
         old.dig("status.conditions").array().iter().any(|c| c["type"] == "Established" && c["status"] == "True");
     for path in ["spec.group", "spec.names.plural"] {

@@ -90,7 +90,8 @@ fn spec(spec: &Cursor<'_>) {
     spec.field("successfulJobsHistoryLimit").non_negative();
     spec.field("failedJobsHistoryLimit").non_negative();
     let zone = spec.field("timeZone");
-    if zone.exists() && (zone.is_empty() || zone.str().eq_ignore_ascii_case("local") || zone.str().contains("..")) {
+    let known = |name: &str| !name.eq_ignore_ascii_case("local") && jiff::tz::TimeZone::get(name).is_ok();
+    if zone.exists() && !known(zone.str()) {
         zone.push(FieldError::invalid(
             zone.path(),
             zone.str(),

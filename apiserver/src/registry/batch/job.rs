@@ -201,6 +201,11 @@ fn failure_policy(spec: &Cursor<'_>) {
         }
         if codes.exists() {
             codes.field("operator").required_one_of(&["In", "NotIn"]);
+            let (name, pods) = (codes.field("containerName"), spec.dig("template.spec"));
+            let named = |list| pods.field(list).array().iter().any(|container| container["name"] == name.str());
+            if name.exists() && !named("containers") && !named("initContainers") {
+                name.invalid("must be one of the container or initContainer names in the pod template");
+            }
             let values = codes.field("values");
             if values.is_empty() {
                 values.invalid("at least one value is required");

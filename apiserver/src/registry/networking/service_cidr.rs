@@ -10,7 +10,6 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 pub const STRATEGY: Strategy = Strategy {
     validate,
     validate_update: |new, old| {
-        validate(new);
         new.dig("spec.cidrs").immutable(&old.dig("spec.cidrs"));
     },
     subresources: &[Subresource {

@@ -3,6 +3,7 @@
 use apimachinery::validation::Cursor;
 use apimachinery::validation::selector::label_selector;
 
+use crate::registry::apps::rollout::selector_is_usable;
 use crate::registry::printing::{CREATED_AT, NAME, name};
 use crate::registry::strategy::{NameRule, Strategy, Table};
 
@@ -30,6 +31,7 @@ fn cluster_role(role: &Cursor<'_>) {
         selectors.required_because("at least one clusterRoleSelector required if aggregationRule is non-nil");
         for selector in selectors.items() {
             label_selector(&selector);
+            selector_is_usable(&selector);
         }
     }
 }

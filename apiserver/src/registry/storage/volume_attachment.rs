@@ -57,4 +57,7 @@ fn validate(attachment: &Cursor<'_>) {
         (false, false) => source.missing("must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
         _ => {}
     }
+    if volume.exists() {
+        volume.shape(names::dns1123_subdomain);
+    }
 }
