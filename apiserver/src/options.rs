@@ -263,3 +263,30 @@ impl Options {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_anonymous_where_everything_is_allowed() {
+        for (flags, allowed) in [
+            (&["--authorization-mode=Node,RBAC"][..], true),
+            (&["--authorization-mode=Node,RBAC", "--anonymous-auth=false"], false),
+            (&["--authorization-mode=RBAC,AlwaysAllow"], false),
+            (&[], false),
+        ] {
+            let flags = ["kube-apiserver", "--etcd-servers=http://127.0.0.1:2379"].iter().chain(flags);
+            // Flags are Go's: a boolean takes its value behind an equals sign.
+            let options: Options = component_base::cli::try_parse("kube-apiserver", flags).unwrap();
+            assert_eq!(options.allows_anonymous(), allowed);
+        }
+    }
+
+    #[test]
+    fn groups_are_switched_on_by_their_name() {
+        let given: KeyValues = "api/v1,batch/v1=false".parse().unwrap();
+        assert_eq!((given.0["api/v1"].as_str(), given.0["batch/v1"].as_str()), ("true", "false"));
+        assert!("=true".parse::<KeyValues>().is_err());
+    }
+}

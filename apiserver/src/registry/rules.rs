@@ -169,6 +169,14 @@ fn fine(name: &str) -> Value {
 /// Kind, where the change is, what is put there, and the errors.
 type Rule = (&'static str, &'static str, Value, &'static [&'static str]);
 
+/// A StatefulSet's spec with a container that mounts `data`, and a claim template of a name.
+fn with_claim(name: &str) -> Value {
+    let mut template = template();
+    template["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    json!({"selector": selector(), "template": template, "volumeClaimTemplates": [{"metadata": {"name": name},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]})
+}
+
 fn create_rules() -> Vec<Rule> {
     vec![
         ("pods", "/spec/containers/1", json!({"name": "c", "image": "i"}), &["spec.containers[1].name Duplicate"]),
@@ -312,6 +320,13 @@ fn create_rules() -> Vec<Rule> {
         ("apps/deployments", "/spec/minReadySeconds", json!(600), &["spec.progressDeadlineSeconds Invalid"]),
         ("apps/daemonsets", "/spec/selector", json!(null), &["spec.template.metadata.labels Invalid"]),
         ("apps/daemonsets", "/spec/updateStrategy", json!({"type": "X"}), &["spec.updateStrategy NotSupported"]),
+        ("apps/statefulsets", "/spec", with_claim("data"), &[]),
+        (
+            "apps/statefulsets",
+            "/spec",
+            with_claim("other"),
+            &["spec.template.spec.containers[0].volumeMounts[0].name NotFound"],
+        ),
         ("apps/statefulsets", "/spec/podManagementPolicy", json!("X"), &["spec.podManagementPolicy Invalid"]),
         (
             "apps/replicasets",

@@ -4,6 +4,7 @@
 mod abuse;
 mod admission_webhooks;
 mod aggregation;
+mod apply_migration;
 mod cbor;
 mod chunking;
 mod crd_conversion;
