@@ -17,7 +17,7 @@ test_proxy_runs_as_daemon_set_and_dns_as_deployment() {
 }
 
 test_anonymous_may_not_and_rbac_decides() {
-    contains "$(curl -sk "$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')/api/v1/secrets")" '"reason":"Forbidden"'
+    contains "$(curl -sk "$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')/api/v1/secrets")" '"reason": "Forbidden"'
     k create serviceaccount reader >/dev/null
     k create rolebinding reader --clusterrole=view --serviceaccount="$NS:reader" >/dev/null
     same yes "$(k auth can-i list pods --as="system:serviceaccount:$NS:reader")"

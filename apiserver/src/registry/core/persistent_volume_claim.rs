@@ -190,7 +190,7 @@ fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
     if !old_class.exists() && (moved || class.exists() && old_annotated.is_none()) {
         copy(&mut left, before, "storageClassName");
     }
-    if !(moved && !old_class.exists()) && annotated != old_annotated {
+    if (!moved || old_class.exists()) && annotated != old_annotated {
         let path = new.path().child("metadata").child("annotations").key(CLASS_ANNOTATION);
         new.push(FieldError::invalid(path, annotated.unwrap_or_default(), "field is immutable"));
     }

@@ -186,7 +186,8 @@ fn keep_allocated(spec: &mut Value, old: &Value) {
 fn drop_unused(spec: &mut Value, old: &Value) {
     const OF_CLUSTER_IP: &[&str] = &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"];
     let balanced = |spec: &Value| text(spec, "type") == "LoadBalancer";
-    let rules: [(fn(&Value) -> bool, &[&str]); 4] = [
+    type Has = fn(&Value) -> bool;
+    let rules: [(Has, &[&str]); 4] = [
         (needs_cluster_ip, OF_CLUSTER_IP),
         (needs_health_check_port, &["healthCheckNodePort"]),
         (balanced, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]),

@@ -58,10 +58,10 @@ pub fn volumes<'a>(list: &Cursor<'a>, pod_name: Option<&str>) -> Vec<Volume<'a>>
                         .for_each(|problem| name.invalid(format!("PVC name {claim:?}: {problem}")));
                 }
             }
-            Some(("iscsi", at)) if at.field("initiatorName").exists() => {
-                if name.len() + 1 + at.field("targetPortal").len() > 64 {
-                    name.invalid("the name and targetPortal, with a colon, must be under 64 characters if initiatorName is specified");
-                }
+            Some(("iscsi", at))
+                if at.field("initiatorName").exists() && name.len() + 1 + at.field("targetPortal").len() > 64 =>
+            {
+                name.invalid("the name and targetPortal, with a colon, must be under 64 characters if initiatorName is specified");
             }
             _ => {}
         }
