@@ -364,6 +364,8 @@ fn create_rules() -> Vec<Rule> {
         ("batch/jobs", "/spec/completionMode", json!("Indexed"), &[]),
         ("batch/jobs", "/spec/parallelism", json!(-1), &["spec.parallelism Invalid"]),
         ("batch/cronjobs", "/spec/schedule", json!("x"), &["spec.schedule Invalid"]),
+        ("batch/cronjobs", "/spec/schedule", json!("TZ=UTC * * * * *"), &["spec.schedule Invalid"]),
+        ("batch/cronjobs", "/spec/jobTemplate/spec/selector", json!({}), &["spec.jobTemplate.spec.selector Invalid"]),
         ("batch/cronjobs", "/spec/concurrencyPolicy", json!("x"), &["spec.concurrencyPolicy NotSupported"]),
         ("networking.k8s.io/ingresses", "/spec", json!({}), &["spec Invalid"]),
         ("networking.k8s.io/ingresses", "/spec/rules/0/host", json!("1.2.3.4"), &["spec.rules[0].host Invalid"]),

@@ -115,6 +115,9 @@ fn spec(spec: &Cursor<'_>, old: Option<&Cursor<'_>>) {
     }
     let template = spec.field("jobTemplate");
     let job_spec = template.field("spec");
+    if job_spec.field("selector").exists() {
+        job_spec.field("selector").invalid("`selector` will be auto-generated");
+    }
     if job_spec.field("manualSelector").bool() {
         job_spec.field("manualSelector").not_supported(&["nil", "false"]);
     }
