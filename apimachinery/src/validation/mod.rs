@@ -4,6 +4,7 @@
 //! Rules of single kinds do not come in here. The reasons and the fields of errors are upstream's, as clients see them in the causes
 //! of a Status.
 
+pub mod addresses;
 pub mod conditions;
 pub mod cursor;
 pub mod error;

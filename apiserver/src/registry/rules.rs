@@ -90,8 +90,9 @@ fn meta() -> Value {
 
 /// Objects in which nothing is wrong.
 fn fine(name: &str) -> Value {
+    let rule = json!({"apiGroups": ["*"], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]});
     let webhook = json!({"name": "a.b.c", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-        "clientConfig": {"url": "https://h/p"}, "rules": [{"apiGroups": ["*"], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]});
+        "clientConfig": {"url": "https://h/p"}, "rules": [rule.clone()]});
     let mut object = match name {
         "pods" => json!({"spec": pod_spec()}),
         "services" => json!({"spec": {"ports": [{"port": 80}]}}),
@@ -155,11 +156,30 @@ fn fine(name: &str) -> Value {
         "apiextensions.k8s.io/customresourcedefinitions" => json!({"spec": {"group": "a.b", "scope": "Namespaced",
             "names": {"plural": "xs", "kind": "X"},
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
+        "networking.k8s.io/servicecidrs" => json!({"spec": {"cidrs": ["10.0.0.0/24"]}}),
+        "networking.k8s.io/ipaddresses" => json!({"spec": {"parentRef": {"resource": "services", "name": "s"}}}),
+        "storage.k8s.io/csinodes" => {
+            json!({"spec": {"drivers": [{"name": "d", "nodeID": "i", "topologyKeys": ["a/b"]}]}})
+        }
+        "storage.k8s.io/volumeattributesclasses" => json!({"driverName": "d", "parameters": {"a": "b"}}),
+        "resource.k8s.io/deviceclasses" => {
+            json!({"spec": {"config": [{"opaque": {"driver": "d.e", "parameters": {"a": 1}}}]}})
+        }
+        "resource.k8s.io/resourceclaims" => json!({"spec": {"devices": {
+            "requests": [{"name": "r", "exactly": {"deviceClassName": "d"}}],
+            "constraints": [{"requests": ["r"], "matchAttribute": "d.e/a"}]}}}),
+        "resource.k8s.io/resourceslices" => json!({"spec": {"driver": "d.e", "nodeName": "n",
+            "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": "d", "attributes": {"a": {"string": "x"}}}]}}),
+        "admissionregistration.k8s.io/validatingadmissionpolicies" => json!({"spec": {
+            "matchConstraints": {"resourceRules": [rule.clone()]}, "validations": [{"expression": "true"}],
+            "auditAnnotations": [{"key": "k", "valueExpression": "'v'"}]}}),
         other => panic!("{other}"),
     };
     object["metadata"] = meta();
     match name {
         "apiregistration.k8s.io/apiservices" => object["metadata"]["name"] = "v1.a.b".into(),
+        "networking.k8s.io/ipaddresses" => object["metadata"]["name"] = "10.0.0.1".into(),
         "apiextensions.k8s.io/customresourcedefinitions" => object["metadata"]["name"] = "xs.a.b".into(),
         _ => {}
     }
@@ -344,6 +364,8 @@ fn create_rules() -> Vec<Rule> {
         ("batch/jobs", "/spec/completionMode", json!("Indexed"), &[]),
         ("batch/jobs", "/spec/parallelism", json!(-1), &["spec.parallelism Invalid"]),
         ("batch/cronjobs", "/spec/schedule", json!("x"), &["spec.schedule Invalid"]),
+        ("batch/cronjobs", "/spec/schedule", json!("TZ=UTC * * * * *"), &["spec.schedule Invalid"]),
+        ("batch/cronjobs", "/spec/jobTemplate/spec/selector", json!({}), &["spec.jobTemplate.spec.selector Invalid"]),
         ("batch/cronjobs", "/spec/concurrencyPolicy", json!("x"), &["spec.concurrencyPolicy NotSupported"]),
         ("networking.k8s.io/ingresses", "/spec", json!({}), &["spec Invalid"]),
         ("networking.k8s.io/ingresses", "/spec/rules/0/host", json!("1.2.3.4"), &["spec.rules[0].host Invalid"]),
@@ -427,6 +449,203 @@ fn create_rules() -> Vec<Rule> {
             json!(false),
             &["spec.versions Invalid", "status.storedVersions Invalid"],
         ),
+        ("batch/jobs", "/spec/managedBy", json!(""), &["spec.managedBy Required"]),
+        ("batch/jobs", "/spec/completionMode", json!(""), &["spec.completionMode NotSupported"]),
+        (
+            "batch/jobs",
+            "/spec/manualSelector",
+            json!(true),
+            &["spec.selector Required", "spec.template.metadata.labels Invalid"],
+        ),
+        (
+            "batch/jobs",
+            "/spec/successPolicy",
+            json!({"rules": [{"succeededCount": 1}]}),
+            &["spec.successPolicy Invalid"],
+        ),
+        (
+            "batch/jobs",
+            "/spec/podFailurePolicy",
+            json!({"rules": [{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [2, 0]}}]}),
+            &[
+                "spec.podFailurePolicy.rules[0].action Invalid",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values[1] Invalid",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values Invalid",
+            ],
+        ),
+        (
+            "networking.k8s.io/ingressclasses",
+            "/spec/parameters",
+            json!({"kind": "K", "name": "n", "scope": ""}),
+            &["spec.parameters.scope NotSupported"],
+        ),
+        (
+            "networking.k8s.io/networkpolicies",
+            "/spec/ingress/0/ports",
+            json!([{"protocol": ""}]),
+            &["spec.ingress[0].ports[0].protocol NotSupported"],
+        ),
+        ("networking.k8s.io/networkpolicies", "/spec/ingress/0/from/0/ipBlock/cidr", json!("010.0.0.0/08"), &[]),
+        ("networking.k8s.io/servicecidrs", "/spec/cidrs/0", json!("10.0.0.1/24"), &["spec.cidrs[0] Invalid"]),
+        ("networking.k8s.io/ipaddresses", "/metadata/name", json!("0:0::1"), &["metadata.name Invalid"]),
+        (
+            "limitranges",
+            "/spec/limits/0/maxLimitRequestRatio",
+            json!({"cpu": "0"}),
+            &["spec.limits[0].maxLimitRequestRatio[cpu] Invalid"],
+        ),
+        ("limitranges", "/spec/limits/0/type", json!("Bogus"), &["spec.limits[0].type Invalid"]),
+        (
+            "limitranges",
+            "/spec/limits/1",
+            json!({"type": "PersistentVolumeClaim"}),
+            &["spec.limits[1].limits Required"],
+        ),
+        (
+            "endpoints",
+            "/subsets/0/addresses",
+            json!([{"ip": "10.0.0.1", "nodeName": ""}]),
+            &["subsets[0].addresses[0].nodeName Invalid"],
+        ),
+        (
+            "discovery.k8s.io/endpointslices",
+            "/endpoints/0/addresses",
+            json!(["::1:2"]),
+            &["endpoints[0].addresses Invalid"],
+        ),
+        (
+            "discovery.k8s.io/endpointslices",
+            "/endpoints/0/hints",
+            json!({"forNodes": [{"name": "n"}, {"name": "n"}]}),
+            &["endpoints[0].hints.forNodes[1].name Duplicate"],
+        ),
+        ("discovery.k8s.io/endpointslices", "/endpoints/0/hostname", json!(""), &["endpoints[0].hostname Invalid"]),
+        ("storage.k8s.io/storageclasses", "/reclaimPolicy", json!(""), &[]),
+        ("storage.k8s.io/storageclasses", "/volumeBindingMode", json!(""), &["volumeBindingMode NotSupported"]),
+        (
+            "storage.k8s.io/csidrivers",
+            "/spec/volumeLifecycleModes",
+            json!(["X"]),
+            &["spec.volumeLifecycleModes NotSupported"],
+        ),
+        (
+            "storage.k8s.io/csinodes",
+            "/spec/drivers/0/topologyKeys",
+            json!(["a/b", "a/b"]),
+            &["spec.drivers[0] Duplicate"],
+        ),
+        (
+            "storage.k8s.io/volumeattachments",
+            "/spec/source/persistentVolumeName",
+            json!(""),
+            &["spec.source.persistentVolumeName Required", "spec.source.persistentVolumeName Invalid"],
+        ),
+        ("resource.k8s.io/deviceclasses", "/spec/config/0", json!({}), &["spec.config[0].opaque Required"]),
+        (
+            "resource.k8s.io/deviceclasses",
+            "/spec/config/0/opaque",
+            json!({"driver": "d", "parameters": 1}),
+            &["spec.config[0].opaque.parameters Invalid"],
+        ),
+        (
+            "resource.k8s.io/resourceclaims",
+            "/spec/devices/constraints/0",
+            json!({}),
+            &["spec.devices.constraints[0].matchAttribute Required"],
+        ),
+        (
+            "resource.k8s.io/resourceclaims",
+            "/spec/devices/constraints/0/requests",
+            json!(["s"]),
+            &["spec.devices.constraints[0].requests[0] Invalid"],
+        ),
+        ("resource.k8s.io/resourceslices", "/spec/pool/name", json!("../x"), &["spec.pool.name Invalid"]),
+        (
+            "resource.k8s.io/resourceslices",
+            "/spec/devices/0/attributes",
+            json!({"a": {}, "b/c/d": {"int": 1}}),
+            &["spec.devices[0].attributes[a] Required"],
+        ),
+        (
+            "resource.k8s.io/resourceslices",
+            "/spec/devices/0/attributes",
+            json!({"a": {"version": "1"}}),
+            &["spec.devices[0].attributes[a].version Invalid"],
+        ),
+        (
+            "resource.k8s.io/resourceslices",
+            "/spec/devices/0/consumesCounters",
+            json!([{"counterSet": "s", "counters": {"c": {"value": "1"}}}]),
+            &["spec.devices[0].consumesCounters[0].counterSet Invalid"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingwebhookconfigurations",
+            "/webhooks/0/name",
+            json!(""),
+            &["webhooks[0].name Required"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingwebhookconfigurations",
+            "/webhooks/0/failurePolicy",
+            json!(""),
+            &["webhooks[0].failurePolicy NotSupported"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingwebhookconfigurations",
+            "/webhooks/0/rules/0/resources",
+            json!(["pods/*", "pods/*"]),
+            &["webhooks[0].rules[0].resources[1] Invalid"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingwebhookconfigurations",
+            "/webhooks/0/clientConfig",
+            json!({"service": {"namespace": "n"}}),
+            &["webhooks[0].clientConfig.service.namespace Required"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingadmissionpolicies",
+            "/spec/matchConstraints/resourceRules/0/resourceNames",
+            json!(["x", "x"]),
+            &["spec.matchConstraints.resourceRules[0].resourceNames[1] Duplicate"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingadmissionpolicies",
+            "/spec/validations/0/messageExpression",
+            json!(" "),
+            &["spec.validations[0].messageExpression Invalid"],
+        ),
+        (
+            "admissionregistration.k8s.io/validatingadmissionpolicies",
+            "/spec/auditAnnotations/0/key",
+            json!("a b"),
+            &["spec.auditAnnotations[0].key Invalid"],
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/flowschemas",
+            "/spec/rules",
+            json!([{"subjects": [{"kind": "User"}], "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/"]}]}]),
+            &["spec.rules[0].subjects[0].user Required"],
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations",
+            "/spec/limited/limitResponse/queuing",
+            json!({"queues": 64, "handSize": 20}),
+            &["spec.limited.limitResponse.queuing.handSize Invalid"],
+        ),
+        (
+            "node.k8s.io/runtimeclasses",
+            "/overhead",
+            json!({"podFixed": {"cpu": "-1"}}),
+            &["overhead.limits[cpu] Invalid"],
+        ),
+        ("scheduling.k8s.io/priorityclasses", "/preemptionPolicy", json!(""), &["preemptionPolicy Required"]),
+        ("coordination.k8s.io/leases", "/spec/strategy", json!("X"), &["spec.strategy.strategy NotSupported"]),
+        (
+            "autoscaling/horizontalpodautoscalers",
+            "/spec/scaleTargetRef/apiVersion",
+            json!("a/b/c"),
+            &["spec.scaleTargetRef.apiVersion Invalid"],
+        ),
     ]
 }
 
@@ -458,6 +677,18 @@ fn update_rules() -> Vec<Rule> {
         ("storage.k8s.io/volumeattachments", "/spec/nodeName", json!("m"), &["spec Invalid"]),
         ("discovery.k8s.io/endpointslices", "/addressType", json!("FQDN"), &["addressType Invalid"]),
         ("node.k8s.io/runtimeclasses", "/handler", json!("g"), &["handler Invalid"]),
+        ("networking.k8s.io/servicecidrs", "/spec/cidrs/0", json!("10.1.0.0/24"), &["spec.cidrs[0] Invalid"]),
+        ("networking.k8s.io/servicecidrs", "/spec/cidrs/1", json!("fd00::/64"), &[]),
+        ("storage.k8s.io/csinodes", "/spec/drivers/0/topologyKeys", json!([]), &["spec.drivers Invalid"]),
+        ("storage.k8s.io/csidrivers", "/spec/attachRequired", json!(false), &["spec.attachedRequired Invalid"]),
+        ("storage.k8s.io/volumeattachments", "/spec/attacher", json!("a/b/c"), &["spec Invalid"]),
+        (
+            "storage.k8s.io/volumeattributesclasses",
+            "/parameters",
+            json!({}),
+            &["parameters Required", "parameters Forbidden"],
+        ),
+        ("resource.k8s.io/resourceslices", "/spec/pool/name", json!("q"), &["spec.pool.name Invalid"]),
     ]
 }
 

@@ -3,4 +3,5 @@
 pub mod policy;
 pub mod policy_binding;
 mod rules;
+mod url;
 pub mod webhook;

@@ -1,15 +1,41 @@
 //! ValidatingAdmissionPolicies and MutatingAdmissionPolicies.
 
 use apimachinery::Value;
-use apimachinery::validation::selector::label_selector;
-use apimachinery::validation::{Cursor, FieldError, names};
+use apimachinery::validation::{Cursor, names};
 use kubernetes_cel::{Env, Type, Variable};
 
 use super::rules;
 use crate::admission::policy::environment::environment;
-use crate::registry::edit::{at, copy, default_text, get, object, text};
+use crate::registry::edit::{at, copy, default, default_text, get, object, text};
 use crate::registry::printing::{AGE, NAME, UNSET, column, count, created, integer, name};
 use crate::registry::strategy::{Strategy, Subresource, Table};
+
+const AUDIT_ANNOTATIONS_MAX: usize = 20;
+const VALUE_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
+/// Words that CEL keeps for itself.
+const CEL_RESERVED: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
 
 const STATUS: Subresource = Subresource {
     name: "status",
@@ -68,7 +94,7 @@ fn param_kind(policy: &Value) -> Value {
 
 fn defaults(policy: &mut Value, mutating: bool) {
     let spec = object(policy, "spec");
-    default_text(spec, "failurePolicy", "Fail");
+    default(spec, "failurePolicy", "Fail");
     if mutating {
         default_text(spec, "reinvocationPolicy", "Never");
     }
@@ -82,68 +108,109 @@ fn validate(policy: &Cursor<'_>, mutating: bool) {
     spec.field("failurePolicy").one_of(&["Fail", "Ignore"]);
     let kind = spec.field("paramKind");
     if kind.exists() {
-        kind.field("apiVersion").required();
-        kind.field("kind").required();
+        self::kind(&kind);
     }
     let matches = spec.field("matchConstraints");
     if matches.exists() {
-        label_selector(&matches.field("namespaceSelector"));
-        label_selector(&matches.field("objectSelector"));
+        rules::match_resources(&matches);
         matches.field("resourceRules").required();
-        for list in ["resourceRules", "excludeResourceRules"] {
-            for rule in matches.field(list).items() {
-                rules::rule(&rule);
-            }
-        }
-        let policy = matches.field("matchPolicy");
-        if !["Equivalent", "Exact"].contains(&policy.str()) {
-            policy.push(FieldError::not_supported(policy.path(), policy.str(), &["Equivalent", "Exact"]));
-        }
     } else {
         matches.missing("");
     }
     let mut env = Env { mutation: mutating, ..environment(kind.exists()) };
     rules::match_conditions(&spec.field("matchConditions"), &env);
-    let mut seen = Vec::new();
     for variable in spec.field("variables").items() {
         let name = variable.field("name");
         let program = rules::expression(&variable.field("expression"), &env, "", |_| true);
         let ty = program.map_or(Type::Dyn, |program| program.result().clone());
         env.variables.push(Variable { name: format!("variables.{}", name.str()), ty });
-        if name.required() {
-            name.shape(names::c_identifier);
-            if seen.contains(&name.str()) {
-                name.duplicate();
-            }
-            seen.push(name.str());
+        if name.str().trim().is_empty() {
+            name.missing("name is not specified");
+        } else if !names::c_identifier(name.str()).is_empty() || CEL_RESERVED.contains(&name.str()) {
+            name.invalid("must be a valid CEL identifier");
         }
     }
-    let (validations, annotations) = (spec.field("validations"), spec.field("auditAnnotations"));
     if mutating {
         return validate_mutations(&spec, &env);
     }
+    let (validations, annotations) = (spec.field("validations"), spec.field("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
-        validations.missing("validations or auditAnnotations must contain at least one item");
+        for list in [&validations, &annotations] {
+            list.missing("validations or auditAnnotations must contain at least one item");
+        }
     }
     for validation in validations.items() {
-        let is_bool = |ty: &Type| matches!(ty, Type::Bool | Type::Dyn);
-        rules::expression(&validation.field("expression"), &env, "must evaluate to bool", is_bool);
-        let message = validation.field("messageExpression");
-        if message.exists() {
-            let is_string = |ty: &Type| matches!(ty, Type::String(_) | Type::Dyn);
-            rules::expression(&message, &env, "must evaluate to string", is_string);
-        }
-        validation.field("reason").one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"]);
+        self::validation(&validation, &env);
     }
-    for annotation in annotations.items() {
-        annotation.field("key").required_shape(names::qualified_name);
+    audit_annotations(&annotations, policy.dig("metadata.name").str(), &env);
+}
+
+/// The kind of a policy's parameters.
+fn kind(kind: &Cursor<'_>) {
+    let (api_version, name) = (kind.field("apiVersion"), kind.field("kind"));
+    let told = |problems: names::Problems| problems.into_iter().for_each(|problem| api_version.invalid(problem));
+    if api_version.required() {
+        match api_version.str().split('/').collect::<Vec<_>>()[..] {
+            [version] | [_, version] if version.is_empty() => api_version.invalid("version must be specified"),
+            [version] | ["", version] => told(names::dns1035_label(version)),
+            [group, version] => {
+                told(names::dns1123_subdomain(group));
+                told(names::dns1035_label(version));
+            }
+            _ => api_version.invalid("must be group/version or version"),
+        }
+    }
+    if name.required() {
+        names::dns1035_label(&name.str().to_lowercase()).into_iter().for_each(|problem| name.invalid(problem));
+    }
+}
+
+fn validation(validation: &Cursor<'_>, env: &Env) {
+    let is_bool = |ty: &Type| matches!(ty, Type::Bool | Type::Dyn);
+    rules::expression(&validation.field("expression"), env, "must evaluate to bool", is_bool);
+    for text in [validation.field("message"), validation.field("messageExpression")] {
+        if !text.is_empty() && text.str().trim().is_empty() {
+            text.invalid("must be non-empty if specified");
+        }
+    }
+    let (message, computed) = (validation.field("message"), validation.field("messageExpression"));
+    if message.str().trim().contains(['\n', '\r']) {
+        message.invalid("must not contain line breaks");
+    }
+    if !computed.str().trim().is_empty() {
+        // What a message says must not depend on what else its reader may do.
+        let mut env = env.clone();
+        env.variables.retain(|variable| !variable.name.starts_with("authorizer"));
+        let is_string = |ty: &Type| matches!(ty, Type::String(_) | Type::Dyn);
+        rules::expression(&computed, &env, "must evaluate to string", is_string);
+    }
+    validation.field("reason").one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge"]);
+}
+
+/// What a policy adds to the audit log, under its own name and a key.
+fn audit_annotations(list: &Cursor<'_>, policy: &str, env: &Env) {
+    if list.len() > AUDIT_ANNOTATIONS_MAX {
+        list.invalid(format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations"));
+    }
+    let mut seen = Vec::new();
+    for annotation in list.items() {
+        let (key, value) = (annotation.field("key"), annotation.field("valueExpression"));
+        if policy.is_empty() {
+            key.invalid_value(key.str(), "requires metadata.name be non-empty");
+        } else {
+            let full = format!("{policy}/{}", key.str());
+            names::qualified_name(&full).into_iter().for_each(|problem| key.invalid_value(full.as_str(), problem));
+        }
+        if seen.contains(&key.str()) {
+            key.duplicate();
+        }
+        seen.push(key.str());
         let is_text = |ty: &Type| matches!(ty, Type::String(_) | Type::Null | Type::Dyn);
-        rules::expression(
-            &annotation.field("valueExpression"),
-            &env,
-            "must evaluate to one of [string null_type]",
-            is_text,
-        );
+        if value.str().trim().len() > VALUE_EXPRESSION_BYTES_MAX {
+            value.missing(&format!("must not exceed {VALUE_EXPRESSION_BYTES_MAX} bytes in length"));
+        } else {
+            rules::expression(&value, env, "must evaluate to one of [string null_type]", is_text);
+        }
     }
 }
 

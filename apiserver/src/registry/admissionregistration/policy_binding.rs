@@ -50,22 +50,17 @@ fn validate(binding: &Cursor<'_>, validating: bool) {
     if reference.exists() {
         reference.field("name").optional_shape(names::path_segment);
         let (name, selector) = (reference.field("name"), reference.field("selector"));
+        label_selector(&selector);
         match (!name.is_empty(), selector.exists()) {
-            (true, true) => name.forbid("name and selector are mutually exclusive"),
+            (true, true) => [name, selector].iter().for_each(|c| c.forbid("name and selector are mutually exclusive")),
             (false, false) => reference.missing("one of name or selector must be specified"),
-            _ => label_selector(&selector),
+            _ => {}
         }
         reference.field("parameterNotFoundAction").required_one_of(&["Allow", "Deny"]);
     }
     let matches = spec.field("matchResources");
     if matches.exists() {
-        label_selector(&matches.field("namespaceSelector"));
-        label_selector(&matches.field("objectSelector"));
-        for list in ["resourceRules", "excludeResourceRules"] {
-            for rule in matches.field(list).items() {
-                rules::rule(&rule);
-            }
-        }
+        rules::match_resources(&matches);
     }
     if !validating {
         return;

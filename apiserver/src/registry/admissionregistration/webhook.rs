@@ -4,9 +4,9 @@ use apimachinery::Value;
 use apimachinery::validation::selector::label_selector;
 use apimachinery::validation::{Cursor, names};
 
-use super::rules;
+use super::{rules, url};
 use crate::admission::policy::environment::environment;
-use crate::registry::edit::{at, default, default_text, each};
+use crate::registry::edit::{at, default, each};
 use crate::registry::printing::{AGE, NAME, count, created, integer, name};
 use crate::registry::strategy::{Strategy, Table};
 
@@ -33,14 +33,14 @@ pub const MUTATING: Strategy = Strategy {
     default: |configuration| {
         each(configuration, "webhooks", |webhook| {
             webhook_defaults(webhook);
-            default_text(webhook, "reinvocationPolicy", "Never");
+            default(webhook, "reinvocationPolicy", "Never");
         });
     },
     ..SHARED
 };
 
 fn webhook_defaults(webhook: &mut Value) {
-    default_text(webhook, "failurePolicy", "Fail");
+    default(webhook, "failurePolicy", "Fail");
     default(webhook, "timeoutSeconds", 10);
     rules::defaults(webhook, "rules");
     if let Some(service) = at(webhook, "clientConfig.service") {
@@ -53,8 +53,8 @@ fn validate(configuration: &Cursor<'_>) {
     let mut seen = Vec::new();
     for webhook in webhooks.items() {
         let field = |name| webhook.field(name);
-        field("name").shape(names::fully_qualified_name);
-        if seen.contains(&field("name").str()) {
+        field("name").required_shape(names::fully_qualified_name);
+        if !field("name").is_empty() && seen.contains(&field("name").str()) {
             field("name").duplicate();
         }
         seen.push(field("name").str());
@@ -64,9 +64,10 @@ fn validate(configuration: &Cursor<'_>) {
         }
         field("failurePolicy").one_of(&["Fail", "Ignore"]);
         field("matchPolicy").one_of(&["Equivalent", "Exact"]);
-        if field("sideEffects").required_because("must specify one of None, NoneOnDryRun") {
-            field("sideEffects").one_of(&["None", "NoneOnDryRun"]);
+        if !field("sideEffects").exists() {
+            field("sideEffects").missing("must specify one of None, NoneOnDryRun");
         }
+        field("sideEffects").one_of(&["None", "NoneOnDryRun"]);
         if field("timeoutSeconds").i64().is_some_and(|t| !(1..=30).contains(&t)) {
             field("timeoutSeconds").invalid("the timeout value must be between 1 and 30 seconds");
         }
@@ -102,8 +103,9 @@ pub fn client(client: &Cursor<'_>) {
     match (url.exists(), service.exists()) {
         (true, false) => self::url(&url),
         (false, true) => {
-            for name in ["name", "namespace"] {
-                service.field(name).required();
+            // Upstream takes the one for the other, and so do those who read its errors.
+            for (name, told) in [("name", "namespace"), ("namespace", "name")] {
+                service.field(told).with_value(service.field(name).value()).required();
             }
             service_path(&service.field("path"));
             service.field("port").port();
@@ -129,14 +131,23 @@ fn service_path(path: &Cursor<'_>) {
 }
 
 fn url(url: &Cursor<'_>) {
-    let Some(rest) = url.str().strip_prefix("https://") else {
-        return url.invalid("'https' is the only allowed URL scheme");
-    };
-    if rest.split('/').next().is_none_or(str::is_empty) {
-        url.invalid("host must be specified");
-    } else if rest.contains('@') {
+    let text = url.str();
+    if !url::is_readable(text) {
+        return url.missing("url must be a valid URL; desired format: https://host[/path]");
+    }
+    if !text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
+        url.invalid("'https' is the only allowed URL scheme; desired format: https://host[/path]");
+    }
+    let rest = text.split_once(':').map_or("", |(_, rest)| rest);
+    let host = rest.strip_prefix("//").and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    if host.is_empty() {
+        url.invalid("host must be specified; desired format: https://host[/path]");
+    }
+    if host.contains('@') {
         url.invalid("user information is not permitted in the URL");
-    } else if rest.contains(['?', '#']) {
+    }
+    let (before, fragment) = text.split_once('#').unwrap_or((text, ""));
+    if !fragment.is_empty() || before.split_once('?').is_some_and(|(_, query)| !query.is_empty()) {
         url.invalid("neither fragments nor query parameters are permitted in the URL");
     }
 }

@@ -56,7 +56,7 @@ fn validate(service: &Cursor<'_>) {
     let (spec, name) = (service.field("spec"), service.dig("metadata.name"));
     let (group, version) = (spec.field("group"), spec.field("version"));
     let required = format!("{}.{}", version.str(), group.str());
-    if name.str() != required {
+    if !name.is_empty() && name.str() != required {
         name.invalid(format!("must be `spec.version+\".\"+spec.group`: {required:?}"));
     }
     group.optional_shape(names::dns1123_subdomain);

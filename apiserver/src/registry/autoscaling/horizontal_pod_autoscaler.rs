@@ -4,8 +4,8 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, FieldError, names};
 use serde_json::json;
 
-use crate::registry::core::pod_spec::resources::{container_name, quantity};
-use crate::registry::edit::{at, copy, default, default_text, get, items, object, text};
+use crate::registry::core::pod_spec::resources::{container_name, non_negative, quantity};
+use crate::registry::edit::{at, copy, default, get, items, object, text};
 use crate::registry::printing::{AGE, NAME, NONE, UNKNOWN, UNSET, column, created, name, number, scalar_or};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
@@ -86,10 +86,10 @@ fn defaulted(scaler: &mut Value) {
         let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
         let up = object(behavior, "scaleUp");
         default(up, "stabilizationWindowSeconds", 0);
-        default_text(up, "selectPolicy", "Max");
+        default(up, "selectPolicy", "Max");
         default(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, percent]));
         let down = object(behavior, "scaleDown");
-        default_text(down, "selectPolicy", "Max");
+        default(down, "selectPolicy", "Max");
         default(down, "policies", json!([percent]));
     }
 }
@@ -125,7 +125,9 @@ fn validate(scaler: &Cursor<'_>, least: i64) {
     let target = spec.field("scaleTargetRef");
     reference(&target);
     let group = target.field("apiVersion");
-    if !group.str().contains('/') && target.field("kind").str() != "ReplicationController" {
+    if !matches!(group.str().split_once('/'), Some((group, _)) if !group.is_empty())
+        && target.field("kind").str() != "ReplicationController"
+    {
         group.invalid_value(group.str(), "apiVersion must specify API group");
     }
     for metric in spec.field("metrics").items() {
@@ -140,6 +142,10 @@ fn validate(scaler: &Cursor<'_>, least: i64) {
 fn reference(reference: &Cursor<'_>) {
     for name in ["kind", "name"] {
         reference.field(name).required_shape(names::path_segment);
+    }
+    let api_version = reference.field("apiVersion");
+    if api_version.str().matches('/').count() > 1 {
+        api_version.invalid(format!("unexpected GroupVersion string: {}", api_version.str()));
     }
 }
 
@@ -241,6 +247,7 @@ fn scaling(rules: &Cursor<'_>, window_max: i64) {
     if window.i64().is_some_and(|w| w > window_max) {
         window.invalid(format!("must be less than or equal to {window_max}"));
     }
+    non_negative(&rules.field("tolerance"));
     rules.field("selectPolicy").one_of(&["Disabled", "Max", "Min"]);
     rules.field("policies").required_because("must specify at least one Policy");
     for policy in rules.field("policies").items() {

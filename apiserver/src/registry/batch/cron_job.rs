@@ -4,8 +4,8 @@ use apimachinery::Value;
 use apimachinery::validation::{Cursor, FieldError};
 
 use super::{job, schedule};
-use crate::registry::core::pod_spec::template;
-use crate::registry::edit::{at, copy, default, default_text, get, object};
+use crate::registry::core::pod_spec::{template, warnings};
+use crate::registry::edit::{at, copy, default, default_text, get, object, text};
 use crate::registry::printing::{
     AGE, CONTAINERS, IMAGES, NAME, NONE, SELECTOR, age, column, containers, count, created, integer, name, scalar_or,
     selector,
@@ -23,9 +23,18 @@ pub const STRATEGY: Strategy = Strategy {
         if at_name.len() > NAME_BYTES_MAX {
             at_name.invalid(format!("must be no more than {NAME_BYTES_MAX} characters"));
         }
-        spec(&cron.field("spec"));
+        spec(&cron.field("spec"), None);
     },
-    validate_update: |new, _| spec(&new.field("spec")),
+    validate_update: |new, old| spec(&new.field("spec"), Some(&old.field("spec"))),
+    warnings: |cron, old| {
+        let mut told = if old.is_none() { warnings::name(cron, "Pod names and hostnames") } else { Vec::new() };
+        told.extend(job::many_indexes(cron, old, "spec.jobTemplate.spec"));
+        told.extend(warnings::template(cron, old, "spec.jobTemplate.spec.template"));
+        if old.is_some() && text(cron, "spec.schedule").contains("TZ") {
+            told.push("spec.schedule: use timeZone instead of TZ or CRON_TZ".into());
+        }
+        told
+    },
     subresources: &[Subresource {
         name: "status",
         prepare: |cron, old, _| copy(cron, old, "spec"),
@@ -76,22 +85,28 @@ fn defaulted(cron: &mut Value) {
     }
 }
 
-fn spec(spec: &Cursor<'_>) {
-    let when = spec.field("schedule");
+/// What stands in the old spec already, a zone in the schedule or a zone that nobody knows any more, may stay.
+fn spec(spec: &Cursor<'_>, old: Option<&Cursor<'_>>) {
+    let (when, zone) = (spec.field("schedule"), spec.field("timeZone"));
     if when.required() {
-        if when.str().contains("TZ") {
-            when.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
-        } else if let Some(problem) = schedule::problem(when.str()) {
+        let had_zone = old.is_some_and(|old| old.field("schedule").str().contains("TZ"));
+        if let Some(problem) = schedule::problem(when.str()) {
             when.invalid(problem);
+        }
+        match (when.str().contains("TZ"), had_zone) {
+            (true, true) if zone.exists() => {
+                when.invalid("cannot use both timeZone field and TZ or CRON_TZ in schedule")
+            }
+            (true, false) => when.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead"),
+            _ => {}
         }
     }
     spec.field("startingDeadlineSeconds").non_negative();
     spec.field("concurrencyPolicy").required_one_of(&["Allow", "Forbid", "Replace"]);
     spec.field("successfulJobsHistoryLimit").non_negative();
     spec.field("failedJobsHistoryLimit").non_negative();
-    let zone = spec.field("timeZone");
     let known = |name: &str| !name.eq_ignore_ascii_case("local") && jiff::tz::TimeZone::get(name).is_ok();
-    if zone.exists() && !known(zone.str()) {
+    if old.is_none_or(|old| old.field("timeZone").value() != zone.value()) && zone.exists() && !known(zone.str()) {
         zone.push(FieldError::invalid(
             zone.path(),
             zone.str(),
@@ -100,6 +115,9 @@ fn spec(spec: &Cursor<'_>) {
     }
     let template = spec.field("jobTemplate");
     let job_spec = template.field("spec");
+    if job_spec.field("selector").exists() {
+        job_spec.field("selector").invalid("`selector` will be auto-generated");
+    }
     if job_spec.field("manualSelector").bool() {
         job_spec.field("manualSelector").not_supported(&["nil", "false"]);
     }

@@ -1,13 +1,13 @@
 //! Jobs.
 
-use apimachinery::Value;
 use apimachinery::selector::LabelSelector;
 use apimachinery::validation::selector::label_selector;
 use apimachinery::validation::{Cursor, names};
-use serde_json::json;
+use apimachinery::{Map, Value};
 
+use super::job_policy;
 use crate::registry::core::pod_spec::{template, warnings};
-use crate::registry::edit::{at, copy, default, default_text, each, get, items, number as count, object, text};
+use crate::registry::edit::{at, copy, default, default_text, each, get, items, number as count, object, remove, text};
 use crate::registry::printing::{
     AGE, CONTAINERS, IMAGES, NAME, SELECTOR, column, containers, created, human_duration, name, selector,
 };
@@ -17,13 +17,21 @@ use crate::registry::strategy::{Context, SelectableField, Strategy, Subresource,
 const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
 const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 
+const MANAGED_BY_BYTES_MAX: usize = 63;
+/// Pods at once, and failed indexes, of an indexed job; also the completions above which [`MANY_INDEXES_MAX`] is the limit.
+const INDEXED_MAX: i64 = 100_000;
+const MANY_INDEXES_MAX: i64 = 10_000;
+
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     default: defaulted,
     prepare_for_create,
     validate,
+    // Labels that only the server gave the pods are the job's too as soon as it is read again.
+    canonicalize: labels_of_template,
     warnings: |job, old| {
         let mut warnings = if old.is_none() { warnings::name(job, "Pod names and hostnames") } else { Vec::new() };
+        warnings.extend(many_indexes(job, old, "spec"));
         warnings.extend(warnings::template(job, old, "spec.template"));
         warnings
     },
@@ -56,6 +64,18 @@ pub const STRATEGY: Strategy = Strategy {
     ..Strategy::GENERIC
 };
 
+/// The warning for an indexed job of such a size that its failed indexes may be lost; `path` is that of its spec.
+pub fn many_indexes(job: &Value, old: Option<&Value>, path: &str) -> Option<String> {
+    let spec = get(job, path)?;
+    let many = text(spec, "completionMode") == "Indexed"
+        && count(spec, "completions") > INDEXED_MAX
+        && count(spec, "parallelism") > MANY_INDEXES_MAX;
+    let changed = old.is_none_or(|old| old["spec"] != job["spec"]);
+    (many && changed).then(|| {
+        format!("{path}: with more than 10^5 completions and a parallelism above 10^4, completedIndexes may not be tracked when many indexes fail")
+    })
+}
+
 fn defaulted(job: &mut Value) {
     let spec = object(job, "spec");
     let per_index = spec.get("backoffLimitPerIndex").is_some();
@@ -64,11 +84,11 @@ fn defaulted(job: &mut Value) {
     }
     default(spec, "parallelism", 1);
     default(spec, "backoffLimit", if per_index { i32::MAX } else { 6 });
-    default_text(spec, "completionMode", "NonIndexed");
+    default(spec, "completionMode", "NonIndexed");
     default(spec, "suspend", false);
     default(spec, "manualSelector", false);
     let policy = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
-    default_text(spec, "podReplacementPolicy", policy);
+    default(spec, "podReplacementPolicy", policy);
     if let Some(policy) = at(spec, "podFailurePolicy") {
         each(policy, "rules", |rule| each(rule, "onPodConditions", |c| default_text(c, "status", "True")));
     }
@@ -91,6 +111,9 @@ fn prepare_for_create(job: &mut Value, _: &Context<'_>) {
     if job["spec"]["manualSelector"] == true {
         return;
     }
+    // Upstream's default makes the job and its pods share one map, so that labels given to the pods now are the job's too. Labels
+    // that the client gave the job itself cannot be told from such a default when they are the same as the pods'.
+    let shared = get(job, "metadata.labels").is_some_and(|own| Some(own) == get(job, "spec.template.metadata.labels"));
     let (uid, name) = (text(job, "metadata.uid").to_owned(), text(job, "metadata.name").to_owned());
     let spec = object(job, "spec");
     let labels = object(object(object(spec, "template"), "metadata"), "labels");
@@ -100,38 +123,68 @@ fn prepare_for_create(job: &mut Value, _: &Context<'_>) {
     for label in UID_LABELS {
         default(labels, label, uid.as_str());
     }
-    default(spec, "selector", json!({"matchLabels": {UID_LABELS[0]: uid}}));
-    labels_of_template(job);
+    default(object(object(spec, "selector"), "matchLabels"), UID_LABELS[0], uid);
+    if shared {
+        remove(object(job, "metadata"), "labels");
+        labels_of_template(job);
+    }
 }
 
 fn validate(job: &Cursor<'_>) {
-    let spec = job.field("spec");
-    self::spec(&spec);
+    own_labels(job, true);
+    whole_spec(&job.field("spec"));
+    pod_hostname(job);
+}
+
+/// Checks a job's spec with its selector, which a cron job's template has none of.
+fn whole_spec(spec: &Cursor<'_>) {
+    self::spec(spec);
     let selector = spec.field("selector");
     if !selector.exists() {
         selector.missing("");
-        return;
     }
     label_selector(&selector);
     let labels = spec.dig("template.metadata.labels");
+    // No selector selects nothing.
     if LabelSelector::from_object(selector.value()).is_ok_and(|s| !s.matches_object(labels.value())) {
         labels.invalid("`selector` does not match template `labels`");
     }
-    if !spec.field("manualSelector").bool() {
-        own_labels(job, &labels);
+}
+
+/// Pods of an indexed job are called after their index.
+fn pod_hostname(job: &Cursor<'_>) {
+    let (spec, name) = (job.field("spec"), job.dig("metadata.name"));
+    let Some(completions) = spec.field("completions").i64().filter(|n| *n > 0) else { return };
+    let last = format!("{}-{}", name.str(), completions - 1);
+    if spec.field("completionMode").str() == "Indexed" && !names::dns1123_label(&last).is_empty() {
+        name.invalid_value(name.str(), format!("the name of the last pod would be {last}, which is no DNS label"));
     }
 }
 
-/// Labels that the server gives must not be given differently by the user.
-fn own_labels(job: &Cursor<'_>, labels: &Cursor<'_>) {
+/// Labels that the server gives must not be given differently by the user. `prefixed` tells whether those with a domain must be there:
+/// jobs of old versions have none.
+fn own_labels(job: &Cursor<'_>, prefixed: bool) {
+    let (spec, labels) = (job.field("spec"), job.dig("spec.template.metadata.labels"));
+    let selector = spec.field("selector");
+    if spec.field("manualSelector").bool() || !selector.exists() {
+        return;
+    }
     let (uid, name) = (job.dig("metadata.uid").str(), job.dig("metadata.name").str());
-    for (names, expected) in [(UID_LABELS, uid), (NAME_LABELS, name)] {
-        for label in names {
-            let value = labels.field(label);
-            if value.exists() && value.str() != expected {
-                labels.invalid(format!("must have {label} set to {expected:?}, or leave it out"));
+    let mut expected = Map::new();
+    for (names, value) in [(UID_LABELS, uid), (NAME_LABELS, name)] {
+        for label in names.into_iter().filter(|label| prefixed || !label.contains('/')) {
+            let at = Cursor::at(labels.value(), labels.path().key(label), labels.errors());
+            if labels.field(label).opt_str().is_none() {
+                at.missing(&format!("must be {value:?}"));
             }
+            if labels.field(label).str() != value {
+                at.invalid(format!("must be {value:?}"));
+            }
+            expected.insert(label.into(), value.into());
         }
+    }
+    if LabelSelector::from_object(selector.value()).is_ok_and(|s| !s.matches_object(Some(&Value::Object(expected)))) {
+        selector.invalid("must be the one that the server generates, unless `manualSelector` is true");
     }
 }
 
@@ -149,27 +202,33 @@ pub fn spec(spec: &Cursor<'_>) {
     ] {
         field(name).non_negative();
     }
-    field("managedBy").optional_shape(names::domain_prefixed_path);
-    let mode = field("completionMode");
-    mode.one_of(&["Indexed", "NonIndexed"]);
-    let indexed = mode.str() == "Indexed";
-    if indexed && !field("completions").exists() {
-        field("completions").missing("when completion mode is Indexed");
-    }
-    if indexed && field("parallelism").i64().unwrap_or_default() > 100_000 {
-        field("parallelism").invalid("must be less than or equal to 100000 when completion mode is Indexed");
-    }
-    for name in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-        if mode.str() == "NonIndexed" && field(name).exists() {
-            field(name).invalid("requires indexed completion mode");
-        }
+    if field("managedBy").exists() {
+        field("managedBy").required_shape(names::domain_prefixed_path).bytes_max(MANAGED_BY_BYTES_MAX);
     }
     if field("maxFailedIndexes").exists() && !field("backoffLimitPerIndex").exists() {
         field("backoffLimitPerIndex").missing("when maxFailedIndexes is specified");
     }
-    failure_policy(spec);
-    success_policy(&field("successPolicy"), indexed);
-    field("podReplacementPolicy").one_of(&["Failed", "TerminatingOrFailed"]);
+    let mode = field("completionMode");
+    mode.one_of(&["Indexed", "NonIndexed"]);
+    let indexed = mode.str() == "Indexed";
+    if indexed {
+        self::indexed(spec);
+    }
+    for name in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+        if (!mode.exists() || mode.str() == "NonIndexed") && field(name).exists() {
+            field(name).invalid("requires indexed completion mode");
+        }
+    }
+    job_policy::failure(spec);
+    if indexed {
+        job_policy::success(spec);
+    } else if field("successPolicy").exists() {
+        field("successPolicy").invalid("requires indexed completion mode");
+    }
+    let replaced = field("podReplacementPolicy");
+    let replacements: &[&str] =
+        if field("podFailurePolicy").exists() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
+    replaced.one_of(replacements);
     template::validate(&field("template"));
     let restart = spec.dig("template.spec.restartPolicy");
     match restart.str() {
@@ -184,65 +243,43 @@ pub fn spec(spec: &Cursor<'_>) {
     }
 }
 
-fn failure_policy(spec: &Cursor<'_>) {
-    let policy = spec.field("podFailurePolicy");
-    if !policy.exists() {
-        return;
+/// Limits that keep the lists of indexes in the status short.
+fn indexed(spec: &Cursor<'_>) {
+    let [completions, parallelism, failed] = ["completions", "parallelism", "maxFailedIndexes"].map(|n| spec.field(n));
+    if !completions.exists() {
+        completions.missing("when completion mode is Indexed");
     }
-    policy.field("rules").items_max(20);
-    for rule in policy.field("rules").items() {
-        let action = rule.field("action");
-        action.required_one_of(&["Count", "FailIndex", "FailJob", "Ignore"]);
-        let (codes, conditions) = (rule.field("onExitCodes"), rule.field("onPodConditions"));
-        match (codes.exists(), !conditions.is_empty()) {
-            (true, true) => rule.invalid("specifying both OnExitCodes and OnPodConditions is not supported"),
-            (false, false) => rule.invalid("specifying one of OnExitCodes and OnPodConditions is required"),
-            _ => {}
+    let at_most = |c: &Cursor<'_>, max: i64, when: &str| {
+        if c.i64().is_some_and(|n| n > max) {
+            c.invalid(format!("must be less than or equal to {max}{when}"));
         }
-        if codes.exists() {
-            codes.field("operator").required_one_of(&["In", "NotIn"]);
-            let (name, pods) = (codes.field("containerName"), spec.dig("template.spec"));
-            let named = |list| pods.field(list).array().iter().any(|container| container["name"] == name.str());
-            if name.exists() && !named("containers") && !named("initContainers") {
-                name.invalid("must be one of the container or initContainer names in the pod template");
-            }
-            let values = codes.field("values");
-            if values.is_empty() {
-                values.invalid("at least one value is required");
-            }
-            values.items_max(255);
-            values.unique(Cursor::clone);
-        }
-        for condition in conditions.items() {
-            condition.field("type").required_shape(names::qualified_name);
-            condition.field("status").required_one_of(&["False", "True", "Unknown"]);
-        }
+    };
+    at_most(&parallelism, INDEXED_MAX, " when completion mode is Indexed");
+    if let Some(completions) = completions.i64() {
+        at_most(&failed, completions, " (completions)");
     }
-}
-
-fn success_policy(policy: &Cursor<'_>, indexed: bool) {
-    if !policy.exists() {
-        return;
-    }
-    if !indexed {
-        policy.invalid("requires indexed completion mode");
-    }
-    policy.field("rules").required();
-    for rule in policy.field("rules").items() {
-        if !rule.field("succeededIndexes").exists() && !rule.field("succeededCount").exists() {
-            rule.missing("at least one of succeededCount or succeededIndexes must be specified");
+    at_most(&failed, INDEXED_MAX, "");
+    if completions.i64().is_some_and(|n| n > INDEXED_MAX) && spec.field("backoffLimitPerIndex").exists() {
+        if !failed.exists() {
+            failed.missing(&format!("must be specified when completions is above {INDEXED_MAX}"));
         }
-        rule.field("succeededCount").non_negative();
+        let when = format!(" when completions are above {INDEXED_MAX} and used with backoff limit per index");
+        at_most(&parallelism, MANY_INDEXES_MAX, &when);
+        at_most(&failed, MANY_INDEXES_MAX, &when);
     }
 }
 
 fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
     let (spec, old_spec) = (new.field("spec"), old.field("spec"));
-    self::spec(&spec);
-    let elastic = spec.field("completionMode").str() == "Indexed"
-        && spec.field("completions").value() == spec.field("parallelism").value();
-    if !elastic {
-        spec.field("completions").immutable(&old_spec.field("completions"));
+    let had = old_spec.dig("template.metadata.labels");
+    own_labels(new, had.field(NAME_LABELS[0]).exists() && had.field(UID_LABELS[0]).exists());
+    whole_spec(&spec);
+    pod_hostname(new);
+    let (completions, before) = (spec.field("completions"), old_spec.field("completions"));
+    if spec.field("completionMode").str() != "Indexed" {
+        completions.immutable(&before);
+    } else if completions.exists() && completions.value() != spec.field("parallelism").value() {
+        completions.immutable_because(&before, "can only be modified in tandem with spec.parallelism");
     }
     spec.field("selector").immutable(&old_spec.field("selector"));
     template_update(&spec.field("template"), &old_spec.field("template"), &old_spec, old);
@@ -275,7 +312,7 @@ fn template_update(template: &Cursor<'_>, old: &Cursor<'_>, old_spec: &Cursor<'_
         let affinity = get(before, "spec.affinity.nodeAffinity").cloned();
         match (at(&mut left, "spec.affinity"), affinity) {
             (Some(left), Some(affinity)) => left["nodeAffinity"] = affinity,
-            (Some(left), None) => drop(crate::registry::edit::remove(left, "nodeAffinity")),
+            (Some(left), None) => drop(remove(left, "nodeAffinity")),
             _ => {}
         }
         for name in ["labels", "annotations"] {

@@ -12,6 +12,16 @@ const WORDS: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily
 
 /// What is wrong with a schedule, if anything.
 pub fn problem(schedule: &str) -> Option<String> {
+    // Old objects may have their zone in front.
+    let zoned = ["TZ=", "CRON_TZ="].iter().find_map(|prefix| schedule.strip_prefix(prefix)).map(|s| s.split_once(' '));
+    let schedule = match zoned {
+        Some(Some((zone, _))) if jiff::tz::TimeZone::get(zone).is_err() => {
+            return Some(format!("unknown zone {zone:?}"));
+        }
+        Some(Some((_, rest))) => rest.trim_start(),
+        Some(None) => return Some(format!("no schedule behind the zone: {schedule:?}")),
+        None => schedule,
+    };
     if let Some(interval) = schedule.strip_prefix("@every ") {
         let valid = interval.ends_with(['h', 'm', 's']) && interval.starts_with(|c: char| c.is_ascii_digit());
         return (!valid).then(|| format!("failed to parse duration {interval:?}"));

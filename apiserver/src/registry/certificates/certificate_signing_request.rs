@@ -5,13 +5,15 @@ use apimachinery::validation::{Cursor, names};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::error::X509Error;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 
 use crate::authn::User;
 use crate::registry::edit::{copy, get, items, object, remove, text};
 use crate::registry::printing::{AGE, NAME, NONE, column, created, human_duration, name};
-use crate::registry::strategy::{Context, SelectableField, Strategy, Subresource, Table};
+use crate::registry::strategy::{Context, NameRule, SelectableField, Strategy, Subresource, Table};
 
 const USAGES: [&str; 23] = [
     "any",
@@ -39,8 +41,12 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 const SECONDS_MIN: i64 = 600;
+/// Shorter RSA keys are not verified by the library.
+const RSA_BITS_CHECKED: usize = 2048;
 
 pub const STRATEGY: Strategy = Strategy {
+    // Nobody minds what a request is called.
+    name: NameRule::PathSegment,
     prepare_for_create: |request, context| {
         request["status"] = Value::Object(Default::default());
         sign_with(object(request, "spec"), context.user);
@@ -156,13 +162,30 @@ fn validate(request: &Cursor<'_>) {
     usages.unique(Cursor::clone);
     let signer = spec.field("signerName");
     if signer.required_because("signerName must be provided") {
-        signer.shape(names::domain_prefixed_path);
+        signer_name(&signer);
         if signer.str() == "kubernetes.io/legacy-unknown" {
             signer.invalid("the legacy signerName is not allowed via this API version");
         }
     }
     spec.field("expirationSeconds")
         .at_least(SECONDS_MIN, "may not specify a duration less than 600 seconds (10 minutes)");
+}
+
+/// A domain of two labels or more, and a path that can stand in the name of a resource.
+fn signer_name(signer: &Cursor<'_>) {
+    const BYTES_MAX: usize = names::SUBDOMAIN_MAX + 1 + names::SUBDOMAIN_MAX + 1 + names::LABEL_MAX;
+    let [domain, path] = signer.str().split('/').collect::<Vec<_>>()[..] else {
+        return signer.invalid("must be a fully qualified domain and path of the form 'example.com/signer-name'");
+    };
+    if domain.len() > names::SUBDOMAIN_MAX {
+        signer.too_long(names::SUBDOMAIN_MAX);
+    }
+    domain.split('.').flat_map(names::dns1123_label).for_each(|problem| signer.invalid_value(domain, problem));
+    if !domain.contains('.') {
+        signer.invalid_value(domain, "should be a domain with at least two segments separated by dots");
+    }
+    path.split('.').flat_map(names::dns1123_subdomain).for_each(|problem| signer.invalid_value(path, problem));
+    signer.bytes_max(BYTES_MAX);
 }
 
 /// Whom a request asks a certificate for; none if it cannot be read.
@@ -185,9 +208,21 @@ fn problem_of(base64: &str) -> Option<String> {
     if pem.label != "CERTIFICATE REQUEST" {
         return Some(NOT_A_REQUEST.into());
     }
-    X509CertificationRequest::from_der(&pem.contents)
-        .err()
-        .map(|e| format!("the PEM block holds no certificate request: {e}"))
+    match X509CertificationRequest::from_der(&pem.contents) {
+        Err(e) => Some(format!("the PEM block holds no certificate request: {e}")),
+        Ok((_, request)) if !is_signed(&request) => Some("the request is not signed with its own key".into()),
+        Ok(_) => None,
+    }
+}
+
+/// Whether a request is signed with the key that it is for. What cannot be checked here is left to the signer: small keys and
+/// algorithms that the library does not know.
+fn is_signed(request: &X509CertificationRequest<'_>) -> bool {
+    let small = match request.certification_request_info.subject_pki.parsed() {
+        Ok(PublicKey::RSA(key)) => key.key_size() < RSA_BITS_CHECKED,
+        _ => false,
+    };
+    small || !matches!(request.verify_signature(), Err(X509Error::SignatureVerificationError))
 }
 
 fn conditions(new: &Cursor<'_>, old: &Cursor<'_>) {

@@ -1,6 +1,6 @@
 //! Leases.
 
-use apimachinery::validation::Cursor;
+use apimachinery::validation::{Cursor, names};
 
 use crate::registry::edit::text;
 use crate::registry::printing::{AGE, NAME, column, created, name};
@@ -22,6 +22,16 @@ fn validate(lease: &Cursor<'_>) {
     let spec = lease.field("spec");
     spec.field("leaseDurationSeconds").positive();
     spec.field("leaseTransitions").non_negative();
+    let strategy = spec.field("strategy");
+    if strategy.exists() {
+        // Upstream names the field twice.
+        let at = strategy.field("strategy").with_value(strategy.value());
+        if strategy.str().contains('/') {
+            at.shape(names::qualified_name);
+        } else {
+            at.one_of(&["OldestEmulationVersion"]);
+        }
+    }
     if !spec.field("preferredHolder").is_empty() && spec.field("strategy").is_empty() {
         spec.field("preferredHolder").forbid("may only be specified if `strategy` is defined");
     }

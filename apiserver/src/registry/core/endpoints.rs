@@ -1,14 +1,18 @@
 //! Endpoints, the old form of EndpointSlices.
 
 use apimachinery::Value;
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, addresses, names};
 
-use crate::registry::edit::{default_text, each, items, number, text};
+use crate::registry::edit::{default_text, each, get, items, number, text};
 use crate::registry::printing::{AGE, NAME, NONE, column, created, name};
 use crate::registry::strategy::{Strategy, Table};
 
 /// Addresses that are listed by name; of the others only the number is.
 const SHOWN_MAX: usize = 3;
+
+/// Who writes the endpoints, in a label of them.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const CONTROLLER: &str = "endpoint-controller";
 
 pub const STRATEGY: Strategy = Strategy {
     create_on_update: true,
@@ -16,7 +20,13 @@ pub const STRATEGY: Strategy = Strategy {
         each(endpoints, "subsets", |subset| each(subset, "ports", |port| default_text(port, "protocol", "TCP")));
     },
     validate,
-    validate_update: |new, _| validate(new),
+    // What is wrong with addresses that were always there is no reason to refuse another change.
+    validate_update: |new, old| {
+        if new.field("subsets").value() != old.field("subsets").value() {
+            validate(new);
+        }
+    },
+    warnings: |endpoints, _| warnings(endpoints),
     table: Some(Table {
         columns: &[NAME, column("Endpoints", ".subsets"), AGE],
         cells: |endpoints, now| vec![name(endpoints), shown(endpoints).into(), created(endpoints, now)],
@@ -31,11 +41,12 @@ fn validate(endpoints: &Cursor<'_>) {
             subset.missing("must specify `addresses` or `notReadyAddresses`");
         }
         for address in lists.iter().flat_map(|l| l.items()) {
-            let ip = address.field("ip");
-            ip.shape(names::ip);
-            special_ip(&ip);
+            addresses::legacy_ip(&address.field("ip"));
+            special_ip(&address.field("ip"));
             address.field("hostname").optional_shape(names::dns1123_label);
-            address.field("nodeName").optional_shape(names::dns1123_subdomain);
+            if address.field("nodeName").exists() {
+                address.field("nodeName").shape(names::dns1123_subdomain);
+            }
         }
         let ports = subset.field("ports");
         for port in ports.items() {
@@ -44,20 +55,36 @@ fn validate(endpoints: &Cursor<'_>) {
                 port_name.required();
             }
             port_name.optional_shape(names::dns1123_label);
-            names::port_number(port.field("port").i64().unwrap_or_default())
-                .into_iter()
-                .for_each(|p| port.field("port").invalid_value(port.field("port").i64().unwrap_or_default(), p));
+            let number = port.field("port").i64().unwrap_or_default();
+            names::port_number(number).into_iter().for_each(|p| port.field("port").invalid_value(number, p));
             port.field("protocol").required_one_of(&["SCTP", "TCP", "UDP"]);
+            if port.field("appProtocol").exists() {
+                port.field("appProtocol").shape(names::qualified_name);
+            }
         }
     }
 }
 
+/// Warnings of addresses that are not written as they should be; the controller writes them well.
+fn warnings(endpoints: &Value) -> Vec<String> {
+    let by_controller = get(endpoints, "metadata.labels").is_some_and(|l| l[MANAGED_BY] == CONTROLLER);
+    let mut warnings = Vec::new();
+    for (i, subset) in items(endpoints, "subsets").iter().enumerate().filter(|_| !by_controller) {
+        for list in ["addresses", "notReadyAddresses"] {
+            for (j, address) in items(subset, list).iter().enumerate() {
+                warnings.extend(addresses::ip_warning(&format!("subsets[{i}].{list}[{j}].ip"), text(address, "ip")));
+            }
+        }
+    }
+    warnings
+}
+
 /// Addresses that never are another machine's.
 pub fn special_ip(ip: &Cursor<'_>) {
-    let Ok(address) = ip.str().parse::<std::net::IpAddr>() else { return };
+    let Some(address) = addresses::parse_ip(ip.str()) else { return };
     let link_local = match address {
         std::net::IpAddr::V4(v4) => v4.is_link_local() || v4.octets()[..3] == [224, 0, 0],
-        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.segments()[0] == 0xff02,
+        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.segments()[0] & 0xff0f == 0xff02,
     };
     if address.is_unspecified() {
         ip.invalid(format!("may not be unspecified ({address})"));

@@ -5,7 +5,7 @@ use apimachinery::validation::Cursor;
 
 use crate::registry::edit::{get, number, text};
 use crate::registry::printing::{NAME, age, column, name, wide};
-use crate::registry::strategy::{Column, SelectableField, Strategy, Table};
+use crate::registry::strategy::{Column, NameRule, SelectableField, Strategy, Table};
 
 /// Who an event is about, in either group.
 fn about<'a>(event: &'a Value, member: &str) -> &'a str {
@@ -50,6 +50,8 @@ fn source_component(event: &Value) -> &str {
 }
 
 pub const STRATEGY: Strategy = Strategy {
+    // The old API takes any name that can stand in a path.
+    name: NameRule::PathSegment,
     create_on_update: true,
     validate,
     validate_update,
@@ -102,6 +104,7 @@ fn validate(event: &Cursor<'_>) {
     if !is_strict(event) {
         return;
     }
+    event.dig("metadata.name").optional_shape(apimachinery::validation::names::dns1123_subdomain);
     series(event);
     event.field("eventTime").required();
     if !["Normal", "Warning"].contains(&event.field("type").str()) {

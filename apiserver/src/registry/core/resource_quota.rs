@@ -44,7 +44,8 @@ const MEASURED: [&str; 10] = [
     "requests.storage",
 ];
 
-fn is_standard(resource: &str) -> bool {
+/// Whether a resource is one of Kubernetes' own that quotas know.
+pub fn is_standard(resource: &str) -> bool {
     let huge_pages = ["hugepages-", "requests.hugepages-"].iter().any(|prefix| resource.starts_with(prefix));
     COUNTED.contains(&resource) || MEASURED.contains(&resource) || huge_pages
 }
@@ -184,6 +185,7 @@ fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
     let sorted = |c: &Cursor<'_>| {
         let mut scopes: Vec<String> = c.dig("spec.scopes").items().map(|s| s.str().to_owned()).collect();
         scopes.sort();
+        scopes.dedup();
         scopes
     };
     if sorted(new) != sorted(old) {

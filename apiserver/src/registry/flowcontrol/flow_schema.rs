@@ -57,7 +57,10 @@ fn validate(schema: &Cursor<'_>) {
     spec.dig("priorityLevelConfiguration.name").required_shape(names::dns1123_subdomain);
     let method = spec.field("distinguisherMethod");
     if method.exists() {
-        method.field("type").required_one_of(&["ByNamespace", "ByUser"]);
+        let kind = method.field("type");
+        if !["ByNamespace", "ByUser"].contains(&kind.str()) {
+            kind.not_supported(&["ByNamespace", "ByUser"]);
+        }
     }
     for rule in spec.field("rules").items() {
         rule.field("subjects").required_because("subjects must contain at least one value");
@@ -130,17 +133,25 @@ fn non_resource_path(path: &Cursor<'_>) {
 }
 
 fn subject(subject: &Cursor<'_>) {
-    match subject.field("kind").str() {
-        "User" => {
-            subject.dig("user.name").required();
+    const KINDS: [(&str, &str); 3] = [("Group", "group"), ("ServiceAccount", "serviceAccount"), ("User", "user")];
+    let kind = subject.field("kind").str();
+    if !KINDS.iter().any(|(name, _)| *name == kind) {
+        return subject.field("kind").not_supported(&KINDS.map(|(name, _)| name));
+    }
+    for (name, member) in KINDS {
+        let described = subject.field(member);
+        if name != kind {
+            described.absent(&format!("{member} is forbidden when subject kind is not '{name}'"));
+        } else if !described.exists() {
+            described.missing(&format!("{member} is required when subject kind is '{name}'"));
+        } else {
+            described.field("name").required();
+            if member == "serviceAccount" {
+                if described.field("name").str() != "*" {
+                    described.field("name").optional_shape(names::dns1123_subdomain);
+                }
+                described.field("namespace").required_shape(names::dns1123_label);
+            }
         }
-        "Group" => {
-            subject.dig("group.name").required();
-        }
-        "ServiceAccount" => {
-            subject.dig("serviceAccount.name").required();
-            subject.dig("serviceAccount.namespace").required();
-        }
-        _ => subject.field("kind").not_supported(&["Group", "ServiceAccount", "User"]),
     }
 }

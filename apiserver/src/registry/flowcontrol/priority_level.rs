@@ -10,6 +10,11 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 /// Seats in queues: hands of this size are dealt from these many queues.
 const QUEUES_MAX: i64 = 10_000_000;
 
+/// Bits of a hash by which a flow is dealt its queues.
+const HASH_BITS_MAX: f64 = 60.0;
+/// Carries an older version's meaning of 0 shares; it never stands in what is stored.
+const PRESERVE_ZERO: &str = "flowcontrol.k8s.io/preserve-zero-concurrency-shares";
+
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     default: defaulted,
@@ -75,6 +80,13 @@ fn defaulted(level: &mut Value) {
 fn validate(level: &Cursor<'_>) {
     let spec = level.field("spec");
     let (limited, exempt) = (spec.field("limited"), spec.field("exempt"));
+    let annotations = level.dig("metadata.annotations");
+    if annotations.field(PRESERVE_ZERO).exists() {
+        annotations.forbid(format!("annotation '{PRESERVE_ZERO}' is forbidden"));
+    }
+    if (level.dig("metadata.name").str() == "exempt") != (spec.field("type").str() == "Exempt") {
+        spec.field("type").invalid("must be 'Exempt' if and only if `name` is 'exempt'");
+    }
     match spec.field("type").str() {
         "Exempt" => {
             limited.absent("must be nil if the type is not Limited");
@@ -112,8 +124,11 @@ fn limited(limited: &Cursor<'_>) {
             if queues.i64().is_some_and(|q| q > QUEUES_MAX) {
                 queues.invalid(format!("must not be greater than {QUEUES_MAX}"));
             }
-            if hand.i64() > queues.i64() {
+            let (deck, dealt) = (queues.i64().unwrap_or_default(), hand.i64().unwrap_or_default());
+            if dealt > 0 && dealt > deck {
                 hand.invalid("should not be greater than queues");
+            } else if dealt > 0 && ((deck as f64).log2() * dealt as f64).ceil() > HASH_BITS_MAX {
+                hand.invalid(format!("would need more than the {HASH_BITS_MAX} bits of a hash with {deck} queues"));
             }
         }
         _ => response.field("type").not_supported(&["Queue", "Reject"]),

@@ -1,11 +1,10 @@
 //! Ingresses.
 
 use apimachinery::Value;
-use apimachinery::validation::{Cursor, names};
-use std::net::IpAddr;
+use apimachinery::validation::{Cursor, addresses as validation, names};
 
 use super::ingress_class::object_reference;
-use crate::registry::edit::{copy, items, text};
+use crate::registry::edit::{copy, get, items, text};
 use crate::registry::printing::{AGE, NAME, NONE, column, created, name, text_or};
 use crate::registry::strategy::{Strategy, Subresource, Table};
 
@@ -15,22 +14,35 @@ const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     validate: |ingress| {
-        let annotation = ingress.dig("metadata.annotations").field(CLASS_ANNOTATION);
-        if annotation.exists() && ingress.dig("spec.ingressClassName").exists() {
-            let annotations = ingress.dig("metadata.annotations");
-            let at = Cursor::at(annotation.value(), annotations.path().child(CLASS_ANNOTATION), ingress.errors());
-            at.invalid("can not be set when the class field is also set");
+        let (annotation, class) =
+            (ingress.dig("metadata.annotations").field(CLASS_ANNOTATION), ingress.dig("spec.ingressClassName"));
+        if annotation.exists() && class.exists() && annotation.str() != class.str() {
+            let at = ingress.field("annotations").field(CLASS_ANNOTATION).with_value(annotation.value());
+            at.invalid("must match `ingressClassName` when both are specified");
         }
         spec(&ingress.field("spec"));
     },
     validate_update: |new, _| spec(&new.field("spec")),
+    warnings: |ingress, old| {
+        let annotated = get(ingress, "metadata.annotations").is_some_and(|a| a.get(CLASS_ANNOTATION).is_some());
+        let outdated = old.is_none() && annotated && get(ingress, "spec.ingressClassName").is_none();
+        let warning = || format!("annotation {CLASS_ANNOTATION:?} is deprecated, use 'spec.ingressClassName' instead");
+        outdated.then(warning).into_iter().collect()
+    },
     subresources: &[Subresource {
         name: "status",
         prepare: |ingress, old, _| copy(ingress, old, "spec"),
-        validate: |new, _| {
+        validate: |new, old| {
+            let had = old.dig("status.loadBalancer.ingress").array();
             for item in new.dig("status.loadBalancer.ingress").items() {
-                item.field("ip").optional_shape(names::ip);
-                item.field("hostname").optional_shape(names::dns1123_subdomain);
+                let (ip, hostname) = (item.field("ip"), item.field("hostname"));
+                if !ip.is_empty() && !had.iter().any(|item| item["ip"] == ip.str()) {
+                    validation::legacy_ip(&ip);
+                }
+                if !hostname.is_empty() {
+                    hostname.shape(names::dns1123_subdomain);
+                    is_no_ip(&hostname);
+                }
             }
         },
         reset_fields: &["spec"],
@@ -92,12 +104,17 @@ fn spec(spec: &Cursor<'_>) {
 }
 
 fn host(host: &Cursor<'_>) {
-    if host.str().parse::<IpAddr>().is_ok() {
-        host.invalid("must be a DNS name, not an IP address");
-    } else if host.str().contains('*') {
+    is_no_ip(host);
+    if host.str().contains('*') {
         host.shape(names::wildcard_dns1123_subdomain);
     } else {
         host.shape(names::dns1123_subdomain);
+    }
+}
+
+fn is_no_ip(host: &Cursor<'_>) {
+    if validation::parse_ip(host.str()).is_some() {
+        host.invalid("must be a DNS name, not an IP address");
     }
 }
 
@@ -139,7 +156,8 @@ fn backend(backend: &Cursor<'_>) {
         (true, true) => backend.invalid_value("", "cannot set both resource and service backends"),
         (false, true) => object_reference(&resource),
         (true, false) => {
-            service.field("name").required_shape(names::dns1035_label);
+            let relaxed = backend.gate("RelaxedServiceNameValidation");
+            service.field("name").required_shape(if relaxed { names::dns1123_label } else { names::dns1035_label });
             let port = service.field("port");
             let (named, number) = (!port.field("name").is_empty(), port.field("number").i64().unwrap_or_default() != 0);
             match (named, number) {

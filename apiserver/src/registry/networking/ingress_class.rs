@@ -2,7 +2,7 @@
 
 use apimachinery::validation::{Cursor, names};
 
-use crate::registry::edit::{at, default_text, get, text};
+use crate::registry::edit::{at, default, get, text};
 use crate::registry::printing::{AGE, NAME, NONE, column, created, name};
 use crate::registry::strategy::{Strategy, Table};
 
@@ -12,7 +12,7 @@ pub const STRATEGY: Strategy = Strategy {
     generation: true,
     default: |class| {
         if let Some(parameters) = at(class, "spec.parameters") {
-            default_text(parameters, "scope", "Cluster");
+            default(parameters, "scope", "Cluster");
         }
     },
     validate,
@@ -54,7 +54,10 @@ fn validate(class: &Cursor<'_>) {
     }
     object_reference(&parameters);
     let (scope, namespace) = (parameters.field("scope"), parameters.field("namespace"));
-    scope.required_one_of(&["Cluster", "Namespace"]);
+    if !scope.exists() {
+        scope.missing("");
+    }
+    scope.one_of(&["Cluster", "Namespace"]);
     match scope.str() {
         "Namespace" => {
             if namespace.exists() {

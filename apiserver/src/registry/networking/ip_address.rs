@@ -1,6 +1,6 @@
 //! IPAddresses: who has which address of a service range.
 
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, addresses, names};
 
 use crate::registry::edit::text;
 use crate::registry::printing::{NAME, column, name};
@@ -33,7 +33,8 @@ pub const STRATEGY: Strategy = Strategy {
 };
 
 fn validate(address: &Cursor<'_>) {
-    address.dig("metadata.name").shape(names::ip);
+    address.dig("metadata.name").optional_shape(addresses::ip);
+    address.dig("metadata.generateName").optional_shape(addresses::ip);
     let parent = address.dig("spec.parentRef");
     if !parent.exists() {
         parent.missing("");

@@ -2,11 +2,11 @@
 
 use apimachinery::Value;
 use apimachinery::validation::selector::label_selector;
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, addresses};
 use serde_json::json;
 
 use crate::registry::core::pod_spec::probe::int_or_port_name;
-use crate::registry::edit::{default, default_text, each, get, items, object};
+use crate::registry::edit::{default, each, get, items, object, text};
 use crate::registry::printing::{AGE, NAME, column, created, name, selector};
 use crate::registry::strategy::{Strategy, Table};
 
@@ -15,6 +15,7 @@ pub const STRATEGY: Strategy = Strategy {
     default: defaulted,
     validate: |policy| spec(&policy.field("spec")),
     validate_update: |new, _| spec(&new.field("spec")),
+    warnings: |policy, _| warnings(policy),
     table: Some(Table {
         columns: &[NAME, column("Pod-Selector", ".spec.podSelector"), AGE],
         cells: |policy, now| vec![name(policy), selector(get(policy, "spec.podSelector")), created(policy, now)],
@@ -25,7 +26,7 @@ pub const STRATEGY: Strategy = Strategy {
 fn defaulted(policy: &mut Value) {
     let spec = object(policy, "spec");
     for direction in ["ingress", "egress"] {
-        each(spec, direction, |rule| each(rule, "ports", |port| default_text(port, "protocol", "TCP")));
+        each(spec, direction, |rule| each(rule, "ports", |port| default(port, "protocol", "TCP")));
     }
     let types = if items(spec, "egress").is_empty() { json!(["Ingress"]) } else { json!(["Ingress", "Egress"]) };
     default(spec, "policyTypes", types);
@@ -51,6 +52,24 @@ fn spec(spec: &Cursor<'_>) {
     for item in types.items() {
         item.one_of(&["Egress", "Ingress"]);
     }
+}
+
+/// Warnings of ranges that are not written as they should be.
+fn warnings(policy: &Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        for (i, rule) in items(policy, &format!("spec.{direction}")).iter().enumerate() {
+            for (j, peer) in items(rule, peers).iter().enumerate() {
+                let at = format!("spec.{direction}[{i}].{peers}[{j}].ipBlock");
+                warnings.extend(addresses::cidr_warnings(&format!("{at}.cidr"), text(peer, "ipBlock.cidr")));
+                for (k, except) in items(peer, "ipBlock.except").iter().enumerate() {
+                    let except = except.as_str().unwrap_or_default();
+                    warnings.extend(addresses::cidr_warnings(&format!("{at}.except[{k}]"), except));
+                }
+            }
+        }
+    }
+    warnings
 }
 
 fn port(item: &Cursor<'_>) {
@@ -88,11 +107,14 @@ fn peer(peer: &Cursor<'_>) {
         return;
     }
     let cidr = block.field("cidr");
-    cidr.required_shape(names::cidr);
-    let Some((network, length)) = names::parse_cidr(cidr.str()) else { return };
+    if !cidr.required() {
+        return;
+    }
+    addresses::legacy_cidr(&cidr);
+    let Some((network, length)) = addresses::parse_cidr(cidr.str()) else { return };
     for except in block.field("except").items() {
-        except.shape(names::cidr);
-        if let Some((inner, inner_length)) = names::parse_cidr(except.str())
+        addresses::legacy_cidr(&except);
+        if let Some((inner, inner_length)) = addresses::parse_cidr(except.str())
             && (inner_length <= length || !contains(network, length, inner))
         {
             except.invalid(format!("must be a strict subset of `cidr` {:?}", cidr.str()));

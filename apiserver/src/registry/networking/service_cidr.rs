@@ -1,7 +1,7 @@
 //! ServiceCIDRs: ranges that addresses of services come from.
 
 use apimachinery::Value;
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, addresses};
 
 use crate::registry::edit::{copy, items};
 use crate::registry::printing::{AGE, NAME, column, created, name};
@@ -9,9 +9,7 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 
 pub const STRATEGY: Strategy = Strategy {
     validate,
-    validate_update: |new, old| {
-        new.dig("spec.cidrs").immutable(&old.dig("spec.cidrs"));
-    },
+    validate_update: update,
     subresources: &[Subresource {
         name: "status",
         prepare: |range, old, _| copy(range, old, "spec"),
@@ -28,19 +26,34 @@ pub const STRATEGY: Strategy = Strategy {
     ..Strategy::GENERIC
 };
 
+/// A range of the other family may be added; nothing else changes.
+fn update(new: &Cursor<'_>, old: &Cursor<'_>) {
+    let (cidrs, before) = (new.dig("spec.cidrs"), old.dig("spec.cidrs"));
+    let added = (before.len(), cidrs.len()) == (1, 2);
+    if !added && before.len() != cidrs.len() {
+        return cidrs.invalid("field is immutable");
+    }
+    for (cidr, was) in cidrs.items().zip(before.items()) {
+        cidr.immutable(&was);
+    }
+    if added {
+        validate(new);
+    }
+}
+
 fn validate(range: &Cursor<'_>) {
     let cidrs = range.dig("spec.cidrs");
     if !cidrs.required_because("at least one CIDR required") {
         return;
     }
     if cidrs.len() > 2 {
-        cidrs.invalid("may only hold up to 2 values");
+        return cidrs.invalid("may only hold up to 2 values");
     }
     for cidr in cidrs.items() {
-        cidr.shape(names::cidr);
+        cidr.shape(addresses::cidr);
     }
-    let families: Vec<bool> = cidrs.items().map(|c| c.str().contains(':')).collect();
-    if matches!(families[..], [a, b] if a == b) {
+    let families: Vec<_> = cidrs.items().map(|c| addresses::parse_cidr(c.str()).map(|(ip, _)| ip.is_ipv4())).collect();
+    if matches!(families[..], [Some(a), Some(b)] if a == b) {
         cidrs.invalid("may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64");
     }
 }

@@ -23,9 +23,22 @@ pub const STRATEGY: Strategy = Strategy {
 
 fn validate(class: &Cursor<'_>) {
     class.field("handler").shape(names::dns1123_label);
-    resources::list(&class.dig("overhead.podFixed"));
+    // Upstream takes the overhead for the limits of a container.
+    let overhead = class.field("overhead");
+    if overhead.exists() {
+        let limits = serde_json::json!({"limits": overhead.field("podFixed").value()});
+        resources::requirements(&Cursor::at(Some(&limits), overhead.path(), overhead.errors()), &[]);
+    }
     affinity::node_labels(&class.dig("scheduling.nodeSelector"));
     // Upstream names the list twice.
     let tolerations = class.dig("scheduling.tolerations");
     affinity::tolerations(&tolerations.field("tolerations").with_value(tolerations.value()));
+    let mut seen = Vec::new();
+    for toleration in tolerations.items() {
+        let key = ["key", "operator", "value", "effect"].map(|member| toleration.field(member).str());
+        if seen.contains(&key) {
+            toleration.duplicate();
+        }
+        seen.push(key);
+    }
 }

@@ -6,9 +6,11 @@ use apimachinery::validation::selector::label_selector;
 use crate::registry::apps::rollout::{at_most_everything, count_or_percent, counts};
 use crate::registry::edit::copy;
 use crate::registry::printing::{AGE, NAME, column, created, integer, name, number, scalar_or};
-use crate::registry::strategy::{Strategy, Subresource, Table};
+use crate::registry::strategy::{NameRule, Strategy, Subresource, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    // Upstream checks no more of a name than that it can stand in a path.
+    name: NameRule::PathSegment,
     generation: true,
     unconditional_update: false,
     validate,

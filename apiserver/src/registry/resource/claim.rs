@@ -3,6 +3,7 @@
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 
+use super::common::{configuration, fully_qualified_name, tolerations};
 use super::selector::selectors;
 use crate::registry::edit::{copy, default_number, default_text, each, get, items, object, text};
 use crate::registry::printing::{AGE, NAME, column, created, name};
@@ -10,6 +11,8 @@ use crate::registry::strategy::{Strategy, Subresource, Table};
 
 const REQUESTS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
+const CONSTRAINTS_MAX: usize = 32;
+const CONFIG_MAX: usize = 32;
 
 pub const CLAIM: Strategy = Strategy {
     return_deleted: true,
@@ -52,14 +55,15 @@ fn spec_defaults(spec: &mut Value) {
     each(devices, "requests", |request| {
         each(request, "firstAvailable", request_defaults);
         // Newer versions nest what is exact; older ones hold it in the request itself.
-        request_defaults(if request.get("exactly").is_some() { object(request, "exactly") } else { request });
+        if request.get("exactly").is_some() {
+            request_defaults(object(request, "exactly"));
+        } else if !text(request, "deviceClassName").is_empty() {
+            request_defaults(request);
+        }
     });
 }
 
 fn request_defaults(request: &mut Value) {
-    if text(request, "deviceClassName").is_empty() {
-        return;
-    }
     default_text(request, "allocationMode", "ExactCount");
     if text(request, "allocationMode") == "ExactCount" {
         default_number(request, "count", 1);
@@ -68,47 +72,98 @@ fn request_defaults(request: &mut Value) {
 }
 
 fn spec(spec: &Cursor<'_>) {
-    let requests = spec.dig("devices.requests");
-    requests.items_max(REQUESTS_MAX);
-    let mut seen = Vec::new();
+    let devices = spec.field("devices");
+    let requests = devices.field("requests");
     for request in requests.items() {
-        let name = request.field("name");
-        if name.shape(names::dns1123_label).exists() {
-            if seen.contains(&name.str()) {
-                name.duplicate();
+        self::request(&request);
+    }
+    requests.items_max(REQUESTS_MAX);
+    unique(&requests, |request| request.field("name"));
+    let constraints = devices.field("constraints");
+    for constraint in constraints.items() {
+        references(&constraint.field("requests"), &requests);
+        self::constraint(&constraint);
+    }
+    constraints.items_max(CONSTRAINTS_MAX);
+    let config = devices.field("config");
+    for item in config.items() {
+        references(&item.field("requests"), &requests);
+        configuration(&item, false);
+    }
+    config.items_max(CONFIG_MAX);
+}
+
+fn request(request: &Cursor<'_>) {
+    request.field("name").shape(names::dns1123_label);
+    let alternatives = request.field("firstAvailable");
+    for alternative in alternatives.items() {
+        alternative.field("name").shape(names::dns1123_label);
+        exact(&alternative);
+    }
+    alternatives.items_max(ALTERNATIVES_MAX);
+    unique(&alternatives, |alternative| alternative.field("name"));
+    // Newer versions nest what is exact; older ones hold it in the request itself.
+    let nested = request.field("exactly");
+    let flat = !request.field("deviceClassName").is_empty();
+    if flat || nested.exists() {
+        exact(if flat { request } else { &nested });
+    }
+    match (flat || nested.exists(), !alternatives.is_empty()) {
+        (true, true) => request.invalid("exactly one of `exactly` or `firstAvailable` is required, but both are set"),
+        (false, false) => request.missing("exactly one of `exactly` or `firstAvailable` is required"),
+        _ => {}
+    }
+}
+
+/// Items are told apart by a key, also by one that is left out.
+fn unique<'a>(list: &Cursor<'a>, key: impl Fn(&Cursor<'a>) -> Cursor<'a>) {
+    let mut seen = Vec::new();
+    for at in list.items().map(|item| key(&item)) {
+        if seen.contains(&at.str()) {
+            at.duplicate();
+        }
+        seen.push(at.str());
+    }
+}
+
+/// Names of requests, each alone or with one of its alternatives after a slash.
+fn references(list: &Cursor<'_>, requests: &Cursor<'_>) {
+    const WHY: &str = "must be the name of a request in the claim, or of a request and a subrequest separated by '/'";
+    for reference in list.items() {
+        let (name, alternative) = match reference.str().split_once('/') {
+            Some((_, rest)) if rest.contains('/') => {
+                reference.invalid(WHY);
+                continue;
             }
-            seen.push(name.str());
+            Some((name, alternative)) => (name, Some(alternative)),
+            None => (reference.str(), None),
+        };
+        for part in [Some(name), alternative].into_iter().flatten() {
+            names::dns1123_label(part).into_iter().for_each(|problem| reference.invalid_value(part, problem));
         }
-        let alternatives = request.field("firstAvailable");
-        // Newer versions nest what is exact; older ones hold it in the request itself.
-        let nested = request.field("exactly");
-        let flat = !request.field("deviceClassName").is_empty();
-        match (flat || nested.exists(), !alternatives.is_empty()) {
-            (true, true) => {
-                request.invalid("exactly one of `exactly` or `firstAvailable` is required, but both are set")
-            }
-            (false, false) => request.missing("exactly one of `exactly` or `firstAvailable` is required"),
-            _ => {}
-        }
-        if flat || nested.exists() {
-            exact(if flat { &request } else { &nested });
-        }
-        alternatives.items_max(ALTERNATIVES_MAX);
-        alternatives.unique(|a| a.field("name"));
-        for alternative in alternatives.items() {
-            alternative.field("name").shape(names::dns1123_label);
-            exact(&alternative);
+        let named = |item: &Cursor<'_>, name: &str| item.field("name").str() == name;
+        let known = requests.items().any(|request| {
+            named(&request, name)
+                && alternative.is_none_or(|a| request.field("firstAvailable").items().any(|item| named(&item, a)))
+        });
+        if !known {
+            reference.invalid(WHY);
         }
     }
-    for list in ["constraints", "config"] {
-        for item in spec.field("devices").field(list).items() {
-            for request in item.field("requests").items() {
-                let base = request.str().split('/').next().unwrap_or_default();
-                if !seen.contains(&base) {
-                    request.invalid("must be the name of a request in the claim");
-                }
-            }
+    list.items_max(REQUESTS_MAX);
+    unique(list, Cursor::clone);
+}
+
+/// Devices that are alike, or all different, in an attribute.
+fn constraint(constraint: &Cursor<'_>) {
+    let (alike, distinct) = (constraint.field("matchAttribute"), constraint.field("distinctAttribute"));
+    match (alike.exists(), distinct.exists()) {
+        (true, _) => fully_qualified_name(&alike),
+        (false, true) => fully_qualified_name(&distinct),
+        (false, false) if constraint.gate("DRAConsumableCapacity") => {
+            constraint.missing("exactly one of \"matchAttribute\" or \"distinctAttribute\" is required");
         }
+        (false, false) => alike.missing(""),
     }
 }
 
@@ -116,14 +171,16 @@ fn spec(spec: &Cursor<'_>) {
 fn exact(request: &Cursor<'_>) {
     request.field("deviceClassName").required_shape(names::dns1123_subdomain);
     selectors(&request.field("selectors"));
-    request.field("allocationMode").one_of(&["All", "ExactCount"]);
-    match (request.field("allocationMode").str(), request.field("count")) {
-        ("ExactCount", count) => drop(count.positive()),
-        (_, count) if count.i64().unwrap_or(0) != 0 => {
-            count.invalid("must not be specified when allocationMode is not 'ExactCount'");
-        }
-        _ => {}
+    let (mode, count) = (request.field("allocationMode"), request.field("count"));
+    let number = count.i64().unwrap_or_default();
+    match mode.str() {
+        "All" if number != 0 => count.invalid("must not be specified when allocationMode is 'All'"),
+        "All" => {}
+        "ExactCount" if number <= 0 => count.invalid_value(number, "must be greater than zero"),
+        "ExactCount" => {}
+        _ => mode.not_supported(&["All", "ExactCount"]),
     }
+    tolerations(&request.field("tolerations"));
 }
 
 fn state(claim: &Value) -> String {

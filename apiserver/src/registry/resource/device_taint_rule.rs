@@ -3,6 +3,7 @@
 use apimachinery::validation::conditions::conditions;
 use apimachinery::validation::{Cursor, names};
 
+use super::common;
 use crate::registry::edit::{at, copy, default, remove, text};
 use crate::registry::printing::{AGE, NAME, age, column, created, name};
 use crate::registry::strategy::{Strategy, Subresource, Table};
@@ -71,7 +72,12 @@ fn validate(rule: &Cursor<'_>) {
     let spec = rule.field("spec");
     let selector = spec.field("deviceSelector");
     selector.field("deviceClassName").optional_shape(names::dns1123_subdomain);
-    selector.field("driver").optional_shape(names::dns1123_subdomain);
+    if selector.field("driver").exists() {
+        common::driver(&selector.field("driver"));
+    }
+    if selector.field("pool").exists() {
+        common::pool(&selector.field("pool"));
+    }
     selector.field("device").optional_shape(names::dns1123_label);
     super::selector::selectors(&selector.field("selectors"));
     taint(&spec.field("taint"));
@@ -79,7 +85,7 @@ fn validate(rule: &Cursor<'_>) {
 
 /// Checks one taint of a device.
 pub fn taint(taint: &Cursor<'_>) {
-    taint.field("key").required_shape(names::qualified_name);
+    taint.field("key").shape(names::qualified_name);
     taint.field("value").optional_shape(names::label_value);
     taint.field("effect").required_one_of(&["NoExecute", "NoSchedule", "None"]);
 }

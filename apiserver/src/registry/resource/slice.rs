@@ -1,16 +1,24 @@
 //! ResourceSlices.
 
+use apimachinery::Value;
 use apimachinery::validation::{Cursor, names};
 
-use crate::registry::edit::text;
+use super::common::{driver, pool};
+use super::device;
+use crate::registry::core::pod_spec::affinity;
+use crate::registry::edit::{at, default, each, object, text};
 use crate::registry::printing::{AGE, NAME, column, created, name};
 use crate::registry::strategy::{SelectableField, Strategy, Table};
 
 const DEVICES_MAX: usize = 128;
+const SHARED_COUNTERS_MAX: usize = 32;
+const DEVICE_COUNTERS_MAX: usize = 1024;
 
 pub const STRATEGY: Strategy = Strategy {
     return_deleted: true,
     generation: true,
+    prepare_for_create: |slice, context| date_taints(slice, context.now),
+    prepare_for_update: |slice, _, context| date_taints(slice, context.now),
     validate,
     validate_update: |new, old| {
         validate(new);
@@ -38,28 +46,78 @@ pub const STRATEGY: Strategy = Strategy {
     ..Strategy::GENERIC
 };
 
+/// A taint counts from when it was set.
+fn date_taints(slice: &mut Value, now: &str) {
+    let Some(spec) = at(slice, "spec") else { return };
+    each(spec, "devices", |device| {
+        let device = if device.get("basic").is_some() { object(device, "basic") } else { device };
+        each(device, "taints", |taint| default(taint, "timeAdded", now));
+    });
+}
+
 fn validate(slice: &Cursor<'_>) {
     let spec = slice.field("spec");
-    spec.field("nodeName").optional_shape(names::dns1123_subdomain);
-    spec.field("driver").required_shape(names::dns1123_subdomain);
+    driver(&spec.field("driver"));
     let pool = spec.field("pool");
-    pool.field("name").required();
+    self::pool(&pool.field("name"));
     pool.field("generation").non_negative();
     pool.field("resourceSliceCount").positive();
-    let chosen = ["nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection"].map(|n| spec.field(n));
-    match chosen.iter().filter(|c| c.bool() || !c.is_empty() && c.value().is_none_or(|v| !v.is_boolean())).count() {
-        0 => {
-            spec.missing("exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required")
+    nodes(&spec);
+    let (devices, shared) = (spec.field("devices"), spec.field("sharedCounters"));
+    for device in devices.items() {
+        device::validate(&device, &spec);
+    }
+    devices.items_max(DEVICES_MAX);
+    unique_names(&devices);
+    let consumed = |device: Cursor<'_>| {
+        let device = if device.field("basic").exists() { device.field("basic") } else { device };
+        device.field("consumesCounters").items().map(|set| set.field("counters").len()).sum::<usize>()
+    };
+    if devices.items().map(consumed).sum::<usize>() > DEVICE_COUNTERS_MAX {
+        devices.invalid(format!("the total number of counters in devices must not exceed {DEVICE_COUNTERS_MAX}"));
+    }
+    if shared.items().map(|set| set.field("counters").len()).sum::<usize>() > SHARED_COUNTERS_MAX {
+        shared.invalid(format!("the total number of shared counters must not exceed {SHARED_COUNTERS_MAX}"));
+    }
+    for set in shared.items() {
+        set.field("name").required_shape(names::dns1123_label);
+        device::counters(&set.field("counters"));
+    }
+    unique_names(&shared);
+}
+
+/// Names are told apart, also those that are left out.
+fn unique_names(list: &Cursor<'_>) {
+    let mut seen = Vec::new();
+    for name in list.items().map(|item| item.field("name")) {
+        if seen.contains(&name.str()) {
+            name.duplicate();
         }
-        1 => {}
-        _ => {
-            spec.invalid("exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required")
+        seen.push(name.str());
+    }
+}
+
+/// Which nodes reach the devices: said in one way of four.
+fn nodes(spec: &Cursor<'_>) {
+    let [name, selector, all, by_device] =
+        ["nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection"].map(|member| spec.field(member));
+    name.optional_shape(names::dns1123_subdomain);
+    if name.exists() && name.is_empty() {
+        name.invalid("must be either unset or set to a non-empty string");
+    }
+    if selector.exists() {
+        affinity::node_selector(&selector);
+        if selector.field("nodeSelectorTerms").len() != 1 {
+            selector.field("nodeSelectorTerms").invalid("must have exactly one node selector term");
         }
     }
-    let devices = spec.field("devices");
-    devices.items_max(DEVICES_MAX);
-    devices.unique(|d| d.field("name"));
-    for device in devices.items() {
-        device.field("name").required_shape(names::dns1123_label);
+    for flag in [&all, &by_device].into_iter().filter(|flag| flag.exists() && !flag.bool()) {
+        flag.invalid("must be either unset or set to true");
+    }
+    let why = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+    match [!name.is_empty(), selector.exists(), all.bool(), by_device.bool()].into_iter().filter(|set| *set).count() {
+        0 => spec.missing(why),
+        1 => {}
+        _ => spec.invalid(why),
     }
 }

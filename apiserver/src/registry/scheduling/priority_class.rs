@@ -3,7 +3,7 @@
 use apimachinery::validation::Cursor;
 
 use crate::registry::core::pod_spec::is_system_priority_class;
-use crate::registry::edit::{default_text, object};
+use crate::registry::edit::{default, object};
 use crate::registry::printing::{AGE, NAME, column, created, integer, name, number};
 use crate::registry::strategy::{Column, Strategy, Table};
 
@@ -15,7 +15,7 @@ const SYSTEM: [(&str, i64); 2] = [("system-cluster-critical", 2_000_000_000), ("
 pub const STRATEGY: Strategy = Strategy {
     // It is 1 for ever: upstream counts no changes of these.
     prepare_for_create: |class, _| object(class, "metadata")["generation"] = 1.into(),
-    default: |class| default_text(class, "preemptionPolicy", "PreemptLowerPriority"),
+    default: |class| default(class, "preemptionPolicy", "PreemptLowerPriority"),
     validate,
     validate_update: |new, old| {
         let value = |c: &Cursor<'_>| c.field("value").i64().unwrap_or_default();
@@ -54,5 +54,5 @@ fn validate(class: &Cursor<'_>) {
     } else if value.i64().is_some_and(|v| v > USER_VALUE_MAX) {
         value.forbid(format!("maximum allowed value of a user defined priority is {USER_VALUE_MAX}"));
     }
-    class.field("preemptionPolicy").one_of(&["Never", "PreemptLowerPriority"]);
+    class.field("preemptionPolicy").required_one_of(&["Never", "PreemptLowerPriority"]);
 }

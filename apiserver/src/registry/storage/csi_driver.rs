@@ -4,10 +4,12 @@ use apimachinery::Value;
 use apimachinery::validation::Cursor;
 use serde_json::json;
 
-use crate::registry::core::pod_spec::volume;
-use crate::registry::edit::{default, default_text, items, object, text};
+use crate::registry::edit::{default, items, object, text};
 use crate::registry::printing::{AGE, NAME, UNSET, column, created, name};
 use crate::registry::strategy::{Column, Strategy, Table};
+
+/// What upstream's errors call `attachRequired`.
+const ATTACH: &str = "attachedRequired";
 
 const fn boolean(name: &'static str, description: &'static str) -> Column {
     Column { name, kind: "boolean", format: "", priority: 0, description }
@@ -20,8 +22,9 @@ pub const STRATEGY: Strategy = Strategy {
     validate,
     validate_update: |new, old| {
         validate(new);
-        for name in ["attachRequired", "volumeLifecycleModes"] {
-            new.field("spec").field(name).immutable(&old.field("spec").field(name));
+        for (name, told) in [("attachRequired", ATTACH), ("volumeLifecycleModes", "volumeLifecycleModes")] {
+            let (spec, before) = (new.field("spec"), old.field("spec").field(name));
+            spec.field(told).with_value(spec.field(name).value()).immutable(&before);
         }
     },
     table: Some(Table {
@@ -61,32 +64,43 @@ fn defaulted(driver: &mut Value) {
     for name in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
         default(spec, name, false);
     }
-    default_text(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
     if items(spec, "volumeLifecycleModes").is_empty() {
         spec["volumeLifecycleModes"] = json!(["Persistent"]);
     }
 }
 
 fn validate(driver: &Cursor<'_>) {
-    volume::csi_driver(&driver.dig("metadata.name"));
     let spec = driver.field("spec");
-    for name in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
+    for (name, told) in [
+        ("attachRequired", ATTACH),
+        ("podInfoOnMount", "podInfoOnMount"),
+        ("storageCapacity", "storageCapacity"),
+        ("seLinuxMount", "seLinuxMount"),
+    ] {
         if !spec.field(name).exists() {
-            spec.field(name).missing("");
+            spec.field(told).missing("");
         }
     }
+    spec.field("nodeAllocatableUpdatePeriodSeconds").at_least(10, "must be greater than or equal to 10 seconds");
     spec.field("fsGroupPolicy").one_of(&["File", "None", "ReadWriteOnceWithFSType"]);
-    for mode in spec.field("volumeLifecycleModes").items() {
-        mode.one_of(&["Ephemeral", "Persistent"]);
+    // Upstream names the list, not the place in it.
+    let modes = spec.field("volumeLifecycleModes");
+    for mode in modes.items() {
+        modes.with_value(mode.value()).one_of(&["Ephemeral", "Persistent"]);
     }
     let mut audiences = Vec::new();
     for request in spec.field("tokenRequests").items() {
         let (audience, seconds) = (request.field("audience"), request.field("expirationSeconds"));
         if audiences.contains(&audience.str()) {
             audience.duplicate();
+            continue;
         }
         audiences.push(audience.str());
         seconds.at_least(600, "may not specify a duration less than 10 minutes");
+        if seconds.i64().is_some_and(|s| s > 1 << 32) {
+            seconds.invalid("may not specify a duration larger than 2^32 seconds");
+        }
     }
     let in_secrets = spec.field("serviceAccountTokenInSecrets");
     if in_secrets.exists() && audiences.is_empty() {

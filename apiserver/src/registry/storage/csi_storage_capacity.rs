@@ -23,9 +23,7 @@ pub const STRATEGY: Strategy = Strategy {
 };
 
 fn validate(capacity: &Cursor<'_>) {
-    capacity.field("storageClassName").required_shape(names::dns1123_subdomain);
+    capacity.field("storageClassName").shape(names::dns1123_subdomain);
     label_selector(&capacity.field("nodeTopology"));
-    for name in ["capacity", "maximumVolumeSize"] {
-        non_negative(&capacity.field(name));
-    }
+    non_negative(&capacity.field("capacity"));
 }

@@ -1,6 +1,7 @@
 //! StorageClasses.
 
-use apimachinery::validation::{Cursor, names};
+use apimachinery::validation::{Cursor, FieldError, names};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::registry::edit::{default, text};
 use crate::registry::printing::{AGE, NAME, column, created};
@@ -58,21 +59,40 @@ pub const STRATEGY: Strategy = Strategy {
 };
 
 fn validate(class: &Cursor<'_>) {
-    let provisioner = class.field("provisioner");
-    if provisioner.required() {
-        names::qualified_name(&provisioner.str().to_lowercase())
-            .into_iter()
-            .for_each(|problem| provisioner.invalid(problem));
-    }
+    provisioner(&class.field("provisioner"));
     parameters(&class.field("parameters"));
-    class.field("reclaimPolicy").one_of(&["Delete", "Retain"]);
-    class.field("volumeBindingMode").required_one_of(&["Immediate", "WaitForFirstConsumer"]);
+    if !class.field("reclaimPolicy").is_empty() {
+        class.field("reclaimPolicy").one_of(&["Delete", "Retain"]);
+    }
+    class.field("volumeBindingMode").one_of(&["Immediate", "WaitForFirstConsumer"]);
+    let mut seen = Vec::new();
     for term in class.field("allowedTopologies").items() {
-        for expression in term.field("matchLabelExpressions").items() {
+        let expressions = term.field("matchLabelExpressions");
+        expressions.unique(|e| e.field("key"));
+        let domains = domains(&expressions);
+        // Upstream starts with as many empty terms as there are terms.
+        if domains.is_empty() || seen.contains(&domains) {
+            expressions.push(FieldError::duplicate(expressions.path(), ""));
+        }
+        seen.push(domains);
+        for expression in expressions.items() {
             expression.field("key").shape(names::qualified_name);
             expression.field("values").required();
             expression.field("values").unique(Cursor::clone);
         }
+    }
+}
+
+/// The values that a term allows, by key, without order.
+fn domains<'a>(expressions: &Cursor<'a>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let values = |e: &Cursor<'a>| e.field("values").items().map(|value| value.str()).collect();
+    expressions.items().map(|e| (e.field("key").str(), values(&e))).collect()
+}
+
+/// Checks the name of what makes or changes volumes.
+pub fn provisioner(name: &Cursor<'_>) {
+    if name.required() {
+        names::qualified_name(&name.str().to_lowercase()).into_iter().for_each(|problem| name.invalid(problem));
     }
 }
 

@@ -2,8 +2,7 @@
 
 use apimachinery::validation::Cursor;
 
-use super::storage_class::parameters;
-use crate::registry::core::pod_spec::volume;
+use super::storage_class::{parameters, provisioner};
 use crate::registry::edit::text;
 use crate::registry::printing::{AGE, NAME, column, created, name};
 use crate::registry::strategy::{Strategy, Table};
@@ -12,6 +11,7 @@ pub const STRATEGY: Strategy = Strategy {
     return_deleted: true,
     validate,
     validate_update: |new, old| {
+        validate(new);
         for name in ["driverName", "parameters"] {
             if new.field(name).value() != old.field(name).value() {
                 new.field(name).forbid(format!("updates to {name} are forbidden."));
@@ -26,9 +26,7 @@ pub const STRATEGY: Strategy = Strategy {
 };
 
 fn validate(class: &Cursor<'_>) {
-    if class.field("driverName").required() {
-        volume::csi_driver(&class.field("driverName"));
-    }
+    provisioner(&class.field("driverName"));
     if class.field("parameters").required_because("must contain at least one key/value pair") {
         parameters(&class.field("parameters"));
     }
