@@ -218,18 +218,7 @@ impl Cache {
             }
             state.snapshot.get(&key).cloned()
         };
-        let event = match (object, &previous) {
-            (Some(object), _) => {
-                let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
-                Arc::new(Event::new(kind, revision, object, previous))
-            }
-            (None, Some(gone)) => {
-                let last = Object::new(&key, revision, gone.tree(), &self.fields);
-                let last = Arc::new(last.in_version(gone.version.clone()));
-                Arc::new(Event::new(EventType::Deleted, revision, last, previous))
-            }
-            (None, None) => return None,
-        };
+        let event = Arc::new(Event::of_change(revision, object, previous)?);
         let mut state = self.state.write();
         // An entry equal by key stays on insert, so the old one goes first.
         if event.previous.is_some() {
@@ -241,11 +230,12 @@ impl Cache {
         state.snapshot.revision = revision;
         state.history.push(&event, Instant::now());
         drop(state);
-        // From now on it is part of the history only, which keeps what was stored and no other form of it.
-        if let Some(previous) = &event.previous {
-            previous.forget_proto();
-        }
         Some(event)
+    }
+
+    /// The history starts at a change of this resource, and not at a load.
+    pub fn history_starts_at_change(&self) -> bool {
+        self.state.read().history.starts_at_change()
     }
 
     /// Bytes that the history takes.
