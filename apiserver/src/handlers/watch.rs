@@ -85,7 +85,7 @@ impl Piece {
 /// Where a watch gets its events from.
 enum Source {
     /// From etcd, as long as it is behind the history. Left for [`Source::Live`] when it has reached that.
-    Older(Box<CatchUp>),
+    Older(CatchUp),
     /// From the cache, to the watch's end.
     Live(Subscription),
 }
@@ -104,7 +104,7 @@ impl Source {
 enum Arrival {
     Event(Arc<Event>),
     Step(std::result::Result<Step, StorageError>),
-    /// The watcher fell behind, or the server lets go of it.
+    /// The watcher fell behind, or the server lets go of it. Its client resumes from the last version that it has heard of.
     Ended,
 }
 
@@ -212,7 +212,7 @@ impl Api {
                         return Err(too_many_older());
                     };
                     source = match CatchUp::start(&self.etcd, cache, from, scope, place).await {
-                        Ok(catch_up) => Source::Older(Box::new(catch_up)),
+                        Ok(catch_up) => Source::Older(catch_up),
                         Err(StorageError::Compacted) => return failed(&renderer, &too_old(from, &self.progress)),
                         Err(e) => return Err(e.into()),
                     };
@@ -336,7 +336,7 @@ impl Watch {
             let source = &mut self.source;
             let arrival = async {
                 match source {
-                    Source::Older(catch_up) => Arrival::Step(catch_up.next().await),
+                    Source::Older(catch_up) => catch_up.next().await.map_or(Arrival::Ended, Arrival::Step),
                     Source::Live(live) => live.next().await.map_or(Arrival::Ended, Arrival::Event),
                 }
             };
@@ -352,7 +352,6 @@ impl Watch {
                         let status = too_old(self.revision, &self.progress);
                         self.put_error(&mut out, &status);
                     }
-                    // The client resumes from the last version that it has heard of.
                     Arrival::Step(Err(_)) | Arrival::Ended => return None,
                 },
                 _ = bookmark => {

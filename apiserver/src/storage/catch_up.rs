@@ -13,17 +13,18 @@ use etcd_client::{EventType, WatchStream};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
-/// Watches that read from etcd at once. Each may hold a message of a thousand revisions.
+/// Watches that read from etcd at once. Each may hold a message, which etcd cuts at about its limit of a write (1.5 MiB).
 const CATCH_UPS_MAX: usize = 16;
 
 /// How long a watch waits for a place among them.
 const PLACE_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// How long one may take, so that a client that does not read keeps no others waiting.
+/// How long one may take, whether or not its client reads: nobody keeps others waiting for longer.
 const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Changes that are decoded in one go, between which other tasks run.
@@ -43,19 +44,10 @@ pub enum Step {
     Joined(Vec<Arc<Event>>, Subscription),
 }
 
-/// A watch that is behind the history.
+/// A watch that is behind the history, as its client's end sees it. Dropping it ends the reading.
 pub struct CatchUp {
-    cache: Arc<Cache>,
-    scope: Scope,
-    stream: WatchStream,
-    /// It watches all keys, not only those of the resource.
-    all_keys: bool,
-    /// What has come and is not decoded yet.
-    pending: VecDeque<etcd_client::proto::PbEvent>,
-    /// The last revision that has come.
-    received: Revision,
-    end: Instant,
-    _place: SemaphorePermit<'static>,
+    steps: mpsc::Receiver<Result<Step, StorageError>>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl CatchUp {
@@ -67,15 +59,59 @@ impl CatchUp {
         scope: Scope,
         place: SemaphorePermit<'static>,
     ) -> Result<CatchUp, StorageError> {
-        let all_keys = !cache.history_starts_at_change();
-        let stream = etcd.watch_older((!all_keys).then_some(&*cache.prefix), revision).await?;
-        let end = Instant::now() + CATCH_UP_TIME_MAX;
-        let pending = VecDeque::new();
-        Ok(CatchUp { cache, scope, stream, all_keys, pending, received: revision, end, _place: place })
+        let reader = Reader::start(etcd, cache, revision, scope).await?;
+        let (sender, steps) = mpsc::channel(1);
+        let task = AbortOnDropHandle::new(tokio::spawn(run(reader, sender, place)));
+        Ok(CatchUp { steps, _task: task })
     }
 
-    /// The next events, or the way into the cache's stream. Nothing is lost when it is dropped while it waits.
-    pub async fn next(&mut self) -> Result<Step, StorageError> {
+    /// The next events, or the way into the cache's stream; `None` when the client was too slow for the time there is.
+    ///
+    /// # Errors
+    /// `Compacted` when the client must list anew, also because etcd could not tell everything in time.
+    pub async fn next(&mut self) -> Option<Result<Step, StorageError>> {
+        self.steps.recv().await
+    }
+}
+
+/// Reads until the history is reached, an error, or the end of the time.
+async fn run(mut reader: Reader, steps: mpsc::Sender<Result<Step, StorageError>>, _place: SemaphorePermit<'static>) {
+    let reading = async {
+        loop {
+            let step = reader.next().await;
+            let is_last = !matches!(step, Ok(Step::Events(_)));
+            if steps.send(step).await.is_err() || is_last {
+                return;
+            }
+        }
+    };
+    if timeout(CATCH_UP_TIME_MAX, reading).await.is_err() {
+        // With room for this it was etcd that took too long, and resuming would take as long again. Without, it was the client.
+        let _ = steps.try_send(Err(StorageError::Compacted));
+    }
+}
+
+/// Reads changes from etcd.
+struct Reader {
+    cache: Arc<Cache>,
+    scope: Scope,
+    stream: WatchStream,
+    /// It watches all keys, not only those of the resource.
+    all_keys: bool,
+    /// What has come and is not decoded yet.
+    pending: VecDeque<etcd_client::proto::PbEvent>,
+    /// The last revision of which everything has come.
+    received: Revision,
+}
+
+impl Reader {
+    async fn start(etcd: &Etcd, cache: Arc<Cache>, revision: Revision, scope: Scope) -> Result<Reader, StorageError> {
+        let all_keys = !cache.history_starts_at_change();
+        let stream = etcd.watch_older((!all_keys).then_some(&*cache.prefix), revision).await?;
+        Ok(Reader { cache, scope, stream, all_keys, pending: VecDeque::new(), received: revision })
+    }
+
+    async fn next(&mut self) -> Result<Step, StorageError> {
         loop {
             if self.pending.is_empty() {
                 if let Ok((missed, live)) = self.cache.watch_from(self.received, self.scope.clone()) {
@@ -100,9 +136,7 @@ impl CatchUp {
 
     async fn receive(&mut self) -> Result<(), StorageError> {
         let unavailable = |why: &str| StorageError::Unavailable(why.to_owned());
-        let message = timeout_at(self.end, self.stream.message()).await;
-        let message = message.map_err(|_| unavailable("a watch from an old revision took too long"))?;
-        let message = message.map_err(|e| StorageError::Unavailable(e.to_string()))?;
+        let message = self.stream.message().await.map_err(|e| StorageError::Unavailable(e.to_string()))?;
         let message = message.ok_or_else(|| unavailable("etcd ended the watch"))?;
         if message.compact_revision() > 0 {
             return Err(StorageError::Compacted);
@@ -110,10 +144,12 @@ impl CatchUp {
         if message.canceled() {
             return Err(unavailable(message.cancel_reason()));
         }
-        for event in message.0.events {
-            let revision = event.kv.as_ref().map_or(0, |kv| kv.mod_revision as Revision);
-            self.received = self.received.max(revision);
-            self.pending.push_back(event);
+        // One revision may be of many keys (a lease that ends takes all of its own along), and a message may be cut between them.
+        let is_cut = message.0.fragment;
+        let last = message.0.events.last().and_then(|event| event.kv.as_ref()).map(|kv| kv.mod_revision as Revision);
+        self.pending.extend(message.0.events);
+        if let Some(last) = last.filter(|_| !is_cut) {
+            self.received = self.received.max(last);
         }
         Ok(())
     }

@@ -130,6 +130,23 @@ async fn what_the_history_has_forgotten_comes_from_etcd() {
 }
 
 #[tokio::test]
+async fn large_objects_come_from_etcd_in_pieces() {
+    let stand = Stand::start_with(&["--watch-history-bytes-max=8000"]).await;
+    let first = map(&stand, "first", "yes").await;
+    let large = |n: usize| json!({"data": {"k": n.to_string().repeat(700_000)}});
+    map(&stand, "large", "yes").await;
+    for n in 0..6 {
+        stand.merge(&format!("{MAPS}/large"), large(n)).await;
+    }
+    map(&stand, "last", "yes").await;
+    let mut watch = Watch::open(&stand, &format!("resourceVersion={}", version(&first))).await;
+    let events = watch.take(8).await;
+    let told: Vec<_> = events.iter().map(|e| e["object"]["data"]["k"].as_str().map_or("-", |k| &k[..1])).collect();
+    assert_eq!(told, ["-", "0", "1", "2", "3", "4", "5", "-"]);
+    assert_eq!(events[7]["object"]["metadata"]["name"], "last");
+}
+
+#[tokio::test]
 async fn many_that_come_back_at_once_are_all_served() {
     let mut stand = Stand::start().await;
     let first = map(&stand, "first", "yes").await;
