@@ -230,6 +230,10 @@ impl Cache {
         state.snapshot.revision = revision;
         state.history.push(&event, Instant::now());
         drop(state);
+        // From now on it is part of the history only, which keeps what was stored and no other form of it.
+        if let Some(previous) = &event.previous {
+            previous.forget_proto();
+        }
         Some(event)
     }
 

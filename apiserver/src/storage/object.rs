@@ -8,7 +8,7 @@ use apimachinery::schema::{GroupVersionKind, Schema};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::borrow::Borrow;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 /// An object as of one revision. Immutable, shared by the cache, its history and every watcher.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Object {
     /// Values of the resource's selectable fields, in the order of its strategy.
     pub fields: Box<[Box<str>]>,
     /// The protobuf form, while it is kept after somebody asked for it.
-    proto: RwLock<Weak<Bytes>>,
+    proto: RwLock<Option<Arc<encodings::Form>>>,
 }
 
 /// How to read one of a resource's selectable fields.
@@ -70,7 +70,7 @@ impl Object {
             labels: labels.unwrap_or_default(),
             fields: fields.iter().map(|field| field.read(&tree).into()).collect(),
             proto: RwLock::default(),
-            json: serde_json::to_vec(&tree).unwrap_or_default().into(),
+            json: exact(serde_json::to_vec(&tree).unwrap_or_default()),
         }
     }
 
@@ -116,23 +116,34 @@ impl Object {
     /// The object's protobuf message, without an envelope. Made once and kept for a while. `kind` is that of the
     /// storage version, of a built-in type.
     pub fn proto(&self, kind: &GroupVersionKind) -> Bytes {
-        if let Some(made) = self.proto.read().upgrade() {
-            return Bytes::clone(&made);
+        if let Some(made) = self.proto.read().as_ref().and_then(|form| form.get()) {
+            return made;
         }
         let schema = Schema::builtin();
         let mut out = Vec::new();
         if let Some(ty) = schema.kind(&kind.group, &kind.version, &kind.kind) {
             proto::encode(schema, ty.id, &self.tree(), &mut out);
         }
-        let made = encodings::keep(out.into());
-        *self.proto.write() = Arc::downgrade(&made);
-        Bytes::clone(&made)
+        let made = exact(out);
+        *self.proto.write() = Some(encodings::keep(made.clone()));
+        made
+    }
+
+    /// Gives up the protobuf message; who still asks for it makes it anew.
+    pub fn forget_proto(&self) {
+        *self.proto.write() = None;
     }
 
     /// What stands before [`Object::json`]'s members when the object is sent by itself: `{"kind":"Pod","apiVersion":"v1",`.
     pub fn prefix(kind: &GroupVersionKind) -> Bytes {
         format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version()).into()
     }
+}
+
+/// The bytes in a buffer of their own length. One that grew while it was written is up to twice as long, which would be half of what the
+/// cache holds.
+fn exact(bytes: Vec<u8>) -> Bytes {
+    bytes.into_boxed_slice().into()
 }
 
 /// The text of an object with another resourceVersion. `None` where the old one does not stand at exactly one place: then the
@@ -281,7 +292,7 @@ mod tests {
         let object = Object::new("a/x", 7, json!({"metadata": {"name": "x"}, "data": {"k": "v"}}), &[]);
         let kind = GroupVersionKind::new("", "v1", "ConfigMap");
         let first = object.proto(&kind);
-        *object.proto.write() = Weak::new();
+        object.forget_proto();
         assert_eq!(object.proto(&kind), first);
     }
 }
