@@ -1,5 +1,6 @@
 //! Flags of kube-apiserver, under upstream's names.
 
+use crate::storage::history::HISTORY_BYTES_MAX;
 use clap::Parser;
 use component_base::cli::{GoDuration, KeyValues, LoggingFlags};
 use std::net::IpAddr;
@@ -139,6 +140,10 @@ pub struct EtcdFlags {
     /// Reads are always served from a cache; accepted for compatibility.
     #[arg(long, default_value_t = true)]
     pub watch_cache: bool,
+    /// What the changes that broken watches resume from may take in memory, all resources together; older changes are read from
+    /// etcd. Not a flag of upstream, whose --watch-cache-sizes count changes whatever their size.
+    #[arg(long, default_value_t = HISTORY_BYTES_MAX)]
+    pub watch_history_bytes_max: usize,
 }
 
 #[derive(clap::Args, Debug)]

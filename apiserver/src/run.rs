@@ -72,6 +72,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             port: options.serving.secure_port,
         },
     );
+    api.progress.history.set_bytes_max(options.etcd.watch_history_bytes_max);
     // Work of the server itself goes on while requests are drained.
     let background = CancellationToken::new();
     let _stop = background.clone().drop_guard();

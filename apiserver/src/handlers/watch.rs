@@ -10,7 +10,9 @@ use crate::request::RequestInfo;
 use crate::request::options::ListOptions;
 use crate::server::metrics;
 use crate::status::{Result, Status};
-use crate::storage::cache::{NotKept, Snapshot};
+use crate::storage::StorageError;
+use crate::storage::cache::Snapshot;
+use crate::storage::catch_up::{self, CatchUp, Step};
 use crate::storage::freshness::{CATCH_UP_MAX, Progress};
 use crate::storage::object::{Event, EventType, Object};
 use crate::storage::watchers::Subscription;
@@ -80,6 +82,32 @@ impl Piece {
     }
 }
 
+/// Where a watch gets its events from.
+enum Source {
+    /// From etcd, as long as it is behind the history. Left for [`Source::Live`] when it has reached that.
+    Older(CatchUp),
+    /// From the cache, to the watch's end.
+    Live(Subscription),
+}
+
+impl Source {
+    /// The next event if it is there already.
+    fn try_next(&mut self) -> Option<Arc<Event>> {
+        match self {
+            Source::Older(_) => None,
+            Source::Live(live) => live.try_next(),
+        }
+    }
+}
+
+/// What waiting for a source brought.
+enum Arrival {
+    Event(Arc<Event>),
+    Step(std::result::Result<Step, StorageError>),
+    /// The watcher fell behind, or the server lets go of it. Its client resumes from the last version that it has heard of.
+    Ended,
+}
+
 /// A running watch: what it still has to send, and where more comes from.
 struct Watch {
     renderer: Renderer,
@@ -95,7 +123,7 @@ struct Watch {
     /// Bookmark that ends the initial objects, if one is due.
     initial_end: Option<u64>,
     missed: VecDeque<Arc<Event>>,
-    live: Subscription,
+    source: Source,
     /// The last version that the client has heard of.
     revision: u64,
     progress: Arc<Progress>,
@@ -156,12 +184,12 @@ impl Api {
         let scope = selection.scope(&endpoint.row);
         let with_state = options.send_initial_events.unwrap_or(matches!(version, None | Some(0)));
         let (mut initial, mut missed) = (VecDeque::new(), Vec::new());
-        let (live, revision);
+        let (source, revision);
         if with_state {
             self.ready_for(version).await?;
             let (snapshot, subscription) = cache.watch_with_state(scope);
             initial = select(&snapshot, &selection, endpoint);
-            (live, revision) = (subscription, snapshot.revision);
+            (source, revision) = (Source::Live(subscription), snapshot.revision);
         } else {
             let from = match version {
                 Some(version) if version > 0 => version,
@@ -170,15 +198,24 @@ impl Api {
             if !self.progress.wait(from, CATCH_UP_MAX).await {
                 return Err(Status::too_new(from, self.progress.seen()));
             }
-            match cache.watch_from(from, scope) {
+            revision = from;
+            match cache.watch_from(from, scope.clone()) {
                 Ok((events, subscription)) => {
                     missed = events;
-                    (live, revision) = (subscription, from);
+                    source = Source::Live(subscription);
                 }
-                Err(NotKept::Expired | NotKept::Future) => {
-                    let status =
-                        Status::expired(format!("too old resource version: {from} ({})", self.progress.seen()));
-                    return failed(&renderer, &status);
+                Err(_) if from < self.progress.compacted() => {
+                    return failed(&renderer, &too_old(from, &self.progress));
+                }
+                Err(_) => {
+                    let Some(place) = catch_up::place().await else {
+                        return Err(too_many_older());
+                    };
+                    source = match CatchUp::start(&self.etcd, cache, from, scope, place).await {
+                        Ok(catch_up) => Source::Older(catch_up),
+                        Err(StorageError::Compacted) => return failed(&renderer, &too_old(from, &self.progress)),
+                        Err(e) => return Err(e.into()),
+                    };
                 }
             }
         }
@@ -201,7 +238,7 @@ impl Api {
             initial_ready: 0,
             failed: false,
             missed: missed.into(),
-            live,
+            source,
             revision,
             progress: self.progress.clone(),
             bookmarks,
@@ -221,6 +258,18 @@ impl Api {
         });
         Ok(respond(http::StatusCode::OK, stream_type, serving::stream(pieces)))
     }
+}
+
+/// What a client is told that asks for what is compacted: it lists anew.
+fn too_old(from: u64, progress: &Progress) -> Status {
+    Status::expired(format!("too old resource version: {from} ({})", progress.seen()))
+}
+
+/// What a client is told for whom there is no place among the watches that are read from etcd: it comes back.
+fn too_many_older() -> Status {
+    let why = "Too many watches start from old resource versions, please try again later.";
+    let details = json!({"retryAfterSeconds": 1}).as_object().cloned();
+    Status { details, ..Status::new(http::StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why) }
 }
 
 /// A watch that ends as it begins: clients look for this error in the stream, not in the answer's code.
@@ -263,7 +312,7 @@ impl Watch {
                     self.put_initial(&mut out).await;
                 } else if let Some(revision) = self.initial_end.take() {
                     self.put_bookmark(&mut out, revision, true);
-                } else if let Some(event) = self.missed.pop_front().or_else(|| self.live.try_next()) {
+                } else if let Some(event) = self.missed.pop_front().or_else(|| self.source.try_next()) {
                     self.put_event(&mut out, &event).await;
                 } else {
                     break;
@@ -275,18 +324,35 @@ impl Watch {
             if !out.is_empty() {
                 return Some(out.into_bytes());
             }
+            // What the caches have seen says nothing of a watch that is behind them.
+            let is_live = matches!(self.source, Source::Live(_));
             let bookmark = async {
                 match &mut self.bookmarks {
-                    Some(interval) => interval.tick().await,
-                    None => std::future::pending().await,
+                    Some(interval) if is_live => interval.tick().await,
+                    _ => std::future::pending().await,
                 }
             };
             let seen = self.progress.seen(); // read before waiting: every event up to here was in the channel already
+            let source = &mut self.source;
+            let arrival = async {
+                match source {
+                    Source::Older(catch_up) => catch_up.next().await.map_or(Arrival::Ended, Arrival::Step),
+                    Source::Live(live) => live.next().await.map_or(Arrival::Ended, Arrival::Event),
+                }
+            };
             tokio::select! {
                 biased;
-                event = self.live.next() => match event {
-                    Some(event) => self.put_event(&mut out, &event).await,
-                    None => return None,
+                arrival = arrival => match arrival {
+                    Arrival::Event(event) => self.put_event(&mut out, &event).await,
+                    Arrival::Step(Ok(Step::Events(events))) => self.missed = events.into(),
+                    Arrival::Step(Ok(Step::Joined(missed, live))) => {
+                        (self.missed, self.source) = (missed.into(), Source::Live(live));
+                    }
+                    Arrival::Step(Err(StorageError::Compacted)) => {
+                        let status = too_old(self.revision, &self.progress);
+                        self.put_error(&mut out, &status);
+                    }
+                    Arrival::Step(Err(_)) | Arrival::Ended => return None,
                 },
                 _ = bookmark => {
                     let revision = seen.max(self.revision);

@@ -7,6 +7,7 @@ use crate::api::Endpoint;
 use crate::authn::User;
 use crate::discovery;
 use crate::handlers::decode::{self, body_type};
+use crate::handlers::list::respond_objects;
 use crate::handlers::read::renderer;
 use crate::handlers::render::{json_response, respond, typed};
 use crate::handlers::subresource;
@@ -192,21 +193,13 @@ async fn write(
         "delete" | "deletecollection" => {
             let options = delete_options(&parts, body).await?;
             let write_options = WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() };
-            let mut write = writer(server, endpoint, info, user, write_options, headers);
+            let write = writer(server, endpoint, info, user, write_options, headers);
             let mut warnings = Vec::new();
             if info.verb == "deletecollection" {
                 let list = ListOptions::parse(&parts.uri)?;
-                let (items, revision) = write.delete_collection(&list, &options, &mut warnings).await?;
-                let list = json!({
-                    "kind": row.list_kind, "apiVersion": row.kind.api_version(),
-                    "metadata": {"resourceVersion": revision.to_string()}, "items": items,
-                });
-                let bytes = renderer.encode(
-                    &GroupVersionKind { kind: row.list_kind.clone(), ..row.kind.clone() },
-                    None,
-                    list,
-                )?;
-                return Ok(warn(renderer.respond(StatusCode::OK, bytes), &warnings));
+                let (objects, revision) = write.delete_collection(&list, &options, &mut warnings).await?;
+                let metadata = json!({"resourceVersion": revision.to_string()});
+                return Ok(warn(respond_objects(renderer, objects, &metadata), &warnings));
             }
             let deleted = write.delete(&options, &mut warnings).await?;
             let bytes = match deleted {

@@ -218,18 +218,7 @@ impl Cache {
             }
             state.snapshot.get(&key).cloned()
         };
-        let event = match (object, &previous) {
-            (Some(object), _) => {
-                let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
-                Arc::new(Event::new(kind, revision, object, previous))
-            }
-            (None, Some(gone)) => {
-                let last = Object::new(&key, revision, gone.tree(), &self.fields);
-                let last = Arc::new(last.in_version(gone.version.clone()));
-                Arc::new(Event::new(EventType::Deleted, revision, last, previous))
-            }
-            (None, None) => return None,
-        };
+        let event = Arc::new(Event::of_change(revision, object, previous)?);
         let mut state = self.state.write();
         // An entry equal by key stays on insert, so the old one goes first.
         if event.previous.is_some() {
@@ -246,6 +235,11 @@ impl Cache {
             previous.forget_proto();
         }
         Some(event)
+    }
+
+    /// The history starts at a change of this resource, and not at a load.
+    pub fn history_starts_at_change(&self) -> bool {
+        self.state.read().history.starts_at_change()
     }
 
     /// Bytes that the history takes.

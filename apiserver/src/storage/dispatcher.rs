@@ -7,7 +7,7 @@ use super::cache::{Cache, Change};
 use super::etcd::Etcd;
 use super::freshness::Progress;
 use super::object::Object;
-use super::{Revision, StorageError, codec};
+use super::{Revision, StorageError, codec, encodings};
 use etcd_client::{EventType, WatchResponse};
 use futures::FutureExt;
 use parking_lot::RwLock;
@@ -100,6 +100,7 @@ impl Dispatcher {
             loop {
                 tokio::time::sleep(EXPIRY_INTERVAL).await;
                 expiring.expire_history();
+                encodings::expire();
             }
         }));
         while !shutdown.is_cancelled() {

@@ -182,6 +182,15 @@ impl Etcd {
         answer(client.watch(Vec::new(), Some(options))).await
     }
 
+    /// Every change after `revision` with what was there before it, of the keys under `prefix` or of all; large messages in
+    /// fragments.
+    pub async fn watch_older(&self, prefix: Option<&str>, revision: Revision) -> Result<WatchStream, StorageError> {
+        let options = WatchOptions::new().with_start_revision(revision as i64 + 1).with_prev_key().with_fragment();
+        let options = if prefix.is_some() { options.with_prefix() } else { options.with_all_keys() };
+        let mut client = self.client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+        answer(client.watch(prefix.unwrap_or_default(), Some(options))).await
+    }
+
     pub async fn compact(&self, revision: Revision) -> Result<(), StorageError> {
         answer(self.kv.clone().compact(revision as i64, None)).await.map(|_| ())
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What changes of all resources may take together.
+/// What changes of all resources may take together, where no flag says otherwise.
 pub const HISTORY_BYTES_MAX: usize = 16 << 20;
 
 /// How long a change is kept at most. Upstream promises 75 s at least, space permitting.
@@ -22,15 +22,27 @@ pub const HISTORY_AGE_MAX: Duration = Duration::from_secs(300);
 const EVENT_BYTES: usize = 512;
 
 /// The bytes that all histories hold.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budget {
     bytes: AtomicUsize,
+    bytes_max: AtomicUsize,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { bytes: AtomicUsize::new(0), bytes_max: AtomicUsize::new(HISTORY_BYTES_MAX) }
+    }
 }
 
 impl Budget {
     /// Bytes that are held beyond what may be.
     pub fn excess_bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed).saturating_sub(HISTORY_BYTES_MAX)
+        self.bytes.load(Ordering::Relaxed).saturating_sub(self.bytes_max.load(Ordering::Relaxed))
+    }
+
+    /// Sets what may be held; what is held beyond it goes with the next change.
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 }
 
@@ -39,17 +51,24 @@ pub struct History {
     events: VecDeque<(Instant, Arc<Event>)>,
     /// Everything after this revision is here.
     start: Revision,
+    /// Where it began: what a load has seen.
+    loaded: Revision,
     bytes: usize,
     budget: Arc<Budget>,
 }
 
 impl History {
     pub fn new(budget: Arc<Budget>) -> History {
-        History { events: VecDeque::new(), start: 0, bytes: 0, budget }
+        History { events: VecDeque::new(), start: 0, loaded: 0, bytes: 0, budget }
     }
 
     pub fn start(&self) -> Revision {
         self.start
+    }
+
+    /// The start is the revision of a change of this resource, one that is forgotten by now, and not of a load.
+    pub fn starts_at_change(&self) -> bool {
+        self.start > self.loaded
     }
 
     pub fn bytes(&self) -> usize {
@@ -59,7 +78,7 @@ impl History {
     /// Forgets everything; what comes after `revision` will be here.
     pub fn restart(&mut self, revision: Revision) {
         self.trim(|_, _| true);
-        self.start = revision;
+        (self.start, self.loaded) = (revision, revision);
     }
 
     /// Adds a change, and forgets the oldest ones of this resource as long as there is too much of all.

@@ -10,6 +10,8 @@
 //! * [`object`]: one version of one object, immutable and shared: JSON bytes and what is indexed.
 //! * [`cache`]: all objects of a resource as a persistent set; a snapshot is taken in O(1) and never changes.
 //! * [`history`]: the latest changes, bounded by bytes and age over all resources.
+//! * [`catch_up`]: watches from revisions that the history has forgotten, out of etcd.
+//! * [`encodings`]: protobuf forms of objects, for a while.
 //! * [`own`]: what this server writes itself, so that it need not decode it when the watch brings it back.
 //! * [`signature`]: what an object may be selected by, in a few bits.
 //! * [`watchers`]: who hears of a change, found by namespace and by node.
@@ -19,9 +21,11 @@
 //! Nothing here knows of requests, users or kinds' rules.
 
 pub mod cache;
+pub mod catch_up;
 pub mod codec;
 pub mod compactor;
 pub mod dispatcher;
+pub mod encodings;
 pub mod etcd;
 pub mod freshness;
 pub mod history;

@@ -1,7 +1,7 @@
 //! One version of one object, as the cache keeps it, and the events that lead from one to the next.
 
-use super::Revision;
 use super::signature::Signature;
+use super::{Revision, encodings};
 use apimachinery::Value;
 use apimachinery::codec::proto;
 use apimachinery::schema::{GroupVersionKind, Schema};
@@ -25,8 +25,8 @@ pub struct Object {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the resource's selectable fields, in the order of its strategy.
     pub fields: Box<[Box<str>]>,
-    /// The protobuf form, once somebody asked for it.
-    proto: RwLock<Option<Bytes>>,
+    /// The protobuf form, while it is kept after somebody asked for it.
+    proto: RwLock<Option<Arc<encodings::Form>>>,
 }
 
 /// How to read one of a resource's selectable fields.
@@ -70,7 +70,7 @@ impl Object {
             labels: labels.unwrap_or_default(),
             fields: fields.iter().map(|field| field.read(&tree).into()).collect(),
             proto: RwLock::default(),
-            json: serde_json::to_vec(&tree).unwrap_or_default().into(),
+            json: exact(serde_json::to_vec(&tree).unwrap_or_default()),
         }
     }
 
@@ -82,6 +82,10 @@ impl Object {
     /// The same content as of a later revision.
     pub fn at_revision(&self, revision: Revision) -> Object {
         let (version, fields) = (self.version.clone(), self.fields.clone());
+        if let Some(json) = with_revision(&self.json, self.revision, revision) {
+            let (key, labels) = (self.key.clone(), self.labels.clone());
+            return Object { key, revision, json, version, labels, fields, proto: RwLock::default() };
+        }
         Object { version, fields, ..Object::new(&self.key, revision, self.tree(), &[]) }
     }
 
@@ -109,18 +113,20 @@ impl Object {
         serde_json::from_slice(&self.json).unwrap_or_default()
     }
 
-    /// The object's protobuf message, without an envelope. Made once and kept, since who reads protobuf reads it again. `kind` is
-    /// that of the storage version, of a built-in type.
+    /// The object's protobuf message, without an envelope. Made once and kept for a while. `kind` is that of the
+    /// storage version, of a built-in type.
     pub fn proto(&self, kind: &GroupVersionKind) -> Bytes {
-        if let Some(made) = &*self.proto.read() {
-            return made.clone();
+        if let Some(made) = self.proto.read().as_ref().and_then(|form| form.get()) {
+            return made;
         }
         let schema = Schema::builtin();
         let mut out = Vec::new();
         if let Some(ty) = schema.kind(&kind.group, &kind.version, &kind.kind) {
             proto::encode(schema, ty.id, &self.tree(), &mut out);
         }
-        self.proto.write().get_or_insert_with(|| out.into()).clone()
+        let made = exact(out);
+        *self.proto.write() = Some(encodings::keep(made.clone()));
+        made
     }
 
     /// Gives up the protobuf message; who still asks for it makes it anew.
@@ -132,6 +138,25 @@ impl Object {
     pub fn prefix(kind: &GroupVersionKind) -> Bytes {
         format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version()).into()
     }
+}
+
+/// The bytes in a buffer of their own length. One that grew while it was written is up to twice as long, which would be half of what the
+/// cache holds.
+fn exact(bytes: Vec<u8>) -> Bytes {
+    bytes.into_boxed_slice().into()
+}
+
+/// The text of an object with another resourceVersion. `None` where the old one does not stand at exactly one place: then the
+/// text alone does not say which of them is the object's own. (Inside a string quotes are escaped, so no string is taken for it.)
+fn with_revision(json: &[u8], old: Revision, new: Revision) -> Option<Bytes> {
+    let pattern = format!("\"resourceVersion\":\"{old}\"");
+    let mut places = json.windows(pattern.len()).enumerate().filter(|(_, part)| *part == pattern.as_bytes());
+    let (at, _) = places.next()?;
+    if places.next().is_some() {
+        return None;
+    }
+    let own = format!("\"resourceVersion\":\"{new}\"");
+    Some([json.get(..at)?, own.as_bytes(), json.get(at + pattern.len()..)?].concat().into())
 }
 
 /// An object ordered by its key, as the cache's set holds it.
@@ -207,6 +232,17 @@ impl Event {
         Event { kind, revision, object, previous, lines: Default::default() }
     }
 
+    /// The event that a change is, by what is there after it and was before; none if there was nothing and is nothing.
+    pub fn of_change(revision: Revision, object: Option<Arc<Object>>, previous: Option<Arc<Object>>) -> Option<Event> {
+        let (kind, object) = match (object, &previous) {
+            (Some(object), Some(_)) => (EventType::Modified, object),
+            (Some(object), None) => (EventType::Added, object),
+            (None, Some(gone)) => (EventType::Deleted, Arc::new(gone.at_revision(revision))),
+            (None, None) => return None,
+        };
+        Some(Event::new(kind, revision, object, previous))
+    }
+
     /// The same change, with none of the forms that were made of it.
     pub fn bare(&self) -> Event {
         Event::new(self.kind, self.revision, self.object.clone(), self.previous.clone())
@@ -228,4 +264,35 @@ pub fn watch_line(kind: EventType, prefix: &[u8], json: &[u8]) -> Bytes {
     line.extend_from_slice(json.get(1..).unwrap_or_default());
     line.extend_from_slice(b"}\n");
     line.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_object_of_a_later_revision_is_the_same_but_for_its_version() {
+        let fields = [FieldValue::At(vec!["a".into()])];
+        // The second one has the same text elsewhere, the third has it quoted in a string.
+        for tree in [
+            json!({"metadata": {"name": "x", "labels": {"a": "b"}}, "a": "1"}),
+            json!({"metadata": {"name": "x"}, "a": "1", "z": {"resourceVersion": "7"}}),
+            json!({"metadata": {"name": "x"}, "a": "\"resourceVersion\":\"7\""}),
+        ] {
+            let (old, new) = (Object::new("x", 7, tree.clone(), &fields), Object::new("x", 12, tree, &fields));
+            let moved = old.at_revision(12);
+            assert_eq!((&moved.json, &moved.labels, &moved.fields), (&new.json, &new.labels, &new.fields));
+            assert_eq!(moved.revision, 12);
+        }
+    }
+
+    #[test]
+    fn a_protobuf_form_that_was_given_up_is_made_again() {
+        let object = Object::new("a/x", 7, json!({"metadata": {"name": "x"}, "data": {"k": "v"}}), &[]);
+        let kind = GroupVersionKind::new("", "v1", "ConfigMap");
+        let first = object.proto(&kind);
+        object.forget_proto();
+        assert_eq!(object.proto(&kind), first);
+    }
 }

@@ -24,6 +24,7 @@ mod lifecycles;
 mod mutating_policies;
 mod mutations;
 mod namespaces;
+mod older_watches;
 mod openapi;
 mod pod_security;
 mod restarts;

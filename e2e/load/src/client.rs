@@ -59,13 +59,25 @@ impl Connection {
         kind: &str,
         body: Bytes,
     ) -> anyhow::Result<http::Response<Incoming>> {
+        self.open_as(method, path, kind, "application/json", body).await
+    }
+
+    /// The same, for an answer in the form `accept`.
+    pub async fn open_as(
+        &mut self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        accept: &str,
+        body: Bytes,
+    ) -> anyhow::Result<http::Response<Incoming>> {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", &self.target.address)
             .header("authorization", &self.target.authorization)
             .header("content-type", kind)
-            .header("accept", "application/json")
+            .header("accept", accept)
             .header("user-agent", "load/1")
             .body(Full::new(body))?;
         self.sender.ready().await?;

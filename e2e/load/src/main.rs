@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod memory;
 mod objects;
 mod process;
 mod server;
@@ -55,6 +56,24 @@ pub struct Options {
     /// Objects that there are when full memory is read.
     #[arg(long, default_value_t = 35_000)]
     pub objects: usize,
+    /// Measure memory over time instead, and print it every few seconds.
+    #[arg(long)]
+    pub memory: bool,
+    /// Objects of 8 KB that come and go, in five resources.
+    #[arg(long, default_value_t = 60_000)]
+    pub churn_objects: usize,
+    /// Changes of 500 objects.
+    #[arg(long, default_value_t = 3_000_000)]
+    pub revisions: usize,
+    /// Pods that are deleted by one request.
+    #[arg(long, default_value_t = 10_000)]
+    pub collection_pods: usize,
+    /// Seconds between two readings of memory.
+    #[arg(long, default_value_t = 5)]
+    pub sample_seconds: u64,
+    /// Seconds after which memory is read the last time: by then the history has aged.
+    #[arg(long, default_value_t = 330)]
+    pub settle_seconds: u64,
     /// Only steps whose name contains this.
     #[arg(long, default_value = "")]
     pub only: String,
@@ -68,6 +87,9 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
     runtime.block_on(async {
         let server = server::Server::start(&options).await?;
-        steps::run(&options, &server).await
+        match options.memory {
+            true => memory::run(&options, &server).await,
+            false => steps::run(&options, &server).await,
+        }
     })
 }

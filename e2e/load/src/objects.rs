@@ -38,6 +38,14 @@ pub fn config_map(name: &str) -> Bytes {
     .into()
 }
 
+/// An object of any kind that asks for nothing else, 8 KB large.
+pub fn padded(version: &str, kind: &str, name: &str) -> Bytes {
+    let padding = format!("{name} ").repeat(8192 / (name.len() + 1));
+    json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "annotations": {"example.com/padding": padding}}})
+        .to_string()
+        .into()
+}
+
 pub fn namespace(name: &str) -> Bytes {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).to_string().into()
 }

@@ -27,3 +27,10 @@ pub fn usage(pid: u32) -> Option<Usage> {
     // The kernel counts in USER_HZ, which is 100 wherever Linux runs.
     Some(Usage { cpu: Duration::from_millis(ticks * 10), resident: of("VmRSS:")?, peak: of("VmHWM:")? })
 }
+
+/// Lets the peak of a process begin anew; where the kernel does not allow it, it stays. (proc(5), clear_refs)
+pub fn forget_peak(pid: Option<u32>) {
+    if let Some(pid) = pid {
+        let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+    }
+}

@@ -15,24 +15,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const JSON: &str = "application/json";
-const NAMESPACE: &str = "load";
+pub const JSON: &str = "application/json";
+pub const NAMESPACE: &str = "load";
 /// Lists are repeated so often; each by itself, one after the other.
 const LISTS: usize = 10;
 /// Events that do not come within this time are lost.
 const FAN_OUT_MAX: Duration = Duration::from_secs(120);
 
-struct Run<'a> {
-    options: &'a Options,
-    target: &'a Target,
-    pid: Option<u32>,
+pub struct Run<'a> {
+    pub options: &'a Options,
+    pub target: &'a Target,
+    pub pid: Option<u32>,
     /// Pods that have been created so far; their names are numbered.
     pods: AtomicUsize,
 }
 
 /// Runs the steps and prints a line for each.
 pub async fn run(options: &Options, server: &Server) -> anyhow::Result<()> {
-    let run = Run { options, target: &server.target, pid: server.pid, pods: AtomicUsize::new(0) };
+    let run = Run::new(options, server);
     let wanted = |name: &str| name.contains(&options.only);
     let mut connection = run.target.connect().await?;
     connection.create("/api/v1/namespaces", objects::namespace(NAMESPACE)).await?;
@@ -86,12 +86,18 @@ pub async fn run(options: &Options, server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
+impl<'a> Run<'a> {
+    pub fn new(options: &'a Options, server: &'a Server) -> Run<'a> {
+        Run { options, target: &server.target, pid: server.pid, pods: AtomicUsize::new(0) }
+    }
+}
+
 impl Run<'_> {
     fn usage(&self) -> Usage {
         self.pid.and_then(usage).unwrap_or_default()
     }
 
-    fn print(&self, name: &str, figures: Value) {
+    pub fn print(&self, name: &str, figures: Value) {
         if self.options.json {
             println!("{}", json!({"step": name, "figures": figures}));
             return;
@@ -102,14 +108,14 @@ impl Run<'_> {
     }
 
     /// Resident memory, once the server has been left alone for a moment.
-    async fn memory(&self, name: &str) {
+    pub async fn memory(&self, name: &str) {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let now = self.usage();
         self.print(name, json!({"resident_mb": now.resident / 1024, "peak_mb": now.peak / 1024, "pods": self.pods.load(Ordering::Relaxed)}));
     }
 
     /// Makes `count` requests, so many in flight as the options say. An unnamed step only prepares another.
-    async fn requests<F, Fut>(&self, name: &str, count: usize, request: F) -> anyhow::Result<()>
+    pub async fn requests<F, Fut>(&self, name: &str, count: usize, request: F) -> anyhow::Result<()>
     where
         F: Fn(Connection, usize) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<Connection>> + Send,
@@ -163,7 +169,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn create_pods(&self, name: &str, count: usize) -> anyhow::Result<()> {
+    pub async fn create_pods(&self, name: &str, count: usize) -> anyhow::Result<()> {
         let first = self.pods.fetch_add(count, Ordering::Relaxed);
         let path = Arc::new(format!("/api/v1/namespaces/{NAMESPACE}/pods"));
         self.requests(name, count, move |connection, n| {
@@ -286,6 +292,6 @@ impl Run<'_> {
 }
 
 /// Three decimals are more than these figures are worth.
-fn round(x: f64) -> f64 {
+pub fn round(x: f64) -> f64 {
     (x * 1000.0).round() / 1000.0
 }

@@ -6,12 +6,17 @@
 use super::{Write, meta_text, metadata};
 use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::custom::FINALIZER;
+use crate::registry::conversion::convert;
 use crate::registry::table::Resource;
 use crate::request::options::{DeleteOptions, ListOptions, Propagation};
 use crate::status::{Result, Status};
 use crate::storage::etcd::Outcome;
+use crate::storage::object::Object;
 use apimachinery::Value;
+use futures::{StreamExt, stream};
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a deletion ended.
 #[derive(Debug)]
@@ -30,12 +35,26 @@ enum Step {
 }
 
 const ROUNDS_MAX: usize = 64;
+
+/// Deletions of a collection that are under way at once. A deletion mostly waits for etcd, which writes many to disk together.
+/// Upstream's `--delete-collection-workers` is one worker by default, each waiting for its own write.
+const DELETIONS_AT_ONCE: usize = 32;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
 impl Write<'_> {
     pub async fn delete(&self, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<Deleted> {
-        let mut current = self.api.fetch(self.endpoint, &self.namespace, &self.name).await?;
+        let current = self.api.fetch(self.endpoint, &self.namespace, &self.name).await?;
+        self.delete_from(current, options, warnings).await
+    }
+
+    /// Deletes the object, of which `current` is a recent state. If it is not the last one, etcd says so and tells that.
+    async fn delete_from(
+        &self,
+        mut current: Arc<Object>,
+        options: &DeleteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Deleted> {
         for _ in 0..ROUNDS_MAX {
             let revision = current.revision;
             let old = self.decode(current).await?;
@@ -166,25 +185,87 @@ impl Write<'_> {
         meta.insert("deletionGracePeriodSeconds".into(), grace.into());
     }
 
-    /// Deletes everything a list would show; the objects as they were last. What is gone already does not count.
+    /// Deletes everything a list would show; the objects as they were last, in the version that [`respond_objects`] takes. What is
+    /// gone already does not count.
+    ///
+    /// An object is a tree only while its own deletion is under way; what waits to be answered is its text.
+    ///
+    /// [`respond_objects`]: crate::handlers::list::respond_objects
     pub async fn delete_collection(
-        &mut self,
+        &self,
         list: &ListOptions,
         options: &DeleteOptions,
         warnings: &mut Vec<String>,
-    ) -> Result<(Vec<Value>, u64)> {
-        let page = self.api.page(self.endpoint, &self.namespace.clone(), list).await?;
-        let mut deleted = Vec::new();
-        for object in &page.objects {
-            self.namespace = object.namespace().to_owned();
-            self.name = object.name().to_owned();
-            match self.delete(options, warnings).await {
-                Ok(Deleted::Gone(object) | Deleted::Marked(object)) => deleted.push(object),
-                Err(status) if status.reason == "NotFound" => {}
-                Err(status) => return Err(status),
+    ) -> Result<(Vec<Arc<Object>>, u64)> {
+        let page = self.api.page(self.endpoint, &self.namespace, list).await?;
+        let revision = page.revision;
+        let keys: Vec<Box<str>> = page.objects.into_iter().map(|object| object.key.clone()).collect();
+        // Those under way are finished after an error, not dropped: an address that belongs to one is given back then.
+        let failed = AtomicBool::new(false);
+        let failed = &failed;
+        let mut deletions = stream::iter(keys)
+            .map(|key| async move {
+                if failed.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                let result = self.delete_listed(&key, options).await;
+                failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                result
+            })
+            .buffered(DELETIONS_AT_ONCE);
+        let (mut deleted, mut error) = (Vec::new(), None);
+        while let Some(result) = deletions.next().await {
+            match result {
+                Ok(Some((object, said))) => {
+                    deleted.push(object);
+                    // Ten thousand objects are warned of once.
+                    let new: Vec<_> = said.into_iter().filter(|text| !warnings.contains(text)).collect();
+                    warnings.extend(new);
+                }
+                Ok(None) => {}
+                Err(status) => error = error.or(Some(status)),
             }
         }
-        Ok((deleted, page.revision))
+        error.map_or(Ok((deleted, revision)), Err)
+    }
+
+    /// Deletes an object of a collection; none if it is gone already.
+    async fn delete_listed(&self, key: &str, options: &DeleteOptions) -> Result<Option<(Arc<Object>, Vec<String>)>> {
+        let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+        let write = Write {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            subresource: self.subresource.clone(),
+            options: self.options.clone(),
+            manager: self.manager.clone(),
+            now: self.now.clone(),
+            conversions: Default::default(),
+            ..*self
+        };
+        let mut warnings = Vec::new();
+        let deletion = async {
+            // As the cache has it, which the list has just brought up to date.
+            let current = write.api.cached(write.endpoint, namespace, name)?;
+            write.delete_from(current, options, &mut warnings).await
+        };
+        match deletion.await {
+            Ok(Deleted::Gone(tree) | Deleted::Marked(tree)) => {
+                let object = write.listed(key, tree)?;
+                Ok(Some((Arc::new(object), warnings)))
+            }
+            Err(status) if status.reason == "NotFound" => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// A tree in the version of the request as an object that a list is made of.
+    fn listed(&self, key: &str, mut tree: Value) -> Result<Object> {
+        let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
+        if !row.is_custom() {
+            convert(&row.kind, &storage.kind, &mut tree);
+        }
+        let revision = meta_text(&tree, "resourceVersion").parse().unwrap_or_default();
+        Ok(Object::new(key, revision, tree, &[]))
     }
 }
 
