@@ -310,9 +310,8 @@ impl Api {
 }
 
 fn new_cache(etcd: &Etcd, row: &Resource, storage: &StorageRow, progress: &Arc<Progress>) -> Cache {
-    let fields = row.field_values();
     let indexed = row.strategy.fields.iter().position(|f| f.name == "spec.nodeName");
-    let cache = Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), fields, indexed, progress.clone());
+    let cache = Cache::new(format!("{}/{}/", etcd.prefix, storage.prefix), row.layout(), indexed, progress.clone());
     let cache = cache.with_completion(completion(row, storage));
     if row.is_custom() { cache.with_versions() } else { cache }
 }

@@ -3,6 +3,7 @@
 //! | step | module | cost of a pod |
 //! |---|---|---|
 //! | bytes → tree, duplicates noted | [`json`] | one pass |
+//! | tree → JSON in upstream's order | [`ordered`] | one pass |
 //! | CBOR → tree, tree → CBOR | [`cbor`] | one pass |
 //! | tree → normal form, unknown and mistyped members noted | [`normalize`] | one pass |
 //! | protobuf → tree, tree → protobuf | [`proto`] | one pass |
@@ -14,11 +15,13 @@ pub mod cbor;
 pub mod envelope;
 pub mod json;
 pub mod normalize;
+pub mod ordered;
 pub mod proto;
 pub mod timestamp;
 pub mod wire;
 
 pub use normalize::{Report, TypeMismatch, normalize};
+pub use ordered::Ordered;
 
 /// Nesting beyond this is refused by every decoder.
 pub const MAX_DEPTH: usize = 120;

@@ -182,7 +182,12 @@ impl Schema {
 
     /// The member `name` of `ty`, inlined structs included.
     pub fn member(&self, ty: &Type, name: &str) -> Option<&Field> {
-        ty.names.find(name, |at| self.member_at(ty, at).name).map(|at| self.member_at(ty, at))
+        self.position(ty, name).map(|at| self.member_at(ty, at))
+    }
+
+    /// Where the member `name` stands in [`Type::members`].
+    pub fn position(&self, ty: &Type, name: &str) -> Option<usize> {
+        ty.names.find(name, |at| self.member_at(ty, at).name)
     }
 
     /// The member at a position of [`Type::members`].

@@ -272,6 +272,7 @@ fn follow(cache: &Cache, index: &mut Index) -> Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::object::Layout;
     use serde_json::json;
 
     #[test]
@@ -284,7 +285,7 @@ mod tests {
         });
         let mut index = Index::default();
         let tree = json!({"metadata": {"name": "p", "namespace": "a"}, "spec": spec});
-        index.put(&Object::new("a/p", 1, tree, &[]));
+        index.put(&Object::new("a/p", 1, tree, &Layout::default()));
         for (plural, name) in [
             ("secrets", "pull"),
             ("secrets", "db"),

@@ -126,7 +126,7 @@ impl Converter {
             for (at, mut tree) in batch.iter().zip(converted) {
                 conform(row, &mut tree)?;
                 let stored = &objects[*at];
-                let made = stored.with_tree(tree, Some(version.into()), &row.field_values());
+                let made = stored.with_tree(tree, Some(version.into()), &row.layout());
                 let made = Arc::new(made);
                 self.memo.lock().put(version, made.clone());
                 objects[*at] = made;
@@ -346,6 +346,7 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::object::Layout;
 
     fn kind(version: &str) -> GroupVersionKind {
         GroupVersionKind::new("g.io", version, "Foo")
@@ -410,7 +411,7 @@ mod tests {
     #[test]
     fn the_memo_forgets_the_oldest() {
         let object = |key: &str, revision| {
-            Arc::new(Object::new(key, revision, json!({"data": "x".repeat(MEMO_BYTES_MAX / 2)}), &[]))
+            Arc::new(Object::new(key, revision, json!({"data": "x".repeat(MEMO_BYTES_MAX / 2)}), &Layout::default()))
         };
         let mut memo = Memo::default();
         memo.put("v2", object("a", 1));

@@ -3,13 +3,14 @@
 use crate::aggregation::discovery::{add_aggregated, add_groups};
 use crate::api::{Served, VersionTable};
 use crate::handlers::Response;
-use crate::handlers::negotiate::{Encoding, accept};
+use crate::handlers::negotiate::accept;
 use crate::handlers::render::{encode, json_response, respond};
 use crate::registry::table::Resource;
 use crate::server::Server;
 use crate::server::route::not_found;
 use crate::status::{Result, Status};
 use apimachinery::Value;
+use apimachinery::codec::Ordered;
 use apimachinery::schema::GroupVersionKind;
 use base64::Engine;
 use component_base::serving::full;
@@ -64,9 +65,6 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
     };
     let accepted = accept(request.headers(), request.uri().query())?;
     let kind = GroupVersionKind::new("", "v1", value["kind"].as_str().unwrap_or(""));
-    if accepted.encoding == Encoding::Json && !accepted.pretty {
-        return Ok(json_response(StatusCode::OK, &value));
-    }
     Ok(respond(StatusCode::OK, accepted.encoding.content_type(), full(encode(accepted, &kind, None, value)?)))
 }
 
@@ -167,7 +165,8 @@ fn aggregated<B>(
         add_aggregated(&server.aggregator, &server.aggregator.table(&server.api), &mut items);
     }
     let value = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
-    let bytes = serde_json::to_vec(&value).unwrap_or_default();
+    let mut bytes = serde_json::to_vec(&Ordered::by_kind(&value)).unwrap_or_default();
+    bytes.push(b'\n');
     let tag = format!("\"{}\"", hex(&sha2::Sha512::digest(&bytes)));
     let unchanged = request.headers().get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let content_type = match version {

@@ -4,13 +4,13 @@
 use super::Response;
 use super::compress::{THRESHOLD, gzip};
 use super::negotiate::{Accepted, Encoding, View};
-use super::render::{Renderer, encode, meta, respond, status_response};
+use super::render::{Renderer, encode, json, meta, respond, shape_of, status_response};
 use super::table;
 use crate::registry::table::Form;
 use crate::storage::object::Object;
 use apimachinery::Value;
 use apimachinery::codec::{cbor, envelope, proto, wire};
-use apimachinery::schema::{GroupVersionKind, Schema};
+use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 use bytes::{Bytes, BytesMut};
 use component_base::serving;
 use futures::stream;
@@ -29,15 +29,17 @@ pub fn respond_objects(renderer: Renderer, objects: Vec<Arc<Object>>, metadata: 
     match (accepted.encoding, accepted.view) {
         (Encoding::Json, _) if !accepted.pretty => {
             let plain = renderer.is_plain();
+            let (head, tail) = json_head(&renderer, &kind, metadata);
+            let of = item_shape(&renderer);
             let body = Pieces {
-                head: json_head(&renderer, &kind, metadata),
-                tail: b"]}\n".as_slice().into(),
+                head,
+                tail,
                 separator: b",",
                 put: move |object: &Object, out: &mut BytesMut| match plain {
                     true => put_plain(&renderer, object, out),
                     false => {
                         let item = listed(&renderer, renderer.item(object));
-                        out.extend_from_slice(&serde_json::to_vec(&item).unwrap_or_default());
+                        out.extend_from_slice(&json(of.as_ref(), &item, false));
                     }
                 },
             };
@@ -105,6 +107,16 @@ fn list_kind(renderer: &Renderer) -> GroupVersionKind {
     }
 }
 
+/// The type of the items of a list, or of the rows of a table.
+fn item_shape(renderer: &Renderer) -> Option<Shape> {
+    let name = match renderer.accepted.view {
+        View::Table => "k8s.io.apimachinery.pkg.apis.meta.v1.TableRow",
+        View::Metadata | View::MetadataList => "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata",
+        View::Whole => return shape_of(&renderer.endpoint.row.kind, Some(&renderer.endpoint.row.form)),
+    };
+    Schema::builtin().by_name(name).map(|ty| Shape::Struct(ty.id))
+}
+
 /// An item as it stands in a list: what the list says for all, items of built-in kinds leave out.
 fn listed(renderer: &Renderer, mut item: Value) -> Value {
     if renderer.accepted.view == View::Whole
@@ -119,23 +131,26 @@ fn listed(renderer: &Renderer, mut item: Value) -> Value {
 
 fn put_plain(renderer: &Renderer, object: &Object, out: &mut BytesMut) {
     if renderer.endpoint.row.is_custom() {
-        out.extend_from_slice(&Object::prefix(&renderer.endpoint.row.kind));
+        out.extend_from_slice(&renderer.endpoint.row.prefix());
         out.extend_from_slice(object.json.get(1..).unwrap_or_default());
     } else {
         out.extend_from_slice(&object.json);
     }
 }
 
-fn json_head(renderer: &Renderer, kind: &GroupVersionKind, metadata: &Value) -> Bytes {
-    let start =
-        format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata}", kind.kind, kind.api_version());
-    match renderer.accepted.view {
-        View::Table => {
-            let columns = table::columns(&renderer.endpoint.row);
-            format!("{start},\"columnDefinitions\":{columns},\"rows\":[").into()
-        }
-        _ => format!("{start},\"items\":[").into(),
-    }
+/// What stands before and behind the items of a list in JSON: the list without items, cut where they belong.
+fn json_head(renderer: &Renderer, kind: &GroupVersionKind, metadata: &Value) -> (Bytes, Bytes) {
+    let (list, name) = match renderer.accepted.view {
+        View::Table => (renderer.table(vec![], metadata, true), "rows"),
+        _ => (json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": []}), "items"),
+    };
+    let text = renderer.json(kind, list);
+    let empty = format!("\"{name}\":[]");
+    // Quotes inside strings are escaped, so only the member itself looks so.
+    let at = text.windows(empty.len()).position(|part| part == empty.as_bytes()).unwrap_or_default() + empty.len() - 1;
+    let mut tail = text.slice(at..).to_vec();
+    tail.push(b'\n');
+    (text.slice(..at), tail.into())
 }
 
 /// What stands before and behind the items of a list in CBOR: its members in order, those with shorter names first.
@@ -225,6 +240,7 @@ impl<F: FnMut(&Object, &mut BytesMut) + Send + 'static> Pieces<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::object::Layout;
 
     #[test]
     fn a_streamed_protobuf_list_is_the_list_encoded_at_once() {
@@ -232,7 +248,7 @@ mod tests {
         let objects: Vec<Arc<Object>> = (0..300)
             .map(|n| {
                 let tree = json!({"metadata": {"name": format!("m{n}")}, "data": {"k": "v".repeat(n)}});
-                Arc::new(Object::new(&format!("a/m{n}"), n as u64 + 1, tree, &[]))
+                Arc::new(Object::new(&format!("a/m{n}"), n as u64 + 1, tree, &Layout::default()))
             })
             .collect();
         let kind = GroupVersionKind::new("", "v1", "ConfigMapList");

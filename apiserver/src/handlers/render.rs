@@ -11,12 +11,13 @@ use crate::registry::table::Form;
 use crate::status::{Result, Status};
 use crate::storage::object::Object;
 use apimachinery::Value;
-use apimachinery::codec::{cbor, envelope, proto};
+use apimachinery::codec::{Ordered, cbor, envelope, proto};
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 use bytes::Bytes;
 use component_base::serving;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use serde::Serialize;
 use serde_json::json;
 
 /// How to print the objects of one endpoint for one request.
@@ -74,7 +75,7 @@ impl Renderer {
     pub fn object(&self, object: &Object) -> Result<Bytes> {
         if self.is_plain() {
             let rest = object.json.get(1..).unwrap_or_default();
-            return Ok([&Object::prefix(self.kind()), rest, b"\n".as_slice()].concat().into());
+            return Ok([&self.endpoint.row.prefix(), rest, b"\n".as_slice()].concat().into());
         }
         if self.is_stored_proto() {
             return Ok(envelope::seal(&self.kind().api_version(), &self.kind().kind, |out| {
@@ -125,6 +126,13 @@ impl Renderer {
         encode(self.accepted, kind, form, value)
     }
 
+    /// A value of a kind as compact JSON, with nothing behind it.
+    pub fn json(&self, kind: &GroupVersionKind, value: Value) -> Bytes {
+        let own = *kind == self.endpoint.row.kind;
+        let shape = shape_of(kind, own.then_some(&self.endpoint.row.form));
+        json(shape.as_ref(), &value, false).into()
+    }
+
     pub fn respond(&self, code: StatusCode, bytes: Bytes) -> Response {
         let content_type = self.accepted.encoding.content_type();
         if self.accepted.gzip && bytes.len() > compress::THRESHOLD {
@@ -136,43 +144,48 @@ impl Renderer {
 
 /// Any value in an encoding. `form` is what the table says of it; none finds the type by `kind`.
 pub fn encode(accepted: Accepted, kind: &GroupVersionKind, form: Option<&Form>, value: Value) -> Result<Bytes> {
+    let schema = Schema::builtin();
+    let shape = shape_of(kind, form);
     Ok(match accepted.encoding {
-        Encoding::Json => json_lines(&value, accepted.pretty).into(),
+        Encoding::Json => {
+            let mut bytes = json(shape.as_ref(), &value, accepted.pretty);
+            bytes.push(b'\n'); // clients that compare texts and people at terminals expect it
+            bytes.into()
+        }
         Encoding::Cbor => {
-            let schema = Schema::builtin();
-            let found;
-            let shape = match form {
-                Some(Form::Builtin(shape)) => Some(shape),
-                Some(Form::Custom(_)) => None,
-                None => {
-                    found = schema.kind(&kind.group, &kind.version, &kind.kind).map(|ty| Shape::Struct(ty.id));
-                    found.as_ref()
-                }
-            };
             let mut out = Vec::new();
-            cbor::encode(schema, shape, &value, &mut out);
+            cbor::encode(schema, shape.as_ref(), &value, &mut out);
             out.into()
         }
         Encoding::Yaml => serde_yaml_ng::to_string(&value).unwrap_or_default().into(),
         Encoding::Protobuf => {
-            let schema = Schema::builtin();
-            let ty = match form {
-                Some(Form::Builtin(Shape::Struct(id))) => Some(schema.get(*id)),
-                Some(Form::Builtin(_) | Form::Custom(_)) => None,
-                None => schema.kind(&kind.group, &kind.version, &kind.kind),
+            let Some(Shape::Struct(id)) = shape else {
+                return Err(Status::not_acceptable("application/json, application/yaml"));
             };
-            let ty = ty.ok_or_else(|| Status::not_acceptable("application/json, application/yaml"))?;
-            envelope::seal(&kind.api_version(), &kind.kind, |out| proto::encode(schema, ty.id, &value, out)).into()
+            envelope::seal(&kind.api_version(), &kind.kind, |out| proto::encode(schema, id, &value, out)).into()
         }
     })
 }
 
-/// JSON with a newline at its end, as clients that compare texts and people at terminals expect it.
-fn json_lines(value: &Value, pretty: bool) -> Vec<u8> {
-    let written = if pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
-    let mut bytes = written.unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
+/// The type of a value of a kind. `form` is what the table says of it; none finds the type by `kind`.
+pub fn shape_of(kind: &GroupVersionKind, form: Option<&Form>) -> Option<Shape> {
+    match form {
+        Some(Form::Builtin(shape)) => Some(shape.clone()),
+        Some(Form::Custom(_)) => None,
+        None => Schema::builtin().kind(&kind.group, &kind.version, &kind.kind).map(|ty| Shape::Struct(ty.id)),
+    }
+}
+
+/// JSON with members in the order of a type, or by name if there is none.
+pub fn json(shape: Option<&Shape>, value: &Value, pretty: bool) -> Vec<u8> {
+    let ordered = shape.map(|shape| Ordered::new(Schema::builtin(), shape, value));
+    let written = match (ordered, pretty) {
+        (Some(ordered), false) => serde_json::to_vec(&ordered),
+        (Some(ordered), true) => serde_json::to_vec_pretty(&ordered),
+        (None, false) => serde_json::to_vec(value),
+        (None, true) => serde_json::to_vec_pretty(value),
+    };
+    written.unwrap_or_default()
 }
 
 /// Puts `kind` and `apiVersion` into an object.
@@ -195,9 +208,9 @@ pub fn respond(code: StatusCode, content_type: &'static str, body: Body) -> Resp
     response
 }
 
-/// A JSON answer that is no API object.
-pub fn json_response(code: StatusCode, value: &Value) -> Response {
-    respond(code, "application/json", serving::full(json_lines(value, false)))
+/// A JSON answer that is no API object. Upstream indents those.
+pub fn json_response(code: StatusCode, value: &impl Serialize) -> Response {
+    respond(code, "application/json", serving::full(serde_json::to_vec_pretty(value).unwrap_or_default()))
 }
 
 /// An error as the client asked for answers.

@@ -229,7 +229,7 @@ impl Api {
             .unwrap_or_else(|| WATCH_SECONDS_MIN + rand::random_range(0..WATCH_SECONDS_MIN));
         let stream_type = stream_type(&renderer);
         let watch = Watch {
-            prefix: Object::prefix(&endpoint.row.kind),
+            prefix: endpoint.row.prefix(),
             initial_end: (with_state && options.send_initial_events == Some(true) && options.allow_watch_bookmarks)
                 .then_some(revision),
             renderer,
@@ -507,9 +507,9 @@ fn put_value(out: &mut BytesMut, renderer: &Renderer, kind: &str, gvk: &GroupVer
             out.put(object);
         }
         _ => {
-            let line = json!({"type": kind, "object": value});
-            out.put(line.to_string().as_bytes());
-            out.put_u8(b'\n');
+            out.put(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+            out.put(&renderer.json(gvk, value)[..]);
+            out.put(&b"}\n"[..]);
         }
     }
 }

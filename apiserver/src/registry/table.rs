@@ -4,11 +4,12 @@ use super::kinds;
 use super::strategy::Strategy;
 use crate::custom::columns::PrinterColumn;
 use crate::custom::conversion::Converter;
-use crate::storage::object::FieldValue;
+use crate::storage::object::{FieldValue, Layout};
 use apimachinery::Value;
 use apimachinery::codec::{Report, TypeMismatch, normalize};
 use apimachinery::schema::{GroupVersionKind, Node, Schema, Shape, Structural};
 use apimachinery::validation::Cursor;
+use bytes::Bytes;
 use component_base::feature_gates::FeatureGates;
 use std::sync::Arc;
 
@@ -146,10 +147,24 @@ pub struct ScalePaths {
 }
 
 impl Resource {
-    /// How the fields that selectors may name are read, in the order of [`Resource::field`].
-    pub fn field_values(&self) -> Vec<FieldValue> {
+    /// How stored objects are written as text, and how the fields that selectors may name are read, in the order of
+    /// [`Resource::field`].
+    pub fn layout(&self) -> Layout {
         let custom = self.selectable.iter().map(|s| FieldValue::At(s.name.split('.').map(str::to_owned).collect()));
-        self.strategy.fields.iter().map(|f| FieldValue::Of(f.value)).chain(custom).collect()
+        let fields = self.strategy.fields.iter().map(|f| FieldValue::Of(f.value)).chain(custom).collect();
+        let kind = self.storage.as_ref().map(|storage| &storage.kind).filter(|_| !self.is_custom());
+        let ty = kind.and_then(|kind| Schema::builtin().kind(&kind.group, &kind.version, &kind.kind));
+        Layout { shape: ty.map(|ty| Shape::Struct(ty.id)), fields }
+    }
+
+    /// What stands before an object's other members when it is sent by itself: `{"kind":"Pod","apiVersion":"v1",`. Members of
+    /// custom resources are sorted by name.
+    pub fn prefix(&self) -> Bytes {
+        let (kind, version) = (&self.kind.kind, self.kind.api_version());
+        match self.is_custom() {
+            false => format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",").into(),
+            true => format!("{{\"apiVersion\":\"{version}\",\"kind\":\"{kind}\",").into(),
+        }
     }
 
     /// The position of a field that selectors may name.

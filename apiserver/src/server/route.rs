@@ -254,10 +254,7 @@ async fn beside(server: &Arc<Server>, info: &RequestInfo, request: Request<Incom
         return Ok(not_found());
     }
     match first {
-        "version" if path == "/version" => {
-            let info = serde_json::to_value(component_base::version::info()).unwrap_or_default();
-            Ok(json_response(StatusCode::OK, &info))
-        }
+        "version" if path == "/version" => Ok(json_response(StatusCode::OK, &component_base::version::info())),
         "metrics" if path == "/metrics" => Ok(respond(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",

@@ -7,7 +7,7 @@
 use super::Revision;
 use super::freshness::Progress;
 use super::history::History;
-use super::object::{Entry, Event, EventType, FieldValue, Object};
+use super::object::{Entry, Event, EventType, Layout, Object};
 use super::own::OwnWrites;
 use super::signature::Signature;
 use super::watchers::{Scope, Subscription, Watchers};
@@ -89,8 +89,7 @@ pub type Completion = Arc<dyn Fn(&mut Value) -> bool + Send + Sync>;
 pub struct Cache {
     /// etcd prefix with a slash at the end: `/registry/pods/`.
     pub prefix: String,
-    /// How to read each selectable field.
-    pub fields: Vec<FieldValue>,
+    pub layout: Layout,
     /// Which of them watchers are indexed by.
     pub indexed_field: Option<usize>,
     /// What is done to everything that comes from etcd before it is an object here.
@@ -108,15 +107,10 @@ pub struct Cache {
 }
 
 impl Cache {
-    pub fn new(
-        prefix: String,
-        fields: Vec<FieldValue>,
-        indexed_field: Option<usize>,
-        progress: Arc<Progress>,
-    ) -> Cache {
+    pub fn new(prefix: String, layout: Layout, indexed_field: Option<usize>, progress: Arc<Progress>) -> Cache {
         Cache {
             prefix,
-            fields,
+            layout,
             indexed_field,
             completion: Arc::new(|_| true),
             state: RwLock::new(State {
@@ -178,7 +172,7 @@ impl Cache {
         let version = self.version_of(&tree);
         let fits = (self.completion)(&mut tree);
         let version = if fits { version } else { Some("".into()) };
-        Arc::new(Object::new(key, revision, tree, &self.fields).in_version(version))
+        Arc::new(Object::new(key, revision, tree, &self.layout).in_version(version))
     }
 
     /// Makes an object of a tree that was written just now: of built-in resources it is complete.
@@ -186,7 +180,7 @@ impl Cache {
         if self.versions.is_some() {
             return self.object(key, revision, tree);
         }
-        Arc::new(Object::new(key, revision, tree, &self.fields))
+        Arc::new(Object::new(key, revision, tree, &self.layout))
     }
 
     /// Puts in place everything that etcd held at `revision`. Watches that ran are ended: what they missed is not known.
@@ -309,7 +303,7 @@ mod tests {
     }
 
     fn cache() -> Cache {
-        let cache = Cache::new("/registry/pods/".into(), vec![], None, Arc::default());
+        let cache = Cache::new("/registry/pods/".into(), Layout::default(), None, Arc::default());
         cache.load(std::iter::empty(), 10);
         cache
     }

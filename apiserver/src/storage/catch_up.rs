@@ -213,6 +213,7 @@ fn concerns(scope: &Scope, key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::cache::Change;
+    use super::super::object::Layout;
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
@@ -259,7 +260,7 @@ mod tests {
         /// first out of what etcd holds, then out of the history, then live.
         #[test]
         fn a_watch_that_resumes_gets_what_one_got_that_never_broke(steps in steps(), from in 0usize..40, kept in 0usize..40) {
-            let cache = Cache::new("/registry/configmaps/".into(), vec![], None, Arc::default());
+            let cache = Cache::new("/registry/configmaps/".into(), Layout::default(), None, Arc::default());
             cache.load(std::iter::empty(), LOADED);
             let (_, mut unbroken) = cache.watch_from(LOADED, Scope::All).unwrap();
             // What etcd holds: a change with what was there before it.

@@ -3,7 +3,7 @@
 
 use super::StorageError;
 use apimachinery::Value;
-use apimachinery::codec::{Report, cbor, envelope, json, normalize, proto};
+use apimachinery::codec::{Ordered, Report, cbor, envelope, json, normalize, proto};
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 
 /// Encodings of stored objects. Custom resources have no protobuf.
@@ -45,7 +45,11 @@ pub fn encode(media: Media, kind: &GroupVersionKind, object: &mut Value) -> Vec<
                 cbor::encode(schema, ty.map(|ty| Shape::Struct(ty.id)).as_ref(), object, &mut out);
                 return out;
             }
-            serde_json::to_vec(object).unwrap_or_default()
+            match ty.map(|ty| Shape::Struct(ty.id)) {
+                Some(shape) => serde_json::to_vec(&Ordered::new(schema, &shape, object)),
+                None => serde_json::to_vec(object),
+            }
+            .unwrap_or_default()
         }
     }
 }

@@ -137,13 +137,13 @@ fn size_bytes(event: &Event) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::object::{EventType, Object};
+    use super::super::object::{EventType, Layout, Object};
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
 
     fn event(revision: Revision, bytes: usize) -> Event {
-        let object = Object::new("a/x", revision, json!({"data": "x".repeat(bytes)}), &[]);
+        let object = Object::new("a/x", revision, json!({"data": "x".repeat(bytes)}), &Layout::default());
         Event::new(EventType::Added, revision, Arc::new(object), None)
     }
 

@@ -3,11 +3,14 @@
 use super::signature::Signature;
 use super::{Revision, encodings};
 use apimachinery::Value;
-use apimachinery::codec::proto;
-use apimachinery::schema::{GroupVersionKind, Schema};
+use apimachinery::codec::{Ordered, proto};
+use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 use bytes::Bytes;
 use parking_lot::RwLock;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::borrow::Borrow;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// An object as of one revision. Immutable, shared by the cache, its history and every watcher.
@@ -17,7 +20,7 @@ pub struct Object {
     pub key: Box<str>,
     pub revision: Revision,
     /// The object in its storage version, resourceVersion included, `kind` and `apiVersion` left out: lists want it so, and
-    /// they are quickly put in front (see [`Object::prefix`]).
+    /// they are quickly put in front (see `Resource::prefix`).
     pub json: Bytes,
     /// The version it is in, where versions of stored objects differ: custom resources. Empty: the version that is stored now, with
     /// members that only another version knows.
@@ -50,9 +53,28 @@ impl FieldValue {
     }
 }
 
+/// What a resource says of the objects that are stored of it.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// The type of the storage version, whose order members are written in. None of custom resources: theirs are sorted by name.
+    pub shape: Option<Shape>,
+    /// How each selectable field is read.
+    pub fields: Vec<FieldValue>,
+}
+
+impl Layout {
+    fn json(&self, tree: &Value) -> Vec<u8> {
+        let written = match &self.shape {
+            Some(shape) => serde_json::to_vec(&Ordered::new(Schema::builtin(), shape, tree)),
+            None => serde_json::to_vec(tree),
+        };
+        written.unwrap_or_default()
+    }
+}
+
 impl Object {
     /// Takes the tree as decoded from storage (normal form of the storage version) and sets its resourceVersion.
-    pub fn new(key: &str, revision: Revision, mut tree: Value, fields: &[FieldValue]) -> Object {
+    pub fn new(key: &str, revision: Revision, mut tree: Value, layout: &Layout) -> Object {
         if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), revision.to_string().into());
         }
@@ -68,25 +90,28 @@ impl Object {
             revision,
             version: None,
             labels: labels.unwrap_or_default(),
-            fields: fields.iter().map(|field| field.read(&tree).into()).collect(),
+            fields: layout.fields.iter().map(|field| field.read(&tree).into()).collect(),
             proto: RwLock::default(),
-            json: exact(serde_json::to_vec(&tree).unwrap_or_default()),
+            json: exact(layout.json(&tree)),
         }
     }
 
-    /// The same object with other content, in another version. `fields` reads what of it can be selected by there.
-    pub fn with_tree(&self, tree: Value, version: Option<Arc<str>>, fields: &[FieldValue]) -> Object {
-        Object { version, ..Object::new(&self.key, self.revision, tree, fields) }
+    /// The same object with other content, in another version. `layout` is that of its resource.
+    pub fn with_tree(&self, tree: Value, version: Option<Arc<str>>, layout: &Layout) -> Object {
+        Object { version, ..Object::new(&self.key, self.revision, tree, layout) }
     }
 
     /// The same content as of a later revision.
     pub fn at_revision(&self, revision: Revision) -> Object {
-        let (version, fields) = (self.version.clone(), self.fields.clone());
-        if let Some(json) = with_revision(&self.json, self.revision, revision) {
-            let (key, labels) = (self.key.clone(), self.labels.clone());
-            return Object { key, revision, json, version, labels, fields, proto: RwLock::default() };
+        Object {
+            key: self.key.clone(),
+            revision,
+            json: with_revision(&self.json, self.revision, revision),
+            version: self.version.clone(),
+            labels: self.labels.clone(),
+            fields: self.fields.clone(),
+            proto: RwLock::default(),
         }
-        Object { version, fields, ..Object::new(&self.key, revision, self.tree(), &[]) }
     }
 
     /// The same, stored in a version that its resource does not imply.
@@ -133,11 +158,6 @@ impl Object {
     pub fn forget_proto(&self) {
         *self.proto.write() = None;
     }
-
-    /// What stands before [`Object::json`]'s members when the object is sent by itself: `{"kind":"Pod","apiVersion":"v1",`.
-    pub fn prefix(kind: &GroupVersionKind) -> Bytes {
-        format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version()).into()
-    }
 }
 
 /// The bytes in a buffer of their own length. One that grew while it was written is up to twice as long, which would be half of what the
@@ -146,17 +166,36 @@ fn exact(bytes: Vec<u8>) -> Bytes {
     bytes.into_boxed_slice().into()
 }
 
-/// The text of an object with another resourceVersion. `None` where the old one does not stand at exactly one place: then the
-/// text alone does not say which of them is the object's own. (Inside a string quotes are escaped, so no string is taken for it.)
-fn with_revision(json: &[u8], old: Revision, new: Revision) -> Option<Bytes> {
-    let pattern = format!("\"resourceVersion\":\"{old}\"");
+/// The text of an object with another resourceVersion.
+fn with_revision(json: &Bytes, old: Revision, new: Revision) -> Bytes {
+    let Some(at) = own_revision(json, old) else { return json.clone() };
+    [&json[..at.start], new.to_string().as_bytes(), &json[at.end..]].concat().into()
+}
+
+/// Where the number of an object's own resourceVersion stands in its text.
+fn own_revision(json: &Bytes, revision: Revision) -> Option<Range<usize>> {
+    // Nearly always there is one place that looks like it. (Inside a string quotes are escaped, so no string does.)
+    let pattern = format!("\"resourceVersion\":\"{revision}\"");
     let mut places = json.windows(pattern.len()).enumerate().filter(|(_, part)| *part == pattern.as_bytes());
     let (at, _) = places.next()?;
-    if places.next().is_some() {
-        return None;
+    if places.next().is_none() {
+        let end = at + pattern.len() - 1;
+        return Some(end - revision.to_string().len()..end);
     }
-    let own = format!("\"resourceVersion\":\"{new}\"");
-    Some([json.get(..at)?, own.as_bytes(), json.get(at + pattern.len()..)?].concat().into())
+    #[derive(Deserialize)]
+    struct Metadata<'a> {
+        #[serde(borrow, rename = "resourceVersion")]
+        resource_version: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    struct Whole<'a> {
+        #[serde(borrow)]
+        metadata: Metadata<'a>,
+    }
+    let whole: Whole = serde_json::from_slice(json).ok()?;
+    let number = whole.metadata.resource_version.get().trim_matches('"');
+    let start = number.as_ptr() as usize - json.as_ptr() as usize; // borrowed from it
+    Some(start..start + number.len())
 }
 
 /// An object ordered by its key, as the cache's set holds it.
@@ -248,7 +287,7 @@ impl Event {
         Event::new(self.kind, self.revision, self.object.clone(), self.previous.clone())
     }
 
-    /// The event as a line of a JSON watch, as `kind`; `prefix` is [`Object::prefix`] of the storage version.
+    /// The event as a line of a JSON watch, as `kind`; `prefix` is `Resource::prefix` of the storage version.
     pub fn line(&self, kind: EventType, prefix: &[u8]) -> Bytes {
         self.lines[kind as usize].get_or_init(|| watch_line(kind, prefix, &self.object.json)).clone()
     }
@@ -273,14 +312,14 @@ mod tests {
 
     #[test]
     fn an_object_of_a_later_revision_is_the_same_but_for_its_version() {
-        let fields = [FieldValue::At(vec!["a".into()])];
+        let layout = Layout { shape: None, fields: vec![FieldValue::At(vec!["a".into()])] };
         // The second one has the same text elsewhere, the third has it quoted in a string.
         for tree in [
             json!({"metadata": {"name": "x", "labels": {"a": "b"}}, "a": "1"}),
             json!({"metadata": {"name": "x"}, "a": "1", "z": {"resourceVersion": "7"}}),
             json!({"metadata": {"name": "x"}, "a": "\"resourceVersion\":\"7\""}),
         ] {
-            let (old, new) = (Object::new("x", 7, tree.clone(), &fields), Object::new("x", 12, tree, &fields));
+            let (old, new) = (Object::new("x", 7, tree.clone(), &layout), Object::new("x", 12, tree, &layout));
             let moved = old.at_revision(12);
             assert_eq!((&moved.json, &moved.labels, &moved.fields), (&new.json, &new.labels, &new.fields));
             assert_eq!(moved.revision, 12);
@@ -289,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_protobuf_form_that_was_given_up_is_made_again() {
-        let object = Object::new("a/x", 7, json!({"metadata": {"name": "x"}, "data": {"k": "v"}}), &[]);
+        let object = Object::new("a/x", 7, json!({"metadata": {"name": "x"}, "data": {"k": "v"}}), &Layout::default());
         let kind = GroupVersionKind::new("", "v1", "ConfigMap");
         let first = object.proto(&kind);
         object.forget_proto();

@@ -81,6 +81,7 @@ impl OwnWrites {
 
 #[cfg(test)]
 mod tests {
+    use super::super::object::Layout;
     use super::*;
     use serde_json::json;
 
@@ -94,7 +95,7 @@ mod tests {
         assert!(writes.take("a/y", b"2").is_none());
         let seen = writes.take("a/x", b"2").unwrap();
         assert!(writes.take("a/x", b"2").is_none());
-        let make = |revision| move |key: &str, tree| Arc::new(Object::new(key, revision, tree, &[]));
+        let make = |revision| move |key: &str, tree| Arc::new(Object::new(key, revision, tree, &Layout::default()));
         let object = seen.object(7, make(7)).unwrap();
         assert!(Arc::ptr_eq(&object, &second.object(7, make(7)).unwrap()), "serialized once");
         assert!(second.object(8, make(8)).is_none());

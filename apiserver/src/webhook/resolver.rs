@@ -115,10 +115,11 @@ fn ready(slice: &Value, port_name: &str) -> Vec<(String, u16)> {
 mod tests {
     use super::*;
     use crate::storage::freshness::Progress;
+    use crate::storage::object::Layout;
     use serde_json::json;
 
     fn cache(prefix: &str, objects: &[(&str, Value)]) -> Option<Arc<Cache>> {
-        let cache = Cache::new(prefix.into(), vec![], None, Arc::<Progress>::default());
+        let cache = Cache::new(prefix.into(), Layout::default(), None, Arc::<Progress>::default());
         let made: Vec<_> = objects.iter().map(|(key, value)| cache.object(key, 1, value.clone())).collect();
         cache.load(made.into_iter(), 1);
         Some(Arc::new(cache))

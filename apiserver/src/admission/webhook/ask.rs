@@ -9,6 +9,7 @@ use crate::api::Api;
 use crate::status::{Result, Status};
 use crate::webhook::Limits;
 use apimachinery::Value;
+use apimachinery::codec::Ordered;
 use std::time::Instant;
 
 /// Bytes of an answer, at most: a patch may replace the largest object there is.
@@ -100,7 +101,7 @@ async fn exchange(
     let destination = hook.destination.as_ref().map_err(|why| unusable(format!("could not get REST client: {why}")))?;
     let uid = uuid::Uuid::new_v4().to_string();
     let question = review::question(version, &uid, attributes, invocation, versioned.object, versioned.old);
-    let body = serde_json::to_vec(&question).unwrap_or_default().into();
+    let body = serde_json::to_vec(&Ordered::by_kind(&question)).unwrap_or_default().into();
     let limits = Limits { timeout: hook.timeout, bytes_max: ANSWER_BYTES_MAX };
     let answered = api.callout.post(destination, body, limits).await;
     let answered =

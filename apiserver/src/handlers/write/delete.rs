@@ -265,7 +265,7 @@ impl Write<'_> {
             convert(&row.kind, &storage.kind, &mut tree);
         }
         let revision = meta_text(&tree, "resourceVersion").parse().unwrap_or_default();
-        Ok(Object::new(key, revision, tree, &[]))
+        Ok(Object::new(key, revision, tree, &row.layout()))
     }
 }
 
