@@ -40,6 +40,7 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "disruption-controller", "disruption-controller", ["disruption"], true, crate::disruption::run;
     "endpoints-controller", "endpoint-controller", ["endpoint"], true, crate::endpoints::run;
     "endpointslice-controller", "endpointslice-controller", ["endpointslice"], true, crate::endpointslice::run;
+    "endpointslice-mirroring-controller", "endpointslicemirroring-controller", ["endpointslicemirroring"], true, crate::endpointslicemirroring::run;
     "garbage-collector-controller", "generic-garbage-collector", ["garbagecollector"], true, crate::garbagecollector::run;
     "job-controller", "job-controller", ["job"], true, crate::job::run;
     "namespace-controller", "namespace-controller", ["namespace"], true, crate::namespace::run;

@@ -37,7 +37,8 @@ pub async fn run(context: Context) {
         recorder: context.recorder("endpoint-controller"),
     };
     let queue = WorkQueue::new("endpoint");
-    service::watch(&controller.services, &controller.pods, &queue);
+    let period = context.options.network.endpoint_updates_batch_period.get();
+    service::watch(&controller.services, &controller.pods, &queue, period);
     let feed = queue.clone();
     controller.endpoints.on_change(move |change| {
         if matches!(change, Change::Deleted(_)) {

@@ -23,6 +23,8 @@ pub struct Options {
     #[command(flatten)]
     pub network: NetworkOptions,
     #[command(flatten)]
+    pub mirroring: MirroringOptions,
+    #[command(flatten)]
     pub nodes: NodeOptions,
     #[command(flatten)]
     pub credentials: CredentialOptions,
@@ -126,6 +128,37 @@ pub struct NetworkOptions {
     /// The maximum number of endpoints that will be added to an EndpointSlice.
     #[arg(long, default_value_t = 100)]
     pub max_endpoints_per_slice: usize,
+    /// How long a change of a pod waits for others before EndpointSlices follow.
+    #[arg(long, default_value = "0s")]
+    pub endpointslice_updates_batch_period: GoDuration,
+    /// How long a change of a pod waits for others before Endpoints follow.
+    #[arg(long, default_value = "0s")]
+    pub endpoint_updates_batch_period: GoDuration,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct MirroringOptions {
+    /// How many Endpoints are mirrored at once.
+    #[arg(long, default_value_t = 5, value_parser = at_most(1, 50))]
+    pub mirroring_concurrent_service_endpoint_syncs: usize,
+    /// How many addresses of one subset of Endpoints are mirrored at most.
+    #[arg(long, default_value_t = 1000, value_parser = at_most(1, 1000))]
+    pub mirroring_max_endpoints_per_subset: usize,
+    /// How long a change of a mirrored slice waits for others before it is looked at.
+    #[arg(long, default_value = "0s")]
+    pub mirroring_endpointslice_updates_batch_period: GoDuration,
+}
+
+/// Whole numbers within bounds, refused with upstream's words.
+fn at_most(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number: i64 = text.parse().map_err(|_| format!("parsing {text:?}: invalid syntax"))?;
+        match usize::try_from(number) {
+            Ok(number) if number > most => Err(format!("must not be more than {most}, but got {number}")),
+            Ok(number) if number >= least => Ok(number),
+            _ => Err(format!("must not be less than {least}, but got {number}")),
+        }
+    }
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -213,8 +246,6 @@ pub struct WorkerOptions {
     pub concurrent_resource_quota_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_horizontal_pod_autoscaler_syncs: usize,
-    #[arg(long, default_value_t = 5)]
-    pub mirroring_concurrent_service_endpoint_syncs: usize,
     #[arg(long, default_value_t = 8)]
     pub concurrent_node_syncs: usize,
     #[arg(long, default_value_t = 5)]

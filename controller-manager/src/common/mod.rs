@@ -16,6 +16,7 @@ pub mod pod_control;
 pub mod pod_events;
 pub mod scheduling;
 pub mod service;
+pub mod slices;
 pub mod taints;
 
 pub use error::{Doing, Error, Result};

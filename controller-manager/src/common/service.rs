@@ -1,6 +1,6 @@
 //! Which pods stand behind a Service, and on which ports. EndpointSlices and Endpoints ask the same.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use component_base::{
     informer::{Change, ObjectKey, Store},
@@ -15,7 +15,7 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 
-use super::{meta, pod};
+use super::{meta, pod, slices};
 
 /// On what describes a headless Service's endpoints.
 pub const HEADLESS: &str = "service.kubernetes.io/headless";
@@ -88,13 +88,14 @@ fn shown(pod: &Pod) -> impl PartialEq {
     (addresses, names, pod::is_ready(pod), pod::is_terminal(pod), meta::is_deleting(pod), pod.labels().clone())
 }
 
-/// Feeds `queue` with the Services that a change of a pod or of a Service concerns.
-pub fn watch(services: &Store<Service>, pods: &Store<Pod>, queue: &WorkQueue<ObjectKey>) {
+/// Feeds `queue` with the Services that a change of a Service concerns, and after `period` with those that a change of a pod does: what
+/// comes in the meantime is worked on together.
+pub fn watch(services: &Store<Service>, pods: &Store<Pod>, queue: &WorkQueue<ObjectKey>, period: Duration) {
     let feed = queue.clone();
     services.on_change(move |change| feed.add(change.key()));
 
     services.add_index(pod::index::NAMESPACE, |service| vec![meta::namespace(service).to_owned()]);
-    let (services, queue) = (services.clone(), queue.clone());
+    let (services, feed) = (services.clone(), slices::batched(queue, period));
     pods.on_change(move |change| {
         let (new, old) = match change {
             Change::Added(pod) | Change::Deleted(pod) => (pod, None),
@@ -105,7 +106,7 @@ pub fn watch(services: &Store<Service>, pods: &Store<Pod>, queue: &WorkQueue<Obj
         for service in services.by_index(pod::index::NAMESPACE, meta::namespace(new.as_ref())) {
             let Some(selector) = selector(&service) else { continue };
             if selector.matches(new.labels()) || old.is_some_and(|old| selector.matches(old.labels())) {
-                queue.add(meta::key(service.as_ref()));
+                feed(meta::key(service.as_ref()));
             }
         }
     });

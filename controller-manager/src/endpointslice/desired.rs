@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use crate::common::{meta, pod, service};
+use crate::common::{meta, pod, service, slices};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -111,8 +111,8 @@ fn endpoint(
 pub(super) fn labels(service: &Service) -> BTreeMap<String, String> {
     let mut labels = service.labels().clone();
     labels.remove(service::HEADLESS);
-    labels.insert(super::SERVICE_NAME.into(), meta::name(service).into());
-    labels.insert(super::MANAGED_BY.into(), super::MANAGER.into());
+    labels.insert(slices::SERVICE_NAME.into(), meta::name(service).into());
+    labels.insert(slices::MANAGED_BY.into(), super::MANAGER.into());
     if service::is_headless(service) {
         labels.insert(service::HEADLESS.into(), String::new());
     }

@@ -12,15 +12,10 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, api::ObjectMeta};
 
 use super::desired::{self, Group};
-use crate::common::meta;
-
-/// What is to be written for one Service.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub create: Vec<EndpointSlice>,
-    pub update: Vec<EndpointSlice>,
-    pub delete: Vec<Arc<EndpointSlice>>,
-}
+use crate::common::{
+    meta,
+    slices::{self, Changes},
+};
 
 /// The way from `existing` to `groups`, with at most `max` endpoints in a slice.
 pub(super) fn plan(
@@ -46,20 +41,7 @@ pub(super) fn plan(
 
 fn belongs(slice: &EndpointSlice, group: &Group) -> bool {
     slice.address_type == group.address_type
-        && normal(slice.ports.as_deref().unwrap_or_default()) == normal(&group.ports)
-}
-
-/// Ports without regard to their order and to what the API server fills in.
-fn normal(ports: &[EndpointPort]) -> Vec<(String, i32, String, Option<String>)> {
-    let mut ports: Vec<_> = ports
-        .iter()
-        .map(|port| {
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
-            (port.name.clone().unwrap_or_default(), port.port.unwrap_or(0), protocol, port.app_protocol.clone())
-        })
-        .collect();
-    ports.sort();
-    ports
+        && slices::normal(slice.ports.as_deref().unwrap_or_default()) == slices::normal(&group.ports)
 }
 
 /// Who an endpoint is, across changes of its conditions.

@@ -1,4 +1,4 @@
-//! What this controller wrote and its store does not show yet.
+//! What a controller wrote and its store does not show yet.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ type Outstanding = HashMap<String, (Option<i64>, Instant)>;
 
 /// By Service.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tracker(Arc<Mutex<HashMap<ObjectKey, Outstanding>>>);
+pub struct Tracker(Arc<Mutex<HashMap<ObjectKey, Outstanding>>>);
 
 impl Tracker {
     pub fn wrote(&self, service: &ObjectKey, slice: &EndpointSlice) {
