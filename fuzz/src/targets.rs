@@ -3,7 +3,7 @@
 use crate::Target;
 use apimachinery::apply::managed::{self, FieldManager};
 use apimachinery::apply::{FieldSet, PathElement, extract, fieldsv1};
-use apimachinery::codec::{self, Report, cbor, envelope, json, normalize, proto};
+use apimachinery::codec::{self, Report, cbor, envelope, json, normalize, proto, yaml};
 use apimachinery::jsonpath::JsonPath;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::quantity::Quantity;
@@ -210,7 +210,7 @@ const CEL: &[&str] = &[
 
 pub const ALL: [Target; 15] = [
     Target { name: "json", words: MEMBERS, run: |parts| body(json::parse(parts[0]).map(|p| p.value).ok()) },
-    Target { name: "yaml", words: MEMBERS, run: |parts| body(json::parse_yaml(parts[0]).map(|p| p.value).ok()) },
+    Target { name: "yaml", words: MEMBERS, run: |parts| body(yaml::parse_yaml(parts[0]).map(|p| p.value).ok()) },
     Target { name: "cbor", words: &["\u{0}", "\u{1b}", "\u{1f}", "\u{7f}", "metadata", "a", "v1"], run: cbor_items },
     Target { name: "protobuf", words: &["k8s\0", "\u{1}", "\n", "\u{12}", "v1", "Pod"], run: protobuf },
     Target { name: "json_patch", words: PATCH, run: json_patched },

@@ -9,6 +9,7 @@
 //! | [`compare`] | what was added, changed and removed between two objects |
 //! | [`atomic`] | what of a configuration would replace more than it names |
 //! | [`merge`](merge::merge) | a live object with an applied configuration laid over it |
+//! | [`typed`] | what of a configuration its schema does not declare |
 //! | [`last_applied`] | the annotation in which client-side apply keeps what it applied |
 //! | [`managed`] | the entries of `metadata.managedFields`, and what an update or an apply does to them |
 //!
@@ -23,6 +24,7 @@ pub mod fieldsv1;
 pub mod last_applied;
 pub mod managed;
 pub mod merge;
+pub mod typed;
 
 pub use atomic::atomics;
 pub use element::PathElement;

@@ -1,4 +1,4 @@
-//! JSON and YAML text to trees. Duplicate members are kept track of, since a strict client wants to hear of them.
+//! JSON text to trees. Duplicate members are kept track of, since a strict client wants to hear of them.
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -31,22 +31,9 @@ pub fn parse(text: &[u8]) -> Result<Parsed, serde_json::Error> {
     Ok(Parsed { value, duplicates })
 }
 
-/// Parses one YAML document; JSON is YAML too. Members that are no strings (`8080: x`) become strings, as kubectl makes them.
-pub fn parse_yaml(text: &[u8]) -> Result<Parsed, serde_yaml_ng::Error> {
-    let Some(document) = serde_yaml_ng::Deserializer::from_slice(text).next() else { return Ok(Parsed::default()) };
-    let seen = Cell::new(false);
-    let value = Tree { duplicate: &seen }.deserialize(document)?;
-    let found = RefCell::new(Vec::new());
-    if seen.get()
-        && let Some(document) = serde_yaml_ng::Deserializer::from_slice(text).next()
-    {
-        Paths { path: &RefCell::default(), found: &found }.deserialize(document)?;
-    }
-    Ok(Parsed { value, duplicates: found.into_inner() })
-}
-
-struct Tree<'a> {
-    duplicate: &'a Cell<bool>,
+/// Builds the tree and notes whether any member stood twice.
+pub(super) struct Tree<'a> {
+    pub duplicate: &'a Cell<bool>,
 }
 
 impl<'de> DeserializeSeed<'de> for Tree<'_> {
@@ -123,9 +110,9 @@ impl<'de> serde::Deserialize<'de> for Key {
 }
 
 /// Walks the text again, only to name duplicates.
-struct Paths<'a> {
-    path: &'a RefCell<String>,
-    found: &'a RefCell<Vec<String>>,
+pub(super) struct Paths<'a> {
+    pub path: &'a RefCell<String>,
+    pub found: &'a RefCell<Vec<String>>,
 }
 
 impl Paths<'_> {
@@ -207,10 +194,5 @@ mod tests {
     fn deep_nesting_and_trailing_text_are_refused() {
         assert!(parse("[".repeat(100_000).as_bytes()).is_err());
         assert!(parse(b"{} x").is_err());
-    }
-
-    #[test]
-    fn yaml_names_become_strings() {
-        assert_eq!(parse_yaml(b"8080: x\ntrue: 1\n").unwrap().value, json!({"8080": "x", "true": 1}));
     }
 }

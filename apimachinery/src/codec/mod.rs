@@ -2,7 +2,7 @@
 //!
 //! | step | module | cost of a pod |
 //! |---|---|---|
-//! | bytes → tree, duplicates noted | [`json`] | one pass |
+//! | bytes → tree, duplicates noted | [`json`], [`yaml`] | one pass |
 //! | tree → JSON in upstream's order | [`ordered`] | one pass |
 //! | CBOR → tree, tree → CBOR | [`cbor`] | one pass |
 //! | tree → normal form, unknown and mistyped members noted | [`normalize`] | one pass |
@@ -19,6 +19,7 @@ pub mod ordered;
 pub mod proto;
 pub mod timestamp;
 pub mod wire;
+pub mod yaml;
 
 pub use normalize::{Report, TypeMismatch, normalize};
 pub use ordered::Ordered;

@@ -5,7 +5,7 @@ use crate::registry::table::Form;
 use crate::request::options::FieldValidation;
 use crate::status::{Result, Status};
 use apimachinery::Value;
-use apimachinery::codec::{MAX_DEPTH, Report, cbor, depth, envelope, json, proto};
+use apimachinery::codec::{MAX_DEPTH, Report, cbor, depth, envelope, json, proto, yaml};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use http::HeaderMap;
 
@@ -68,7 +68,7 @@ pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(V
             Ok((parsed.value, parsed.duplicates))
         }
         BodyType::Yaml => {
-            let parsed = json::parse_yaml(bytes).map_err(|e| unrecognized("yaml", e.to_string()))?;
+            let parsed = yaml::parse_yaml(bytes).map_err(|e| unrecognized("yaml", e.to_string()))?;
             Ok((parsed.value, parsed.duplicates))
         }
         BodyType::Cbor => {
@@ -131,6 +131,31 @@ pub fn finish(
     form: &Form,
     validation: FieldValidation,
 ) -> Result<Decoded> {
+    take_kind(&mut tree, kind)?;
+    let cannot = |why: &str| {
+        Status::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {why}",
+            kind.kind, kind.version, kind.kind
+        ))
+    };
+    if is_too_deep(&tree) {
+        return Err(cannot("json: exceeded max depth"));
+    }
+    let mut report = Report::default();
+    form.normalize(&mut tree, &mut report).map_err(|e| cannot(&e.to_string()))?;
+    let mut odd: Vec<String> = report.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    odd.extend(duplicates.iter().map(|path| format!("duplicate field \"{path}\"")));
+    match validation {
+        FieldValidation::Strict if !odd.is_empty() => {
+            Err(cannot(&format!("strict decoding error: {}", odd.join(", "))))
+        }
+        FieldValidation::Warn => Ok(Decoded { object: tree, warnings: odd }),
+        _ => Ok(Decoded { object: tree, warnings: Vec::new() }),
+    }
+}
+
+/// Takes `apiVersion` and `kind` out of a tree. They may be absent, but not another kind's.
+pub fn take_kind(tree: &mut Value, kind: &GroupVersionKind) -> Result<()> {
     let Some(members) = tree.as_object_mut() else {
         return Err(Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): not an object",
@@ -161,24 +186,5 @@ pub fn finish(
             )
         }));
     }
-    let cannot = |why: &str| {
-        Status::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: {why}",
-            kind.kind, kind.version, kind.kind
-        ))
-    };
-    if is_too_deep(&tree) {
-        return Err(cannot("json: exceeded max depth"));
-    }
-    let mut report = Report::default();
-    form.normalize(&mut tree, &mut report).map_err(|e| cannot(&e.to_string()))?;
-    let mut odd: Vec<String> = report.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
-    odd.extend(duplicates.iter().map(|path| format!("duplicate field \"{path}\"")));
-    match validation {
-        FieldValidation::Strict if !odd.is_empty() => {
-            Err(cannot(&format!("strict decoding error: {}", odd.join(", "))))
-        }
-        FieldValidation::Warn => Ok(Decoded { object: tree, warnings: odd }),
-        _ => Ok(Decoded { object: tree, warnings: Vec::new() }),
-    }
+    Ok(())
 }

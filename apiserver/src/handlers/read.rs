@@ -2,7 +2,7 @@
 
 use super::Response;
 use super::list::respond_objects;
-use super::negotiate::accept;
+use super::negotiate::{View, accept};
 use super::render::Renderer;
 use super::selection::Selection;
 use super::table::IncludeObject;
@@ -213,7 +213,11 @@ impl Page {
     }
 
     pub fn respond(self, renderer: Renderer) -> Response {
-        let metadata = self.metadata();
+        let mut metadata = self.metadata();
+        if self.next.is_none() && renderer.endpoint.row.is_custom() && renderer.accepted.view == View::Whole {
+            // Lists without a Go type have no members to leave out when empty.
+            metadata["continue"] = "".into();
+        }
         respond_objects(renderer, self.objects, &metadata)
     }
 }

@@ -19,7 +19,7 @@ pub struct RequestInfo {
     pub subresource: String,
     pub namespace: String,
     pub name: String,
-    /// What follows a subresource: the path given to a proxy.
+    /// What follows a subresource, with the slash before it: the path given to a proxy. Empty where not even a slash follows.
     pub rest: String,
     /// Of a list, watch or deletion of many; empty where there is none.
     pub field_selector: String,
@@ -69,7 +69,8 @@ impl RequestInfo {
                 info.name = name.to_string();
                 if let [subresource, rest @ ..] = rest {
                     info.subresource = subresource.to_string();
-                    info.rest = rest.join("/");
+                    let slash = if path.ends_with('/') { "/" } else { "" };
+                    info.rest = rest.iter().map(|part| format!("/{part}")).collect::<String>() + slash;
                 }
             }
         }
@@ -84,7 +85,7 @@ impl RequestInfo {
             ("PATCH", _) => "patch",
             ("DELETE", true) => "deletecollection",
             ("DELETE", false) => "delete",
-            _ => &info.verb,
+            _ => "",
         }
         .to_owned();
         // Whoever may only see one object can list and watch it by its name.

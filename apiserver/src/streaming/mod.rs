@@ -4,6 +4,8 @@
 
 mod backend;
 mod connect_options;
+mod links;
+mod log;
 mod spdy_request;
 mod targets;
 mod translator;
@@ -21,8 +23,11 @@ use crate::handlers::Response;
 use crate::request::RequestInfo;
 use crate::server::Server;
 use crate::status::{Result, Status};
-use http::Request;
+use http::header::{ACCEPT_ENCODING, HOST, HeaderValue, LOCATION, UPGRADE};
+use http::uri::Authority;
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use links::Links;
 use std::sync::Arc;
 
 pub async fn handle(
@@ -42,6 +47,11 @@ pub async fn handle(
         // A WebSocket begins with a GET, but who may only read may not run commands.
         server.authz.demand(&server.api, &Attributes { verb: "create", ..Attributes::of(user, info) }).await?;
     }
+    let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if info.subresource == "proxy" && info.rest.is_empty() && read && !request.headers().contains_key(UPGRADE) {
+        // Links of a page are relative to a folder, so its address must end like one.
+        return Ok(moved(&info.path, &query));
+    }
     let target = match (endpoint.row.plural.as_str(), info.subresource.as_str()) {
         ("pods", "log") => targets::log(server, endpoint, info, &query).await?,
         ("pods", "exec" | "attach") => targets::exec(server, endpoint, info, &query).await?,
@@ -53,6 +63,15 @@ pub async fn handle(
     };
     let headers = request.headers();
     match info.subresource.as_str() {
+        "log" if websocket::is_asked_for(headers) => log::stream(target, request).await,
+        "proxy" if !headers.contains_key(UPGRADE) => {
+            let host = headers.get(HOST).and_then(|v| v.to_str().ok());
+            let host = host.or(request.uri().authority().map(Authority::as_str)).unwrap_or_default();
+            let links = Links::new(&target, request.uri().path(), &info.rest, host);
+            let mut request = request;
+            request.headers_mut().remove(ACCEPT_ENCODING); // what is compressed cannot be rewritten
+            links.rewrite(tunnel::forward(target, request).await?)
+        }
         "exec" | "attach"
             if websocket::is_asked_for(headers)
                 && websocket::protocols(headers).any(|protocol| protocol == translator::PROTOCOL)
@@ -65,4 +84,15 @@ pub async fn handle(
         }
         _ => tunnel::forward(target, request).await,
     }
+}
+
+/// A redirect to the same path with a slash at its end.
+fn moved(path: &str, query: &str) -> Response {
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    let mut response = Response::new(component_base::serving::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(location) = HeaderValue::from_str(&format!("{path}/{query}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
 }

@@ -7,6 +7,7 @@ use crate::request::RequestInfo;
 use crate::server::Server;
 use crate::status::{Result, Status};
 use apimachinery::Value;
+use percent_encoding::{AsciiSet, CONTROLS};
 use std::sync::Arc;
 use url::form_urlencoded::{Serializer, parse};
 
@@ -167,6 +168,10 @@ pub async fn node(server: &Server, info: &RequestInfo, query: &str) -> Result<Ta
     kubelet(server, name, path(&info.rest, query))
 }
 
+/// What must be escaped in a path; it was unescaped when the request was read.
+const PATH: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}');
+
 /// `scheme:name:port` as proxies take it; scheme and port may be left out.
 fn split_name(name: &str) -> (&str, &str, &str) {
     match name.split(':').collect::<Vec<_>>()[..] {
@@ -177,7 +182,9 @@ fn split_name(name: &str) -> (&str, &str, &str) {
 }
 
 fn path(rest: &str, query: &str) -> String {
-    if query.is_empty() { format!("/{rest}") } else { format!("/{rest}?{query}") }
+    let rest = if rest.is_empty() { "/" } else { rest };
+    let rest = percent_encoding::utf8_percent_encode(rest, PATH);
+    if query.is_empty() { rest.to_string() } else { format!("{rest}?{query}") }
 }
 
 pub async fn pod(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {

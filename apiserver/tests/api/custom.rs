@@ -35,7 +35,8 @@ async fn a_definition_makes_a_kind() {
         let (widgets, params) = (widgets.clone(), PatchParams::apply(manager));
         async move { widgets.patch("w", &params, &Patch::Apply(&object)).await }
     };
-    let first = apply("one", json!({"size": 1, "bogus": 1, "parts": [{"name": "a", "n": 1}]})).await.unwrap();
+    assert!(apply("one", json!({"size": 1, "bogus": 1})).await.is_err(), "only what is declared can be owned");
+    let first = apply("one", json!({"size": 1, "parts": [{"name": "a", "n": 1}]})).await.unwrap();
     assert_eq!(first.data["spec"], json!({"size": 1, "color": "red", "parts": [{"name": "a", "n": 1}]}));
 
     let second = apply("two", json!({"size": 1, "parts": [{"name": "b"}]})).await.unwrap();

@@ -1,4 +1,4 @@
-//! A kubelet that speaks SPDY only, as upstream's does, with containers that know a few commands.
+//! A kubelet that speaks SPDY only, as upstream's does, with containers that know a few commands, and with pages to be proxied.
 
 use bytes::Bytes;
 use component_base::serving::{self, Body, full};
@@ -60,6 +60,10 @@ fn refuse(code: u16, why: &'static str) -> Response<Body> {
     Response::builder().status(code).body(full(why)).unwrap()
 }
 
+fn page(text: &'static str) -> Response<Body> {
+    Response::builder().header("content-type", "text/html; charset=utf-8").body(full(text)).unwrap()
+}
+
 /// The first protocol that a client offers of those that this kubelet knows.
 fn negotiate(headers: &HeaderMap, known: &[&str]) -> Option<String> {
     let offered = headers.get_all("x-stream-protocol-version").into_iter().filter_map(|v| v.to_str().ok());
@@ -70,6 +74,19 @@ async fn answer(mut request: Request<Incoming>, sessions: Arc<AtomicUsize>) -> R
     let path = request.uri().path().to_owned();
     if path.ends_with("/gone") {
         return refuse(404, "container not found (\"gone\")");
+    }
+    match path.split('/').nth(1) {
+        Some("page") => return page("<html><a href=\"/next\">next</a> <a href=\"other\">other</a></html>"),
+        Some("moved") => {
+            let answer = Response::builder().status(302).header("location", "/page");
+            return answer.body(serving::empty()).unwrap();
+        }
+        Some("echo") => {
+            let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+            return Response::new(full(format!("{} {target}", request.method())));
+        }
+        Some("containerLogs") => return Response::new(full("one\n")),
+        _ => {}
     }
     if request.method() != "POST" || request.headers().get("upgrade").is_none_or(|upgrade| upgrade != "SPDY/3.1") {
         return refuse(400, "this kubelet speaks SPDY/3.1 only");

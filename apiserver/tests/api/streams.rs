@@ -18,9 +18,9 @@ const POD: &str = "/api/v1/namespaces/default/pods/p";
 
 const FORWARD: &str = "SPDY/3.1+portforward.k8s.io";
 
-type Client = WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
+pub type Client = WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
 
-async fn open(stand: &Stand, token: &str, path: &str, protocols: &str) -> Result<(Client, String), (u16, String)> {
+pub async fn open(stand: &Stand, token: &str, path: &str, protocols: &str) -> Result<(Client, String), (u16, String)> {
     let mut request = format!("wss://127.0.0.1:{}{path}", stand.port).into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());

@@ -4,11 +4,12 @@ use super::update::Preconditions;
 use super::{Write, Written, meta_text};
 use crate::handlers::decode::{self, BodyType, finish};
 use crate::handlers::negotiate::{cbor_is_served, media_types};
-use crate::handlers::render::typed;
+use crate::handlers::render;
 use crate::request::options::FieldValidation;
 use crate::status::{Result, Status};
 use apimachinery::Value;
-use apimachinery::apply::{ApplyError, last_applied};
+use apimachinery::apply::{ApplyError, last_applied, typed};
+use apimachinery::codec::yaml;
 use apimachinery::patch::json::JsonPatchError;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::validation::{FieldError, Path};
@@ -65,7 +66,7 @@ impl Write<'_> {
         let validation = self.options.field_validation;
         let mut noted = Vec::new();
         let mut change = |current: &Value| {
-            let mut tree = typed(current.clone(), &row.kind);
+            let mut tree = render::typed(current.clone(), &row.kind);
             match kind {
                 PatchType::Json => json_patch(&mut tree, patch.clone()).map_err(json_patch_status)?,
                 PatchType::Merge => merge_patch(&mut tree, &patch),
@@ -104,13 +105,22 @@ impl Write<'_> {
         if !config.is_object() {
             return Err(Status::bad_request("the configuration to apply must be an object"));
         }
-        // Checked as any input, but merged as it was given: only what stands there is owned.
-        let checked = finish(config.clone(), duplicates, &row.kind, &row.form, self.options.field_validation)?;
-        if let Some(members) = config.as_object_mut() {
-            members.remove("kind");
-            members.remove("apiVersion");
+        decode::take_kind(&mut config, &row.kind)?;
+        let undeclared = typed::undeclared(&config, row.form.node());
+        if !undeclared.is_empty() {
+            return Err(self.untyped(&config, &undeclared));
         }
-        let mut config = drop_unknown(config, &row.form)?;
+        // Checked as any input, but merged as it was given: only what stands there is owned.
+        let mut checked = finish(config.clone(), Vec::new(), &row.kind, &row.form, FieldValidation::Ignore)?;
+        if !duplicates.is_empty() && self.options.field_validation != FieldValidation::Ignore {
+            let keys = yaml::duplicate_keys(body);
+            let lines: String = keys.iter().map(|key| format!("\n  {key}")).collect();
+            let why = format!("error converting YAML to JSON: yaml: unmarshal errors:{lines}");
+            if self.options.field_validation == FieldValidation::Strict {
+                return Err(Status::bad_request(format!("error strict decoding YAML: {why}")));
+            }
+            checked.warnings.push(why);
+        }
         if !config["metadata"].is_object() {
             config["metadata"] = Value::Object(Map::new());
         }
@@ -142,6 +152,22 @@ impl Write<'_> {
         }
     }
 
+    /// The answer to a configuration that does not fit the schema: an error inside the server, since upstream notices it only there.
+    fn untyped(&self, config: &Value, errors: &[String]) -> Status {
+        let row = &self.endpoint.row;
+        let errors = match errors {
+            [one] => one.clone(),
+            many => many.iter().fold("errors:".to_owned(), |text, error| text + "\n  " + error),
+        };
+        let name = match meta_text(config, "name") {
+            "" => &self.name,
+            given => given,
+        };
+        let kind = format!("{}, Kind={}", row.kind.api_version(), row.kind.kind);
+        let message = format!("failed to create typed patch object ({}/{name}; {kind}): {errors}", self.namespace);
+        Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    }
+
     /// The live object with the configuration laid over it, its managed fields brought up to date.
     fn applied(&self, live: &Value, config: &Value, force: bool) -> Result<Value> {
         let row = &self.endpoint.row;
@@ -157,22 +183,6 @@ impl Write<'_> {
         }
         Ok(object)
     }
-}
-
-/// What the schema does not know is not merged.
-fn drop_unknown(config: Value, form: &crate::registry::table::Form) -> Result<Value> {
-    fn known(value: Value, node: apimachinery::schema::Node<'_>) -> Value {
-        match value {
-            Value::Object(members) => members
-                .into_iter()
-                .filter_map(|(name, value)| node.member(&name).map(|node| (name, known(value, node))))
-                .collect::<Map<_, _>>()
-                .into(),
-            Value::Array(items) => items.into_iter().map(|item| known(item, node.item())).collect(),
-            other => other,
-        }
-    }
-    Ok(known(config, form.node()))
 }
 
 fn undecodable(why: &str) -> Status {

@@ -127,9 +127,9 @@ fn keep_approval(request: &mut Value, old: &Value, context: &Context<'_>) {
     set_conditions(request, conditions, context.now);
 }
 
-/// Of a write to `/approval`, only the decisions are taken.
+/// Of a write to `/approval`, only the conditions are taken.
 fn only_approval(request: &mut Value, old: &Value, context: &Context<'_>) {
-    let conditions = merged_conditions(request, old);
+    let conditions = items(request, "status.conditions").to_vec();
     for name in ["spec", "status"] {
         copy(request, old, name);
     }
