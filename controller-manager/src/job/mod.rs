@@ -3,15 +3,16 @@
 //! [`tally`] counts and decides (pure), [`policy`] reads the failure and success policies, [`indexes`] the texts of index
 //! sets, [`pods`] makes pods. This file writes: status first, then finalizers, so that no pod is lost or counted twice.
 
+mod backoff;
 mod indexes;
 mod pods;
 mod policy;
 mod tally;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use component_base::{
@@ -34,7 +35,10 @@ use kube::{
 use parking_lot::Mutex;
 use serde_json::json;
 
-use self::tally::{End, FINALIZER, Tally};
+use self::{
+    backoff::Backoff,
+    tally::{End, FINALIZER, Tally},
+};
 use crate::{
     common::{
         Doing, Error, Result, claim,
@@ -50,9 +54,6 @@ use crate::{
 /// Pods created or deleted for one Job before it is looked at again.
 const BURST_MAX: usize = 500;
 const PARALLEL: usize = 8;
-/// The delay before a failed pod is replaced, doubled with each failure in a row.
-const BACKOFF_MIN: Duration = Duration::from_secs(10);
-const BACKOFF_MAX: Duration = Duration::from_secs(600);
 
 const COMPLETE: &str = "Complete";
 const FAILED: &str = "Failed";
@@ -122,8 +123,8 @@ struct Controller {
     expectations: Arc<Expectations>,
     /// Per Job: pods whose finalizer was removed though the store may still show it.
     released: Mutex<HashMap<ObjectKey, HashSet<String>>>,
-    /// Per Job: failures in a row, and when the last one was seen.
-    backoff: Mutex<HashMap<ObjectKey, (u32, Instant)>>,
+    /// Per Job with failures in a row.
+    backoff: Mutex<HashMap<ObjectKey, Backoff>>,
 }
 
 impl Controller {
@@ -186,23 +187,28 @@ impl Controller {
         let released = self.still_shown(key, &pods);
         let mut tally = tally::tally(&job, &pods, &released);
         if is_finished(&job) {
+            self.backoff.lock().remove(key);
             // Pods that ended after the Job did are no longer counted, only let go.
             let held =
                 pods.iter().filter(|pod| tally::has_finalizer(pod) && !released.contains(meta::uid(pod.as_ref())));
             self.release_all(key, held.filter(|pod| !pod::is_active(pod)).cloned().collect()).await?;
             return Ok(Action::Done);
         }
-        self.note_backoff(key, &tally);
+        let before = self.backoff.lock().get(key).copied().unwrap_or_default();
+        let backoff = before.after(&tally.new_succeeded, &tally.new_failed);
+        if tally.status.start_time.is_none() && spec.suspend != Some(true) {
+            tally.status.start_time = Some(meta::now());
+        }
 
-        let suspended = spec.suspend == Some(true);
-        self.note_start(&job, &mut tally.status, suspended);
         let end = self.end(&job, &spec, &tally);
         let mut wait = None;
         let mut failure = None;
         if let Some(end) = &end {
             note_end(&mut tally.status, end);
             if settled {
-                failure = self.delete(key, &job, tally.active.clone(), false).await.err();
+                // What is left of a Job that has failed has failed too; of one that has succeeded it never counts.
+                let uncounted = matches!(end, End::Success { .. });
+                failure = self.delete(key, &job, tally.active.clone(), uncounted).await.err();
             }
             let all_gone = tally.active.is_empty() && tally.terminating == 0;
             let all_counted = tally
@@ -214,11 +220,12 @@ impl Controller {
                 self.finish(&job, &mut tally.status, end);
             }
         } else if settled && !meta::is_deleting(job.as_ref()) {
-            let result = if suspended {
+            let result = if spec.suspend == Some(true) {
                 self.delete(key, &job, tally.active.clone(), true).await.map(|()| None)
             } else {
-                self.manage(key, &job, &spec, &tally).await
+                self.manage(key, &job, &spec, &tally, backoff).await
             };
+            self.note_suspension(&job, &mut tally.status);
             match result {
                 Ok(next) => wait = next,
                 Err(error) => failure = Some(error),
@@ -226,6 +233,9 @@ impl Controller {
         }
         let release = std::mem::take(&mut tally.release);
         self.write_status(&api, &job, tally.status).await?;
+        if backoff != before {
+            self.backoff.lock().insert(key.clone(), backoff);
+        }
         self.release_all(key, release).await?;
         if let Some(error) = failure {
             return Err(error);
@@ -262,17 +272,13 @@ impl Controller {
             let condition = conditions::get(&job.status.as_ref()?.conditions, kind)?;
             (condition.status == "True").then(|| (condition.reason().to_owned(), condition.message().to_owned()))
         };
-        if let Some((reason, message)) = decided(FAILURE_TARGET) {
-            return Some(End::Failure { reason, message });
-        }
         if let Some((reason, message)) = decided(SUCCESS_CRITERIA_MET) {
             return Some(End::Success { reason, message });
         }
-        let too_late = self.deadline_left(job, spec).is_some_and(|left| left.is_zero());
-        tally::end(spec, tally).or_else(|| {
-            let message = "Job was active longer than specified deadline".into();
-            too_late.then_some(End::Failure { reason: "DeadlineExceeded".into(), message })
-        })
+        if let Some((reason, message)) = decided(FAILURE_TARGET) {
+            return Some(End::Failure { reason, message });
+        }
+        tally::end(spec, tally, self.deadline_left(job, spec).is_some_and(|left| left.is_zero()))
     }
 
     fn deadline_left(&self, job: &Job, spec: &JobSpec) -> Option<Duration> {
@@ -282,24 +288,20 @@ impl Controller {
         Some(Duration::try_from(left).unwrap_or_default())
     }
 
-    fn note_start(&self, job: &Job, status: &mut JobStatus, suspended: bool) {
-        let was_suspended = is_true(&job.status, SUSPENDED);
+    /// Says whether the Job is suspended; one that never was says nothing.
+    fn note_suspension(&self, job: &Job, status: &mut JobStatus) {
         let recorder = &self.control.recorder;
-        if suspended {
-            status.start_time = None;
+        if job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true)) {
             let condition = JobCondition::new(SUSPENDED, "True", "JobSuspended", "Job suspended");
             if conditions::set(&mut status.conditions, condition) {
                 recorder.event(job, Type::Normal, "Suspended", "Job suspended");
             }
-            return;
-        }
-        if was_suspended {
+        } else if is_true(&job.status, SUSPENDED) {
             let condition = JobCondition::new(SUSPENDED, "False", "JobResumed", "Job resumed");
             conditions::set(&mut status.conditions, condition);
-            recorder.event(job, Type::Normal, "Resumed", "Job resumed");
-        }
-        if status.start_time.is_none() {
+            // The time limit counts from here.
             status.start_time = Some(meta::now());
+            recorder.event(job, Type::Normal, "Resumed", "Job resumed");
         }
     }
 
@@ -309,6 +311,11 @@ impl Controller {
             End::Success { reason, message } => {
                 conditions::set(&mut status.conditions, JobCondition::new(COMPLETE, "True", reason, message));
                 status.completion_time = Some(meta::now());
+                let wanted = job.spec.as_ref().and_then(|spec| spec.completions);
+                if wanted.is_some_and(|wanted| status.succeeded > Some(wanted)) {
+                    let message = "Too many succeeded pods running after completion count reached";
+                    recorder.event(job, Type::Warning, "TooManySucceededPods", message);
+                }
                 recorder.event(job, Type::Normal, "Completed", "Job completed");
             }
             End::Failure { reason, message } => {
@@ -318,54 +325,45 @@ impl Controller {
         }
     }
 
-    fn note_backoff(&self, key: &ObjectKey, tally: &Tally) {
-        let mut backoff = self.backoff.lock();
-        if tally.new_succeeded > 0 {
-            backoff.remove(key);
-        }
-        if tally.new_failed > 0 {
-            let (failures, last) = backoff.entry(key.clone()).or_insert((0, Instant::now()));
-            *failures = failures.saturating_add(u32::try_from(tally.new_failed).unwrap_or(u32::MAX));
-            *last = Instant::now();
-        }
-    }
-
-    fn backoff_left(&self, key: &ObjectKey) -> Duration {
-        match self.backoff.lock().get(key) {
-            Some((failures, last)) => backoff(*failures).saturating_sub(last.elapsed()),
-            None => Duration::ZERO,
-        }
-    }
-
     /// Brings the number of running pods to what is wanted; returns when to look again.
-    async fn manage(&self, key: &ObjectKey, job: &Job, spec: &JobSpec, tally: &Tally) -> Result<Option<Duration>> {
+    async fn manage(
+        &self,
+        key: &ObjectKey,
+        job: &Job,
+        spec: &JobSpec,
+        tally: &Tally,
+        backoff: Backoff,
+    ) -> Result<Option<Duration>> {
         let wanted = tally::wanted(spec, tally);
-        let busy = tally.active.len() + if tally::waits_for_end(spec) { tally.terminating } else { 0 };
-        if tally.active.len() > wanted {
-            let surplus = tally.active.len() - wanted;
-            let mut victims = tally.active.clone();
-            // Those that have done the least.
-            victims.sort_by_key(|pod| (pod::is_ready(pod), std::cmp::Reverse(meta::created(pod.as_ref()))));
-            victims.truncate(surplus.min(BURST_MAX));
+        let mut victims = tally::surplus(spec, &tally.active, tally.active.len().saturating_sub(wanted));
+        if !victims.is_empty() {
+            victims.truncate(BURST_MAX);
             self.delete(key, job, victims, true).await?;
             return Ok(None);
         }
+        let busy = tally.active.len() + if tally::waits_for_end(spec) { tally.terminating } else { 0 };
         let missing = wanted.saturating_sub(busy).min(BURST_MAX);
         if missing == 0 {
             return Ok(None);
         }
-        let left = self.backoff_left(key);
-        if !left.is_zero() {
+        let now = Timestamp::now();
+        let per_index = spec.backoff_limit_per_index.is_some();
+        let left = backoff.left(now);
+        if !per_index && !left.is_zero() {
             return Ok(Some(left));
         }
-        let wanted: Vec<Pod> = if tally::is_indexed(spec) {
-            let busy: BTreeSet<i32> = tally.active.iter().filter_map(|pod| tally::index_of(pod)).collect();
-            let indexes = tally::next_indexes(spec, tally, &busy, missing);
-            indexes.into_iter().map(|index| pods::indexed(job, spec, index, tally.index_failures.get(&index))).collect()
-        } else {
-            vec![pods::plain(job, spec); missing]
-        };
-        self.create(key, job, wanted).await.map(|()| None)
+        if !tally::is_indexed(spec) {
+            return self.create(key, job, vec![pods::plain(job, spec); missing]).await.map(|()| None);
+        }
+        let (mut wait, mut wanted) = (None, Vec::new());
+        for index in tally::next_indexes(spec, tally, missing) {
+            let replaced = tally.replaced.get(&index);
+            match replaced.map(|last| tally::backoff_of(last).left(now)) {
+                Some(left) if !left.is_zero() => wait = wait.into_iter().chain([left]).min(),
+                _ => wanted.push(pods::indexed(job, spec, index, replaced.map(Arc::as_ref))),
+            }
+        }
+        self.create(key, job, wanted).await.map(|()| wait)
     }
 
     async fn create(&self, key: &ObjectKey, job: &Job, wanted: Vec<Pod>) -> Result<()> {
@@ -432,23 +430,9 @@ fn note_end(status: &mut JobStatus, end: &End) {
     conditions::set(&mut status.conditions, JobCondition::new(kind, "True", reason, message));
 }
 
-fn backoff(failures: u32) -> Duration {
-    match failures.checked_sub(1) {
-        None => Duration::ZERO,
-        Some(earlier) => BACKOFF_MIN.saturating_mul(2u32.saturating_pow(earlier)).min(BACKOFF_MAX),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn failures_in_a_row_wait_longer() {
-        for (failures, secs) in [(0, 0), (1, 10), (2, 20), (4, 80), (7, 600), (100, 600)] {
-            assert_eq!(backoff(failures).as_secs(), secs, "{failures} failures");
-        }
-    }
 
     #[test]
     fn a_job_is_finished_by_condition() {

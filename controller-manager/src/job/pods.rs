@@ -6,7 +6,10 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use super::tally::{FINALIZER, INDEX, INDEX_FAILURES};
+use super::{
+    policy::{self, Verdict},
+    tally::{self, FINALIZER, INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES},
+};
 use crate::common::{meta, pod_control};
 
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
@@ -19,15 +22,24 @@ pub(super) fn plain(job: &Job, spec: &JobSpec) -> Pod {
     pod
 }
 
-/// The pod of an index: it finds the index in its name, host name, label, annotation and environment.
-pub(super) fn indexed(job: &Job, spec: &JobSpec, index: i32, failures: Option<&i32>) -> Pod {
+/// The pod of an index: it finds the index in its name, host name, label, annotation and environment. With a backoff limit
+/// per index it carries on the failures of the pod that it replaces.
+pub(super) fn indexed(job: &Job, spec: &JobSpec, index: i32, replaced: Option<&Pod>) -> Pod {
     let mut pod = plain(job, spec);
     let text = index.to_string();
     pod.metadata.generate_name = Some(format!("{}-{index}-", meta::name(job)));
     pod.annotations_mut().insert(INDEX.into(), text.clone());
     pod.labels_mut().insert(INDEX.into(), text);
     if spec.backoff_limit_per_index.is_some() {
-        pod.annotations_mut().insert(INDEX_FAILURES.into(), failures.copied().unwrap_or(0).to_string());
+        let (counted, ignored) = replaced.map_or((0, 0), |last| {
+            let (counted, ignored) = tally::earlier_failures(last);
+            let is_ignored = policy::judge(spec, last) == Verdict::Ignore;
+            (counted + i32::from(!is_ignored), ignored + i32::from(is_ignored))
+        });
+        pod.annotations_mut().insert(INDEX_FAILURES.into(), counted.to_string());
+        if ignored > 0 {
+            pod.annotations_mut().insert(INDEX_IGNORED_FAILURES.into(), ignored.to_string());
+        }
     }
     let pod_spec = pod.spec.get_or_insert_default();
     if pod_spec.hostname.as_ref().is_none_or(String::is_empty) {
@@ -67,7 +79,8 @@ mod tests {
             "spec": {"template": {"spec": {"containers": [{"name": "c"}]}}, "backoffLimitPerIndex": 1},
         }))
         .unwrap();
-        let pod = indexed(&job, job.spec.as_ref().unwrap(), 3, Some(&2));
+        let last: Pod = serde_json::from_value(json!({"metadata": {"annotations": {INDEX_FAILURES: "1"}}})).unwrap();
+        let pod = indexed(&job, job.spec.as_ref().unwrap(), 3, Some(&last));
         assert_eq!(pod.metadata.generate_name.as_deref(), Some("sum-3-"));
         assert_eq!(pod.annotations()[INDEX_FAILURES], "2");
         let spec = pod.spec.as_ref().unwrap();

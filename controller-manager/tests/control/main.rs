@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod garbage;
+mod jobs;
 mod namespaces;
 mod policies;
 mod quotas;
