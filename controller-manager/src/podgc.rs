@@ -13,7 +13,7 @@ use std::{
 
 use component_base::informer::{ObjectKey, Scope, Store};
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -21,7 +21,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    common::{Doing, Result, conditions::Condition, meta, pod},
+    common::{Doing, Result, meta, pod},
     context::Context,
 };
 
@@ -148,7 +148,8 @@ async fn remove(client: &Client, pod: &Pod, why: Why) -> Result<()> {
         let mut status = json!({"phase": "Failed"});
         if matches!(why, Why::Orphaned) {
             let message = "PodGC: node no longer exists";
-            status["conditions"] = json!([PodCondition::new("DisruptionTarget", "True", "DeletionByPodGC", message)]);
+            let condition = pod::condition_patch(pod, "DisruptionTarget", "True", "DeletionByPodGC", message);
+            status["conditions"] = json!([condition]);
         }
         let patch = Patch::Strategic(json!({"metadata": {"uid": meta::uid(pod)}, "status": status}));
         api.patch_status(name, &PatchParams::default(), &patch).await.or_gone(what)?;

@@ -10,7 +10,7 @@ use component_base::{
     queue::WorkQueue,
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -18,7 +18,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    common::{Doing, Result, conditions::Condition, meta, pod, scheduling, taints},
+    common::{Doing, Result, meta, pod, scheduling, taints},
     context::Context,
 };
 
@@ -128,7 +128,7 @@ impl Controller {
             format!("Marking for deletion Pod {namespace}/{name}"),
         );
         let message = "Taint manager: deleting due to NoExecute taint";
-        let condition = PodCondition::new("DisruptionTarget", "True", "DeletionByTaintManager", message);
+        let condition = pod::condition_patch(pod, "DisruptionTarget", "True", "DeletionByTaintManager", message);
         let patch = json!({"metadata": {"uid": meta::uid(pod)}, "status": {"conditions": [condition]}});
         api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await.or_gone(what)?;
         api.delete(name, &meta::delete_exactly(pod)).await.or_gone(what)?;

@@ -3,11 +3,38 @@
 use crate::cluster::PodInfo;
 use crate::preemption::Plan;
 use component_base::events::{Recorder, Type};
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Error};
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// What becomes of `status.nominatedNodeName` of a pod that found no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nominated<'a> {
+    /// Victims of an earlier plan are still on their way out.
+    Keep,
+    /// Nothing makes room anywhere.
+    Clear,
+    /// Room is being made there.
+    Node(&'a str),
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+}
+
+/// A condition for a strategic merge patch: its transition time stays if its status does.
+fn condition_patch(pod: &Pod, kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    let same = condition(pod, kind).filter(|before| before.status == status);
+    let since = same.and_then(|before| before.last_transition_time.clone());
+    json!({
+        "type": kind, "status": status, "reason": reason, "message": message, "lastProbeTime": null,
+        "lastTransitionTime": since.unwrap_or_else(|| Time(Timestamp::now())),
+        "observedGeneration": pod.metadata.generation,
+    })
+}
 
 /// Writes for pods.
 #[derive(Clone)]
@@ -46,25 +73,25 @@ impl Binder {
         Ok(())
     }
 
-    /// Writes down that the pod found no node, and which one is being cleared for it.
-    pub async fn unschedulable(&self, pod: &PodInfo, message: &str, nominated: Option<&str>) {
+    /// Writes down that the pod found no node, and what that means for the node that was being cleared for it.
+    pub async fn unschedulable(&self, pod: &PodInfo, message: &str, nominated: Nominated<'_>) {
         self.recorder.event(&*pod.pod, Type::Warning, "FailedScheduling", message);
-        let condition = json!({
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
-            "lastProbeTime": null, "lastTransitionTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        let status = pod.pod.status.as_ref();
+        let before = status.and_then(|status| status.nominated_node_name.as_deref());
+        let node = match nominated {
+            Nominated::Keep => before,
+            Nominated::Clear => None,
+            Nominated::Node(node) => Some(node),
+        };
+        let there = condition(&pod.pod, "PodScheduled");
+        let same = there.is_some_and(|c| {
+            c.status == "False" && c.reason.as_deref() == Some("Unschedulable") && c.message.as_deref() == Some(message)
         });
-        let mut status = json!({"conditions": [condition]});
-        if let Some(node) = nominated {
-            status["nominatedNodeName"] = node.into();
-        }
-        let same = pod.pod.status.as_ref().is_some_and(|s| {
-            let there = s.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled");
-            there.is_some_and(|c| c.status == "False" && c.message.as_deref() == Some(message))
-                && (nominated.is_none() || s.nominated_node_name.as_deref() == nominated)
-        });
-        if same {
+        if same && node == before {
             return;
         }
+        let condition = condition_patch(&pod.pod, "PodScheduled", "False", "Unschedulable", message);
+        let status = json!({"conditions": [condition], "nominatedNodeName": node});
         let patch = Patch::Strategic(json!({"metadata": {"uid": pod.uid}, "status": status}));
         if let Err(error) = self.pods(&pod.namespace).patch_status(&pod.name, &PatchParams::default(), &patch).await {
             tracing::debug!(pod = pod.name, %error, "the pod's condition could not be written");
@@ -78,10 +105,7 @@ impl Binder {
                 "{}: preempting to accommodate a higher priority pod",
                 pod.pod.spec.as_ref().and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler")
             );
-            let condition = json!({
-                "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": message,
-                "lastProbeTime": null, "lastTransitionTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            });
+            let condition = condition_patch(&victim.pod, "DisruptionTarget", "True", "PreemptionByScheduler", &message);
             let patch =
                 Patch::Strategic(json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}));
             let pods = self.pods(&victim.namespace);
@@ -108,5 +132,23 @@ impl Binder {
     /// Pods as the API has them now, to find out what became of a binding whose answer was lost.
     pub async fn get(&self, pod: &PodInfo) -> Result<Option<Pod>, Error> {
         self.pods(&pod.namespace).get_opt(&pod.name).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_transition_time_while_its_status_stays() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"generation": 2}, "status": {"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "lastTransitionTime": "2024-01-01T00:00:00Z"}]}}))
+        .unwrap();
+        for (kind, kept) in [("PodScheduled", true), ("DisruptionTarget", false)] {
+            let patch = condition_patch(&pod, kind, "False", "R", "m");
+            assert_eq!(patch["lastTransitionTime"] == "2024-01-01T00:00:00Z", kept, "{kind}");
+            assert_eq!((&patch["reason"], &patch["observedGeneration"]), (&json!("R"), &json!(2)));
+        }
     }
 }

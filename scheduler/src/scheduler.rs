@@ -1,6 +1,6 @@
 //! The loop: work off what changed, try the next pod, hand it to binding.
 
-use crate::binding::Binder;
+use crate::binding::{Binder, Nominated};
 use crate::cluster::{Cluster, NodeInfo, PodInfo};
 use crate::config::Configuration;
 use crate::cycle::{NoNode, Search};
@@ -311,7 +311,12 @@ impl Scheduler {
         self.queue.give_back(&pod.uid, failed.turned_down_by, events, Instant::now());
         let (binder, pod) = (self.binder.clone(), pod.clone());
         tokio::spawn(async move {
-            binder.unschedulable(&pod, &message, plan.as_ref().map(|p| p.node.as_str())).await;
+            let nominated = match &plan {
+                Some(plan) => Nominated::Node(&plan.node),
+                None if clearing => Nominated::Keep,
+                None => Nominated::Clear,
+            };
+            binder.unschedulable(&pod, &message, nominated).await;
             if let Some(plan) = plan {
                 binder.preempt(&pod, &plan).await;
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use serde_json::{Value, json};
 
 use super::{conditions, meta};
 
@@ -46,6 +47,18 @@ pub fn is_terminating(pod: &Pod) -> bool {
 
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     conditions::get(&pod.status.as_ref()?.conditions, kind)
+}
+
+/// A condition for a strategic merge patch of the pod's status. What it does not say is null, so that nothing stays of an
+/// earlier state; its transition time stays if its status does.
+pub fn condition_patch(pod: &Pod, kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    let text = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
+    let same = condition(pod, kind).filter(|before| before.status == status);
+    let since = same.and_then(|before| before.last_transition_time.clone()).unwrap_or_else(meta::now);
+    json!({
+        "type": kind, "status": status, "reason": text(reason), "message": text(message), "lastProbeTime": null,
+        "lastTransitionTime": since, "observedGeneration": pod.metadata.generation,
+    })
 }
 
 pub fn is_ready(pod: &Pod) -> bool {
@@ -114,5 +127,20 @@ mod tests {
             let wait = next_availability([&pod].into_iter(), min_ready, now);
             assert_eq!(wait.map(|wait| wait.as_secs()), wait_secs, "{ready} {secs_ago} {min_ready}");
         }
+    }
+
+    #[test]
+    fn a_patch_leaves_nothing_of_an_earlier_state() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"generation": 3}, "status": {"conditions": [
+            {"type": "A", "status": "False", "reason": "R", "message": "m", "lastTransitionTime": "2024-01-01T00:00:00Z"}]}}))
+        .unwrap();
+        let patch = condition_patch(&pod, "A", "True", "", "");
+        assert_eq!((&patch["reason"], &patch["message"]), (&Value::Null, &Value::Null));
+        assert!(patch.as_object().unwrap().contains_key("reason"), "null removes, absence would not");
+        assert_ne!(patch["lastTransitionTime"], "2024-01-01T00:00:00Z");
+        assert_eq!(patch["observedGeneration"], 3);
+        let again = condition_patch(&pod, "A", "False", "S", "n");
+        assert_eq!(again["lastTransitionTime"], "2024-01-01T00:00:00Z");
+        assert_eq!((&again["reason"], &again["message"]), (&json!("S"), &json!("n")));
     }
 }

@@ -27,12 +27,13 @@ pub(super) enum Readiness {
 }
 
 impl Readiness {
-    /// As the node's conditions say. One that never reported is unknown only after its grace period.
-    pub fn of(node: &Node) -> Self {
+    /// As the node's conditions say; `None` if nobody has said anything yet, which is no reason to evict.
+    pub fn of(node: &Node) -> Option<Self> {
         match condition_status(node, "Ready") {
-            "True" => Self::Ready,
-            "Unknown" => Self::Unknown,
-            _ => Self::NotReady,
+            "" => None,
+            "True" => Some(Self::Ready),
+            "Unknown" => Some(Self::Unknown),
+            _ => Some(Self::NotReady),
         }
     }
 }
@@ -43,12 +44,11 @@ pub(super) struct Tracker {
     heartbeat: Option<jiff::Timestamp>,
     renewed: Option<jiff::Timestamp>,
     alive: Instant,
-    pub readiness: Option<Readiness>,
 }
 
 impl Tracker {
     pub fn new(now: Instant) -> Self {
-        Self { heartbeat: None, renewed: None, alive: now, readiness: None }
+        Self { heartbeat: None, renewed: None, alive: now }
     }
 
     /// A changed heartbeat or lease is a sign of life, whatever time it names.

@@ -1,7 +1,7 @@
 //! node-lifecycle-controller: notices nodes that no longer report, and taints nodes by their conditions.
 //!
 //! - Every `--node-monitor-period`: a node whose kubelet was silent for `--node-monitor-grace-period` gets conditions
-//!   Unknown, and its pods are marked as not ready ([`health`]).
+//!   Unknown, and its pods are marked as not ready ([`health`]); so are pods that come to a node which is not ready.
 //! - Conditions become NoSchedule taints at once, and NoExecute taints at the pace of the node's zone ([`zones`]), so that
 //!   trouble of many nodes does not move all pods at once.
 //!
@@ -10,18 +10,22 @@
 mod health;
 mod zones;
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use component_base::{
     controller::{self, Action},
     events::{Recorder, Type},
-    informer::{ObjectKey, Scope, Store},
+    informer::{Change, ObjectKey, Scope, Store},
     queue::WorkQueue,
 };
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Node, Pod, PodCondition},
+    core::v1::{Node, ObjectReference, Pod},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -45,6 +49,8 @@ use crate::{
 
 const LEASES: &str = "kube-node-lease";
 const PARALLEL: usize = 8;
+/// Nodes with this label do not tell whether their zone is in trouble.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-disruption";
 
 /// A condition of a node, the status in which it taints, and the taint.
 const CONDITION_TAINTS: [(&str, &str, &str); 6] = [
@@ -85,10 +91,35 @@ pub async fn run(context: Context) {
         },
     );
 
+    let marker =
+        Marker { pods: pods.clone(), recorder: context.recorder("node-controller"), client: context.client.clone() };
+    let assigned = WorkQueue::new("noexec_taint_pod");
+    let feed = assigned.clone();
+    pods.on_change(move |change| {
+        let before = change.old().map_or("", |pod| pod::node_name(pod));
+        if change.object().is_some_and(|pod| pod::node_name(pod) != before) && !matches!(change, Change::Deleted(_)) {
+            feed.add(change.key());
+        }
+    });
+    let (store, new) = (nodes.clone(), &marker);
+    let mark = controller::run(context.name, assigned, PARALLEL, context.shutdown.clone(), |key: ObjectKey| {
+        let store = store.clone();
+        async move {
+            let Some(pod) = new.pods.get(&key) else { return Ok(Action::Done) };
+            let node = store.get(&ObjectKey::cluster(pod::node_name(&pod)));
+            let readiness = node.and_then(|node| Readiness::of(&node));
+            if readiness.is_some_and(|readiness| readiness != Readiness::Ready) {
+                new.mark_not_ready(&pod).await?;
+            }
+            Ok::<_, crate::common::Error>(Action::Done)
+        }
+    });
+
     let mut monitor = Monitor {
+        marker: &marker,
+        unmarked: HashSet::new(),
         nodes,
         leases,
-        pods,
         options: context.options.nodes.clone(),
         recorder: context.recorder("node-controller"),
         client: context.client.clone(),
@@ -105,7 +136,7 @@ pub async fn run(context: Context) {
             }
         }
     };
-    tokio::join!(taint, watch);
+    tokio::join!(taint, mark, watch);
 }
 
 /// The NoSchedule taints that a node's conditions and `spec.unschedulable` call for.
@@ -122,37 +153,47 @@ fn condition_status<'a>(node: &'a Node, kind: &str) -> &'a str {
     conditions.and_then(|conditions| conditions::get(conditions, kind)).map_or("", |condition| &condition.status)
 }
 
-struct Monitor {
+struct Monitor<'a> {
+    marker: &'a Marker,
+    /// Nodes that were found silent and whose pods are not all marked as not ready.
+    unmarked: HashSet<String>,
     nodes: Store<Node>,
     leases: Store<Lease>,
-    pods: Store<Pod>,
     options: NodeOptions,
     recorder: Recorder,
     client: Client,
-    health: HashMap<String, Tracker>,
+    /// Each node by its name, with its uid for the event of its end.
+    health: HashMap<String, (String, Tracker)>,
     zones: Zones,
 }
 
-impl Monitor {
+impl Monitor<'_> {
     async fn tick(&mut self) {
         let nodes = self.nodes.list();
-        self.health.retain(|name, _| nodes.iter().any(|node| meta::name(node.as_ref()) == name));
+        let there: HashSet<&str> = nodes.iter().map(|node| meta::name(node.as_ref())).collect();
+        self.unmarked.retain(|name| there.contains(name.as_str()));
+        self.health.retain(|name, (uid, _)| {
+            let stays = there.contains(name.as_str());
+            if !stays {
+                let message = format!("Node {name} event: Removing Node {name} from Controller");
+                self.recorder.event_on(reference(name, uid), Type::Normal, "RemovingNode", message);
+            }
+            stays
+        });
         let now = Instant::now();
         let mut states = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            let lease = self.leases.get(&ObjectKey::namespaced(LEASES, meta::name(node.as_ref())));
-            let is_new = !self.health.contains_key(meta::name(node.as_ref()));
-            if is_new {
-                let message = format!("Node {} event: Registered Node {0} in Controller", meta::name(node.as_ref()));
+        for node in &nodes {
+            let name = meta::name(node.as_ref());
+            let lease = self.leases.get(&ObjectKey::namespaced(LEASES, name));
+            let (_, tracker) = self.health.entry(name.to_owned()).or_insert_with(|| {
+                let message = format!("Node {name} event: Registered Node {name} in Controller");
                 self.recorder.event(node.as_ref(), Type::Normal, "RegisteredNode", message);
-            }
-            let tracker = self.health.entry(node.name_any()).or_insert_with(|| Tracker::new(now));
-            tracker.observe(&node, lease.as_deref(), now);
-            let silent = tracker.is_silent(&node, &self.options, now);
-            let before = tracker.readiness;
-            let readiness = if silent { Readiness::Unknown } else { Readiness::of(&node) };
-            tracker.readiness = Some(readiness);
-            states.push(Seen { node, silent, readiness, before });
+                (meta::uid(node.as_ref()).to_owned(), Tracker::new(now))
+            });
+            tracker.observe(node, lease.as_deref(), now);
+            let silent = tracker.is_silent(node, &self.options, now);
+            let readiness = if silent { Some(Readiness::Unknown) } else { Readiness::of(node) };
+            states.push(Seen { node: node.clone(), silent, readiness });
         }
         for seen in &states {
             self.attend(seen).await;
@@ -160,8 +201,9 @@ impl Monitor {
         self.evict(&states, now).await;
     }
 
-    /// Writes what a silent kubelet no longer can.
-    async fn attend(&self, seen: &Seen) {
+    /// Writes what a silent kubelet no longer can. A kubelet that says itself that its node is not ready also says what its
+    /// pods are.
+    async fn attend(&mut self, seen: &Seen) {
         let name = meta::name(seen.node.as_ref());
         if seen.silent
             && let Some(node) = health::unknown(&seen.node)
@@ -173,53 +215,28 @@ impl Monitor {
                 return;
             }
             tracing::info!(node = name, "Node is unresponsive, its conditions are Unknown now");
+            if Readiness::of(&seen.node) == Some(Readiness::Ready) {
+                let message = format!("Node {name} status is now: NodeNotReady");
+                self.recorder.event(seen.node.as_ref(), Type::Normal, "NodeNotReady", message);
+                self.unmarked.insert(name.to_owned());
+            }
         }
-        if seen.readiness == Readiness::Ready {
-            return;
+        if seen.readiness == Some(Readiness::Ready) || self.unmarked.contains(name) && self.marker.mark(name).await {
+            self.unmarked.remove(name);
         }
-        if seen.before == Some(Readiness::Ready) {
-            let message = format!("Node {name} status is now: NodeNotReady");
-            self.recorder.event(seen.node.as_ref(), Type::Normal, "NodeNotReady", message);
-        }
-        // Until done: each pod is written once, since it is not ready afterwards.
-        self.mark_pods_not_ready(name).await;
-    }
-
-    /// Services must not send anything to pods whose node cannot say how they are.
-    async fn mark_pods_not_ready(&self, node: &str) {
-        let pods = self.pods.by_index(pod::index::NODE, node).into_iter().filter(|pod| pod::is_ready(pod));
-        stream::iter(pods)
-            .for_each_concurrent(PARALLEL, |pod| async move {
-                if let Err(error) = self.mark_not_ready(&pod).await {
-                    tracing::warn!(pod = %meta::key(pod.as_ref()), %error, "Cannot mark a pod as not ready");
-                }
-            })
-            .await;
-    }
-
-    async fn mark_not_ready(&self, pod: &Pod) -> Result<()> {
-        let condition = PodCondition { observed_generation: None, ..PodCondition::new("Ready", "False", "", "") };
-        let patch = json!({
-            "metadata": {"uid": meta::uid(pod)},
-            "status": {"conditions": [condition]},
-        });
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), meta::namespace(pod));
-        let patched = api.patch_status(meta::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await;
-        if patched.or_gone(|| format!("mark pod {} as not ready", meta::key(pod)))?.is_some() {
-            self.recorder.event(pod, Type::Warning, "NodeNotReady", "Node is not ready");
-        }
-        Ok(())
     }
 
     /// NoExecute taints: taken off at once, put on as the zone allows.
     async fn evict(&mut self, states: &[Seen], now: Instant) {
-        let readiness = states.iter().map(|seen| (zones::of(&seen.node), seen.readiness == Readiness::Ready));
+        let counted = states.iter().filter(|seen| !seen.node.labels().contains_key(EXCLUDED));
+        let readiness = counted.map(|seen| (zones::of(&seen.node), seen.readiness == Some(Readiness::Ready)));
         self.zones.update(readiness, &self.options, now);
         for seen in states {
             let wanted: &[&str] = match seen.readiness {
-                Readiness::Ready => &[],
-                Readiness::NotReady => &[taints::NOT_READY],
-                Readiness::Unknown => &[taints::UNREACHABLE],
+                None => continue,
+                Some(Readiness::Ready) => &[],
+                Some(Readiness::NotReady) => &[taints::NOT_READY],
+                Some(Readiness::Unknown) => &[taints::UNREACHABLE],
             };
             let managed = [taints::NOT_READY, taints::UNREACHABLE];
             let Some(adjusted) = taints::adjusted(&seen.node, taints::NO_EXECUTE, &managed, wanted) else { continue };
@@ -244,8 +261,52 @@ impl Monitor {
 struct Seen {
     node: Arc<Node>,
     silent: bool,
-    readiness: Readiness,
-    before: Option<Readiness>,
+    readiness: Option<Readiness>,
+}
+
+/// A node that is gone, for an event about it.
+fn reference(name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Node".into()),
+        name: Some(name.into()),
+        uid: Some(uid.into()),
+        ..ObjectReference::default()
+    }
+}
+
+/// Services must not send anything to pods whose node cannot say how they are.
+struct Marker {
+    pods: Store<Pod>,
+    recorder: Recorder,
+    client: Client,
+}
+
+impl Marker {
+    /// Marks the pods of a node as not ready; whether that is done for all.
+    async fn mark(&self, node: &str) -> bool {
+        let marks = stream::iter(self.pods.by_index(pod::index::NODE, node)).map(|pod| async move {
+            let marked = self.mark_not_ready(&pod).await;
+            marked.inspect_err(|error| tracing::warn!(%error, "Will try again")).is_ok()
+        });
+        marks.buffer_unordered(PARALLEL).fold(true, |all, marked| async move { all && marked }).await
+    }
+
+    /// Marks a pod as not ready, if it says that it is.
+    async fn mark_not_ready(&self, pod: &Pod) -> Result<()> {
+        let Some(ready) = pod::condition(pod, "Ready").filter(|ready| ready.status != "False") else { return Ok(()) };
+        let (reason, message) = (ready.reason(), ready.message());
+        let patch = json!({
+            "metadata": {"uid": meta::uid(pod)},
+            "status": {"conditions": [pod::condition_patch(pod, "Ready", "False", reason, message)]},
+        });
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), meta::namespace(pod));
+        let patched = api.patch_status(meta::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await;
+        if patched.or_gone(|| format!("mark pod {} as not ready", meta::key(pod)))?.is_some() {
+            self.recorder.event(pod, Type::Warning, "NodeNotReady", "Node is not ready");
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What small controllers do: expired bootstrap tokens go, nodes are told how long to trust what they know.
 
-use crate::Stand;
-use serde_json::json;
+use crate::{Stand, namespace, pod};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn expired_tokens_go_and_nodes_are_told_their_ttl() {
@@ -19,4 +19,44 @@ async fn expired_tokens_go_and_nodes_are_told_their_ttl() {
     stand.until_gone(&format!("{secrets}/bootstrap-token-expire")).await;
     stand.get(&format!("{secrets}/bootstrap-token-remain")).await;
     stand.until("/api/v1/nodes/n", |_, n| n["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] == "0").await;
+}
+
+/// Whether a condition of an object has this status.
+fn says(object: &Value, kind: &str, status: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|c| c["type"] == kind && c["status"] == status)
+}
+
+#[tokio::test]
+async fn pods_of_a_node_that_falls_silent_are_not_ready() {
+    let mut stand = Stand::start().await;
+    let core = namespace(&stand, "silent").await;
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    for node in ["silent", "new"] {
+        stand.create("/api/v1/nodes", json!({"metadata": {"name": node}})).await;
+        let name = format!("on-{node}");
+        let mut body = pod(&name, json!({"nodeName": node}));
+        body["metadata"]["finalizers"] = json!(["example.com/hold"]);
+        stand.create(&format!("{core}/pods"), body).await;
+        stand.merge(&format!("{core}/pods/{name}/status"), ready.clone()).await;
+    }
+    stand.merge("/api/v1/nodes/silent/status", ready).await;
+    stand.start_controller_manager(&["--node-monitor-period=200ms", "--node-monitor-grace-period=1s"]);
+
+    let node = stand.until("/api/v1/nodes/silent", |_, node| says(node, "Ready", "Unknown")).await;
+    assert!(says(&node, "MemoryPressure", "Unknown"), "{node}");
+    stand.until(&format!("{core}/pods/on-silent"), |_, pod| says(pod, "Ready", "False")).await;
+    let told = |list: &Value| {
+        let events = list["items"].as_array().into_iter().flatten();
+        let of = events.filter(|event| event["reason"] == "NodeNotReady");
+        of.map(|event| event["involvedObject"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let events = stand.until("/api/v1/events", |_, list| told(list).len() == 2).await;
+    let mut about = told(&events);
+    about.sort();
+    assert_eq!(about, ["on-silent", "silent"]);
+    // Of the other node nothing is known yet: its pods stay as they are.
+    let taints = stand.get("/api/v1/nodes/new").await["spec"]["taints"].to_string();
+    assert!(!taints.contains("NoExecute"), "{taints}");
+    assert!(says(&stand.get(&format!("{core}/pods/on-new")).await, "Ready", "True"));
 }
