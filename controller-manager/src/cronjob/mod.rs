@@ -91,7 +91,7 @@ impl Controller {
         let mut status = cron_job.status.clone().unwrap_or_default();
         self.update_active(&cron_job, &jobs, &mut status).await?;
         self.clean_up(&cron_job, &spec, &jobs).await?;
-        let next = if meta::is_deleting(cron_job.as_ref()) || spec.suspend == Some(true) {
+        let next = if meta::is_deleting(cron_job.as_ref()) {
             Ok(Action::Done)
         } else {
             self.start_due(&cron_job, &spec, &jobs, &mut status).await
@@ -119,6 +119,8 @@ impl Controller {
                     let message = format!("Saw completed job: {name}, condition: {outcome}");
                     self.recorder.event(cron_job, Type::Normal, "SawCompletedJob", message);
                 }
+                // Its run was not written down: the write failed, or the store does not show it yet.
+                (None, false) if is_own(cron_job, job) => active.push(job.object_ref(&())),
                 (None, false) => {
                     let message = format!("Saw a job that the controller did not create or forgot: {name}");
                     self.recorder.event(cron_job, Type::Warning, "UnexpectedJob", message);
@@ -175,11 +177,19 @@ impl Controller {
 
     async fn delete(&self, cron_job: &CronJob, name: &str) -> Result<()> {
         let api = self.api(meta::namespace(cron_job));
-        let deleted = api.delete(name, &DeleteParams::background()).await.or_gone(|| format!("delete Job {name}"))?;
-        if deleted.is_some() {
-            self.recorder.event(cron_job, Type::Normal, "SuccessfulDelete", format!("Deleted job {name}"));
+        match api.delete(name, &DeleteParams::background()).await.or_gone(|| format!("delete Job {name}")) {
+            Ok(deleted) => {
+                if deleted.is_some() {
+                    self.recorder.event(cron_job, Type::Normal, "SuccessfulDelete", format!("Deleted job {name}"));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let message = format!("Deleted job: {}", error.reason());
+                self.recorder.event(cron_job, Type::Warning, "FailedDelete", message);
+                Err(error)
+            }
         }
-        Ok(())
     }
 
     /// Starts the run that is due, and says when the next one is.
@@ -191,35 +201,58 @@ impl Controller {
         status: &mut CronJobStatus,
     ) -> Result {
         // A mistake in the object is told, and not tried again until it changes.
-        let zone = match schedule::zone(spec.time_zone.as_deref()) {
+        let told = |reason: &str, message: String| {
+            self.recorder.event(cron_job, Type::Warning, reason, message);
+            Ok(Action::Done)
+        };
+        let own_zone = match schedule::zone(spec.time_zone.as_deref()) {
             Ok(zone) => zone,
             Err(error) => {
-                self.recorder.event(cron_job, Type::Warning, "UnknownTimeZone", format!("invalid timeZone: {error}"));
-                return Ok(Action::Done);
+                let name = spec.time_zone.as_deref().unwrap_or_default();
+                return told("UnknownTimeZone", format!("invalid timeZone: {name:?}: {error}"));
             }
         };
-        let schedule = match Schedule::parse(&spec.schedule) {
-            Ok(schedule) => schedule,
-            Err(error) => {
-                let message = format!("unparseable schedule: {:?} : {error}", spec.schedule);
-                self.recorder.event(cron_job, Type::Warning, "UnparseableSchedule", message);
-                return Ok(Action::Done);
-            }
+        if spec.suspend == Some(true) {
+            return Ok(Action::Done);
+        }
+        let text = &spec.schedule;
+        if schedule::mentions_zone(text) {
+            let message = format!(
+                "CRON_TZ or TZ used in schedule {text:?} is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+            );
+            self.recorder.event(cron_job, Type::Warning, "UnsupportedSchedule", message);
+        }
+        let (zone_in_front, fields) = schedule::split_zone(text);
+        let zone = zone_in_front.map_or(Ok(own_zone), |name| schedule::zone(Some(name)));
+        let (zone, schedule) = match zone.and_then(|zone| Ok((zone, Schedule::parse(fields)?))) {
+            Ok(read) => read,
+            Err(error) => return told("UnparseableSchedule", format!("unparseable schedule: {text:?} : {error}")),
         };
         let now = Timestamp::now();
-        let again = schedule.next(now, &zone).map_or(Action::Done, |next| {
-            Action::After(Duration::try_from(next.duration_since(now)).unwrap_or_default() + SLACK)
-        });
-        let Some(due) = schedule.due(earliest(cron_job, spec, status, now), now, &zone) else { return Ok(again) };
+        let Some(next) = schedule.next(now, &zone) else {
+            // Such as the 31st of February: upstream's word for it.
+            let error = "time difference between two schedules is less than 1 second";
+            return told("InvalidSchedule", format!("invalid schedule: {text} : {error}"));
+        };
+        let again = Action::After(Duration::try_from(next.duration_since(now)).unwrap_or_default() + SLACK);
+        let (since, limit) = (started(cron_job, status), deadline(spec, now));
+        let Some(due) = schedule.due(limit.map_or(since, |limit| since.max(limit)), now, &zone) else {
+            if let Some(missed) = limit.and_then(|limit| schedule.due(since, limit, &zone)) {
+                let at = missed.at.strftime("%a, %d %b %Y %H:%M:%S %z");
+                let message = format!("Missed scheduled time to start a job: {at}");
+                self.recorder.event(cron_job, Type::Warning, "MissSchedule", message);
+            }
+            return Ok(again);
+        };
         if due.missed > schedule::MISSED_MANY {
             let message =
                 "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
             self.recorder.event(cron_job, Type::Warning, "TooManyMissedTimes", message);
         }
         let name = job_name(cron_job, due.at);
-        if status.last_schedule_time.as_ref().is_some_and(|last| last.0 == due.at)
-            || jobs.iter().any(|job| job.name_any() == name)
-        {
+        if jobs.iter().any(|job| job.name_any() == name) {
+            // Made before, though that was not written down.
+            status.last_schedule_time = Some(Time(due.at));
             return Ok(again);
         }
         let active = status.active.clone().unwrap_or_default();
@@ -258,14 +291,21 @@ impl Controller {
     }
 }
 
-/// From when on runs can be due: the last one, the CronJob's creation, and no longer ago than the deadline.
-fn earliest(cron_job: &CronJob, spec: &CronJobSpec, status: &CronJobStatus, now: Timestamp) -> Timestamp {
-    let last = status.last_schedule_time.as_ref().map(|time| time.0);
-    let since = last.unwrap_or_else(|| meta::created(cron_job));
-    match spec.starting_deadline_seconds {
-        Some(secs) => since.max(now.checked_sub(SignedDuration::from_secs(secs)).unwrap_or(since)),
-        None => since,
-    }
+/// The last run, or the CronJob's creation: later runs are due.
+fn started(cron_job: &CronJob, status: &CronJobStatus) -> Timestamp {
+    status.last_schedule_time.as_ref().map_or_else(|| meta::created(cron_job), |time| time.0)
+}
+
+/// Runs until then are too late by now.
+fn deadline(spec: &CronJobSpec, now: Timestamp) -> Option<Timestamp> {
+    now.checked_sub(SignedDuration::from_secs(spec.starting_deadline_seconds?)).ok()
+}
+
+/// Whether this controller made a Job of the CronJob: by its name, and by the annotation that nobody else writes.
+fn is_own(cron_job: &CronJob, job: &Job) -> bool {
+    let run = job.metadata.name.as_deref().and_then(|name| name.strip_prefix(meta::name(cron_job))?.strip_prefix('-'));
+    run.is_some_and(|minutes| minutes.bytes().all(|b| b.is_ascii_digit()))
+        && job.annotations().contains_key(SCHEDULED_AT)
 }
 
 /// By the minute of the run, so that a run makes one Job however often it is tried.
@@ -318,22 +358,36 @@ mod tests {
     }
 
     #[test]
-    fn nothing_older_than_the_deadline_is_due() {
+    fn runs_are_due_from_the_last_one_on_and_not_past_the_deadline() {
         let now: Timestamp = "2024-01-01T10:00:00Z".parse().unwrap();
-        let created = json!({"creationTimestamp": "2024-01-01T00:00:00Z"});
-        for (last, deadline, expected) in [
-            (None, None, "2024-01-01T00:00:00Z"),
-            (Some("2024-01-01T09:00:00Z"), None, "2024-01-01T09:00:00Z"),
-            (Some("2024-01-01T09:00:00Z"), Some(60), "2024-01-01T09:59:00Z"),
-            (Some("2024-01-01T09:59:30Z"), Some(60), "2024-01-01T09:59:30Z"),
+        for (last, deadline_secs, since, limit) in [
+            (None, None, "2024-01-01T00:00:00Z", None),
+            (Some("2024-01-01T09:00:00Z"), Some(60), "2024-01-01T09:00:00Z", Some("2024-01-01T09:59:00Z")),
         ] {
             let cron_job: CronJob = serde_json::from_value(json!({
-                "metadata": created, "status": {"lastScheduleTime": last},
-                "spec": {"schedule": "@hourly", "startingDeadlineSeconds": deadline, "jobTemplate": {}},
+                "metadata": {"creationTimestamp": "2024-01-01T00:00:00Z"}, "status": {"lastScheduleTime": last},
+                "spec": {"schedule": "@hourly", "startingDeadlineSeconds": deadline_secs, "jobTemplate": {}},
             }))
             .unwrap();
-            let found = earliest(&cron_job, cron_job.spec.as_ref().unwrap(), cron_job.status.as_ref().unwrap(), now);
-            assert_eq!(found.to_string(), expected);
+            assert_eq!(started(&cron_job, cron_job.status.as_ref().unwrap()).to_string(), since);
+            let found = deadline(cron_job.spec.as_ref().unwrap(), now).map(|time| time.to_string());
+            assert_eq!(found.as_deref(), limit);
+        }
+    }
+
+    #[test]
+    fn own_jobs_are_known_by_name_and_annotation() {
+        let cron_job: CronJob = serde_json::from_value(json!({"metadata": {"name": "backup"}})).unwrap();
+        let scheduled = json!({SCHEDULED_AT: "2024-01-01T00:00:00Z"});
+        for (name, annotations, own) in [
+            ("backup-28663620", scheduled.clone(), true),
+            ("backup-by-hand", scheduled.clone(), false),
+            ("other-28663620", scheduled, false),
+            ("backup-28663620", json!({"cronjob.kubernetes.io/instantiate": "manual"}), false),
+        ] {
+            let job: Job =
+                serde_json::from_value(json!({"metadata": {"name": name, "annotations": annotations}})).unwrap();
+            assert_eq!(is_own(&cron_job, &job), own, "{name}");
         }
     }
 }
