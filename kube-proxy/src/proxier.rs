@@ -24,6 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Services and their slices that are neither headless nor another proxy's. The API server leaves the others out.
+const OURS: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Services whose rules must be looked at again. Bounded by the number of services.
@@ -66,8 +68,9 @@ pub struct Proxier {
 
 impl Proxier {
     pub fn new(settings: Settings, factory: &Factory, health: Arc<Health>) -> Proxier {
-        let services = factory.store_with::<Service>(Scope::all(), |s| s.metadata.annotations = None);
-        let slices = factory.store_with::<EndpointSlice>(Scope::all(), |s| s.metadata.owner_references = None);
+        let ours = || Scope::labels(OURS);
+        let services = factory.store_with::<Service>(ours(), |s| s.metadata.annotations = None);
+        let slices = factory.store_with::<EndpointSlice>(ours(), |s| s.metadata.owner_references = None);
         let nodes = factory.store_with::<Node>(Scope::fields(format!("metadata.name={}", settings.node)), |n| {
             // A node's status is most of it, and little of that matters here.
             if let Some(status) = &mut n.status {
