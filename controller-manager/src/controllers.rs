@@ -7,7 +7,8 @@ use crate::context::Context;
 /// A controller: it runs until its context's shutdown.
 pub struct Controller {
     pub name: &'static str,
-    /// Its ServiceAccount in kube-system, to which the bootstrap policy binds its rights.
+    /// Its ServiceAccount in kube-system, to which the bootstrap policy binds its rights. Empty for one that needs what only
+    /// the process itself has.
     pub account: &'static str,
     /// Names it had before; `--controllers` still takes them.
     pub aliases: &'static [&'static str],
@@ -30,6 +31,7 @@ macro_rules! controllers {
 /// Every controller there is, with upstream's names.
 #[rustfmt::skip]
 pub const CONTROLLERS: &[Controller] = controllers! {
+    "bootstrap-signer-controller", "bootstrap-signer", ["bootstrapsigner"], false, crate::bootstrap::signer::run;
     "certificatesigningrequest-approving-controller", "certificate-controller", ["csrapproving"], true, crate::certificates::run_approver;
     "certificatesigningrequest-cleaner-controller", "certificate-controller", ["csrcleaner"], true, crate::certificates::run_cleaner;
     "certificatesigningrequest-signing-controller", "certificate-controller", ["csrsigning"], true, crate::certificates::run_signer;
@@ -43,6 +45,7 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "endpointslice-mirroring-controller", "endpointslicemirroring-controller", ["endpointslicemirroring"], true, crate::endpointslicemirroring::run;
     "garbage-collector-controller", "generic-garbage-collector", ["garbagecollector"], true, crate::garbagecollector::run;
     "job-controller", "job-controller", ["job"], true, crate::job::run;
+    "legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", ["legacy-service-account-token-cleaner"], true, crate::serviceaccount::token_cleaner::run;
     "namespace-controller", "namespace-controller", ["namespace"], true, crate::namespace::run;
     "node-ipam-controller", "node-controller", ["nodeipam"], true, crate::nodeipam::run;
     "node-lifecycle-controller", "node-controller", ["nodelifecycle"], true, crate::nodelifecycle::run;
@@ -55,9 +58,10 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "resourcequota-controller", "resourcequota-controller", ["resourcequota"], true, crate::resourcequota::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", ["root-ca-cert-publisher"], true, crate::root_ca::run;
     "serviceaccount-controller", "service-account-controller", ["serviceaccount"], true, crate::serviceaccount::run;
+    "serviceaccount-token-controller", "", ["serviceaccount-token"], true, crate::serviceaccount::tokens::run;
     "statefulset-controller", "statefulset-controller", ["statefulset"], true, crate::statefulset::run;
     "taint-eviction-controller", "node-controller", [], true, crate::taint_eviction::run;
-    "token-cleaner-controller", "token-cleaner", ["tokencleaner"], false, crate::token_cleaner::run;
+    "token-cleaner-controller", "token-cleaner", ["tokencleaner"], false, crate::bootstrap::cleaner::run;
     "ttl-after-finished-controller", "ttl-after-finished-controller", ["ttl-after-finished"], true, crate::ttl_after_finished::run;
     "ttl-controller", "ttl-controller", ["ttl"], true, crate::ttl::run;
     "validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller", ["validatingadmissionpolicy-status"], true, crate::validatingadmissionpolicystatus::run;

@@ -51,12 +51,13 @@ impl Identities {
         Ok(Self { root, shared, flags, shutdown })
     }
 
-    /// A client of its own rate limit, as ServiceAccount `account` if controllers have their own identities. Its
-    /// requests wait for the account's first token.
+    /// A client of its own rate limit, as ServiceAccount `account` if controllers have their own identities and it is not
+    /// empty. Its requests wait for the account's first token.
     pub async fn client(&self, account: &'static str) -> std::result::Result<Client, client::Error> {
-        let agent =
-            format!("{}/system:serviceaccount:{NAMESPACE}:{account}", version::user_agent("kube-controller-manager"));
-        match &self.shared {
+        let whose =
+            if account.is_empty() { "root".into() } else { format!("system:serviceaccount:{NAMESPACE}:{account}") };
+        let agent = format!("{}/{whose}", version::user_agent("kube-controller-manager"));
+        match self.shared.as_ref().filter(|_| !account.is_empty()) {
             None => client::connect(&self.flags, &agent).await,
             Some(shared) => {
                 let token = TokenSlot::default();

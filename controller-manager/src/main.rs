@@ -4,6 +4,7 @@
 //! gets, `credentials` who they are, `common` what they share; every other file or folder is one controller. No controller calls another: they meet in the API server only.
 
 mod app;
+mod bootstrap;
 mod certificates;
 mod clusterrole_aggregation;
 mod common;
@@ -30,7 +31,6 @@ mod root_ca;
 mod serviceaccount;
 mod statefulset;
 mod taint_eviction;
-mod token_cleaner;
 mod ttl;
 mod ttl_after_finished;
 mod validatingadmissionpolicystatus;

@@ -195,6 +195,10 @@ pub struct CredentialOptions {
     /// Filename containing a PEM-encoded private RSA or ECDSA key used to sign service account tokens.
     #[arg(long)]
     pub service_account_private_key_file: Option<PathBuf>,
+    /// How long a token that the control plane once made must be unused before it is marked as invalid, and how long after
+    /// that before it is deleted.
+    #[arg(long, default_value = "8760h")]
+    pub legacy_service_account_token_clean_up_period: GoDuration,
     /// Filename containing a PEM-encoded X509 CA certificate used to issue cluster-scoped certificates.
     #[arg(long)]
     pub cluster_signing_cert_file: Option<PathBuf>,

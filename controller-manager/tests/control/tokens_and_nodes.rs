@@ -60,3 +60,52 @@ async fn pods_of_a_node_that_falls_silent_are_not_ready() {
     assert!(!taints.contains("NoExecute"), "{taints}");
     assert!(says(&stand.get(&format!("{core}/pods/on-new")).await, "Ready", "True"));
 }
+
+#[tokio::test]
+async fn secrets_are_filled_with_tokens_and_go_with_their_account() {
+    let mut stand = Stand::start().await;
+    let key = format!("--service-account-private-key-file={}", stand.path("sa.key").display());
+    stand.start_controller_manager(&[&key]);
+    let core = namespace(&stand, "tokens").await;
+    let secrets = format!("{core}/secrets");
+    let secret = |name: &str, account: &str| {
+        json!({"metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": account}},
+            "type": "kubernetes.io/service-account-token"})
+    };
+    let made = stand.create(&format!("{core}/serviceaccounts"), json!({"metadata": {"name": "robot"}})).await;
+    stand.create(&secrets, secret("robots", "robot")).await;
+    stand.create(&secrets, secret("nobodys", "nobody")).await;
+    stand.until_gone(&format!("{secrets}/nobodys")).await;
+
+    let path = format!("{secrets}/robots");
+    let filled = stand.until(&path, |_, secret| secret["data"]["token"].is_string()).await;
+    assert!(filled["data"]["ca.crt"].is_string() && filled["data"]["namespace"] == "dG9rZW5z", "{filled}");
+    assert_eq!(filled["metadata"]["annotations"]["kubernetes.io/service-account.uid"], made["metadata"]["uid"]);
+    // What is taken out comes back.
+    stand.merge(&path, json!({"data": {"namespace": null}})).await;
+    stand.until(&path, |_, secret| secret["data"]["namespace"] == "dG9rZW5z").await;
+
+    stand.delete(&format!("{core}/serviceaccounts/robot"), Value::Null).await;
+    stand.until_gone(&path).await;
+}
+
+#[tokio::test]
+async fn cluster_info_is_signed_with_each_token_as_long_as_there_is_one() {
+    let mut stand = Stand::start().await;
+    stand.start_controller_manager(&["--controllers=*,bootstrapsigner"]);
+    stand.until("/api/v1/namespaces/kube-public", |code, _| code == 200).await;
+    let maps = "/api/v1/namespaces/kube-public/configmaps";
+    stand.create(maps, json!({"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "here"}})).await;
+    let secrets = "/api/v1/namespaces/kube-system/secrets";
+    let data = json!({"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-signing": "true"});
+    let secret = json!({"metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token",
+        "stringData": data});
+    stand.create(secrets, secret).await;
+    let path = format!("{maps}/cluster-info");
+    let signature = |map: &Value| map["data"]["jws-kubeconfig-abcdef"].as_str().map(str::to_owned);
+    let first = signature(&stand.until(&path, |_, map| signature(map).is_some()).await);
+    stand.merge(&path, json!({"data": {"kubeconfig": "there"}})).await;
+    stand.until(&path, |_, map| signature(map) != first).await;
+    stand.delete(&format!("{secrets}/bootstrap-token-abcdef"), Value::Null).await;
+    stand.until(&path, |_, map| signature(map).is_none()).await;
+}

@@ -1,4 +1,10 @@
 //! serviceaccount-controller: every namespace has the ServiceAccount `default`.
+//!
+//! [`tokens`] fills Secrets with tokens that [`jwt`] signs, [`token_cleaner`] removes those that nobody uses.
+
+mod jwt;
+pub mod token_cleaner;
+pub mod tokens;
 
 use component_base::{
     controller::{self, Action},
