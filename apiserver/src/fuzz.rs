@@ -125,7 +125,7 @@ fn bodies(parts: &[&[u8]]) {
 fn definitions(parts: &[&[u8]]) {
     let Ok(schema) = serde_json::from_slice::<Value>(parts[0]) else { return };
     let errors = Errors::default();
-    apiextensions::schema::validate(&Cursor::root(&schema, &errors), true);
+    apiextensions::schema::validate(&Cursor::root(&schema, &errors), true, true);
 }
 
 #[test]

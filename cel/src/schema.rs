@@ -47,7 +47,7 @@ fn named(schema: &Structural, resource: bool, name: &str) -> Option<Type> {
         Kind::Integer => Some(Type::Int),
         Kind::Number => Some(Type::Double),
         Kind::Boolean => Some(Type::Bool),
-        Kind::Any => None,
+        Kind::Any | Kind::Unknown => None,
     }
 }
 
@@ -109,7 +109,7 @@ pub fn bytes_min(schema: &Structural) -> u64 {
         },
         Kind::Array | Kind::String => 2,
         Kind::Boolean => 4,
-        Kind::Integer | Kind::Number | Kind::Any => 1,
+        Kind::Integer | Kind::Number | Kind::Any | Kind::Unknown => 1,
     }
 }
 

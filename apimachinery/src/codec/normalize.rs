@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 pub struct Report {
     /// Paths of members that the type does not have; at most [`Report::MAX`] are kept.
     pub unknown: Vec<String>,
+    /// Whether a list or a map outside of the metadata was given, but empty: in normal form it is absent.
+    pub emptied: bool,
 }
 
 impl Report {
@@ -88,6 +90,15 @@ enum Path<'p> {
 impl Path<'_> {
     fn is_root(&self) -> bool {
         matches!(self, Path::Root)
+    }
+
+    /// The member of the object that it leads into.
+    fn root(&self) -> &str {
+        match self {
+            Path::Root => "",
+            Path::Name(Path::Root, name) => name,
+            Path::Name(parent, _) | Path::Index(parent, _) => parent.root(),
+        }
     }
 
     fn text(&self) -> String {
@@ -170,13 +181,15 @@ impl<'a> Walk<'a> {
                 }
                 Some(_) if value.is_null() => false,
                 Some(field) => match self.value(path, &field.shape, value) {
-                    Ok(()) if field.omitempty => field.pointer || !is_zero(&field.shape, value),
                     Ok(()) => {
+                        let is_zero = is_zero(&field.shape, value);
+                        let is_empty = is_zero && matches!(field.shape, Shape::List(_) | Shape::Map(_));
+                        self.report.emptied |= is_empty && path.root() != "metadata";
                         // Protobuf cannot tell an empty list from none, and every object has been through it.
-                        if matches!(field.shape, Shape::List(_) | Shape::Map(_)) && is_zero(&field.shape, value) {
+                        if is_empty && !field.omitempty {
                             *value = Value::Null;
                         }
-                        true
+                        !field.omitempty || field.pointer || !is_zero
                     }
                     Err(e) => {
                         result = Err(e);

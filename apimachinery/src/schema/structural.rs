@@ -22,6 +22,8 @@ pub enum Kind {
     /// Not said: anything, or an integer or string.
     #[default]
     Any,
+    /// A word that is no type. Definitions that say so are refused; nothing fits.
+    Unknown,
 }
 
 /// What members an object may have besides its properties.
@@ -117,7 +119,8 @@ impl Structural {
                 Some("integer") => Kind::Integer,
                 Some("number") => Kind::Number,
                 Some("boolean") => Kind::Boolean,
-                _ => Kind::Any,
+                None | Some("") => Kind::Any,
+                Some(_) => Kind::Unknown,
             },
             properties: schema["properties"]
                 .as_object()
@@ -316,7 +319,8 @@ impl Structural {
         let Some(value) = at.value() else { return };
         if !self.fits(value) {
             let (got, want) = (type_name(value), self.type_name());
-            at.invalid_value(got, format!("{} in body must be of type {want}: \"{got}\"", at.path()));
+            let why = format!("{} in body must be of type {want}: \"{got}\"", at.path());
+            at.push(FieldError::type_invalid(at.path(), got, why));
             return;
         }
         if let Some(rules) = &self.rules {
@@ -400,6 +404,7 @@ impl Structural {
             Kind::Number => value.is_number(),
             Kind::Boolean => value.is_boolean(),
             Kind::Any => true,
+            Kind::Unknown => false,
         }
     }
 
@@ -413,6 +418,7 @@ impl Structural {
             Kind::Number => "number",
             Kind::Boolean => "boolean",
             Kind::Any => "",
+            Kind::Unknown => "unknown",
         }
     }
 }

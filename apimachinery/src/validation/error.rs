@@ -89,6 +89,10 @@ impl FieldError {
         Self::new(ErrorKind::Invalid, field, value, detail)
     }
 
+    pub fn type_invalid(field: impl Into<Path>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::TypeInvalid, field, value, detail)
+    }
+
     pub fn forbidden(field: impl Into<Path>, detail: impl Into<String>) -> Self {
         Self::new(ErrorKind::Forbidden, field, "", detail)
     }

@@ -38,6 +38,8 @@ pub struct Decoded {
     /// In normal form, without `kind` and `apiVersion`.
     pub object: Value,
     pub warnings: Vec<String>,
+    /// See [`Report::emptied`].
+    pub emptied: bool,
 }
 
 /// Reads a body that must be of `kind`. Its own `apiVersion` and `kind` may be absent.
@@ -149,8 +151,8 @@ pub fn finish(
         FieldValidation::Strict if !odd.is_empty() => {
             Err(cannot(&format!("strict decoding error: {}", odd.join(", "))))
         }
-        FieldValidation::Warn => Ok(Decoded { object: tree, warnings: odd }),
-        _ => Ok(Decoded { object: tree, warnings: Vec::new() }),
+        FieldValidation::Warn => Ok(Decoded { object: tree, warnings: odd, emptied: report.emptied }),
+        _ => Ok(Decoded { object: tree, warnings: Vec::new(), emptied: report.emptied }),
     }
 }
 

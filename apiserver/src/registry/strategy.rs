@@ -82,6 +82,9 @@ pub struct Strategy {
     pub name: NameRule,
     /// Counts changes of spec in `metadata.generation`.
     pub generation: bool,
+    /// A list or map that is given but empty counts as a change, since it is stored as absent. Upstream compares so where it does not
+    /// use its semantic comparison.
+    pub empty_is_not_absent: bool,
     /// A PUT to a name that does not exist creates.
     pub create_on_update: bool,
     /// What a new object says in its status counts, which is only so for nodes: a kubelet registers with all it knows.
@@ -129,6 +132,7 @@ impl Strategy {
     pub const GENERIC: Strategy = Strategy {
         name: NameRule::Subdomain,
         generation: false,
+        empty_is_not_absent: false,
         create_on_update: false,
         status_on_create: false,
         unconditional_update: true,

@@ -135,6 +135,7 @@ pub fn writer<'a>(
         applies: false,
         raw: false,
         internal: false,
+        emptied: false,
         view: None,
         conversions: Default::default(),
     }
@@ -178,6 +179,7 @@ async fn write(
             let bytes = read_body(body).await?;
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
             let mut write = writer(server, endpoint, info, user, options, headers);
+            write.emptied = decoded.emptied;
             crate::handlers::escalation::check(server, endpoint, user, &decoded.object, info).await?;
             let written = write.put(decoded.object, decoded.warnings).await?;
             finish(&renderer, written)

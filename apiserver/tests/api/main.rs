@@ -38,6 +38,7 @@ mod streams;
 mod verbs;
 mod watchers;
 mod webhook_server;
+mod writes;
 
 /// Every test's server; shared with the tests of other programs.
 use ::stand;

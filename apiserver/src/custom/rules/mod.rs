@@ -59,7 +59,7 @@ fn kind_name(schema: &Structural) -> &'static str {
         Kind::Integer => "integer",
         Kind::Number => "number",
         Kind::Boolean => "boolean",
-        Kind::Any => "",
+        Kind::Any | Kind::Unknown => "",
     }
 }
 

@@ -29,11 +29,6 @@ impl Write<'_> {
         let row = self.endpoint.row.clone();
         let strategy = row.strategy;
         self.check_identity(&mut object)?;
-        if !meta_text(&object, "resourceVersion").is_empty() {
-            // Upstream fails here without a reason; clients know it by its words.
-            let message = "resourceVersion should not be set on objects to be created";
-            return Err(Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message));
-        }
         let generate = meta_text(&object, "name").is_empty() && !meta_text(&object, "generateName").is_empty();
         if generate {
             let name = generate_name(meta_text(&object, "generateName"));
@@ -60,6 +55,7 @@ impl Write<'_> {
             metadata(&mut object).insert("generation".into(), 1.into());
         }
         (strategy.prepare_for_create)(&mut object, &self.context());
+        self.name = meta_text(&object, "name").to_owned();
         self.api.gated_fields.drop_disabled(&row.kind.group, &row.plural, &mut object, None);
         self.tidy(&mut object)?;
         self.validate(&object)?;
@@ -88,7 +84,13 @@ impl Write<'_> {
         }
     }
 
-    async fn transact(&mut self, object: Value, generate: bool) -> Result<Stored> {
+    async fn transact(&mut self, mut object: Value, generate: bool) -> Result<Stored> {
+        let version = metadata(&mut object).remove("resourceVersion").unwrap_or_default();
+        if version.as_str().and_then(|version| version.parse::<u64>().ok()).is_some_and(|version| version > 0) {
+            // Upstream notices it when it stores, and fails without a reason; clients know it by its words.
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message));
+        }
         let lease = self.lease().await?;
         let base = meta_text(&object, "generateName").to_owned();
         // What another try needs; a name that was given gets one only.

@@ -51,6 +51,8 @@ pub struct Write<'a> {
     pub raw: bool,
     /// By the server itself, of trees that it made.
     pub internal: bool,
+    /// The object came with lists or maps that are empty.
+    pub emptied: bool,
     /// What admission sees of the object, if not all.
     pub view: Option<&'a dyn View>,
     /// What the field manager must see in other versions.
@@ -116,6 +118,7 @@ impl<'a> Write<'a> {
             applies: false,
             raw: false,
             internal: true,
+            emptied: false,
             view: None,
             conversions: Wanted::default(),
         }

@@ -114,7 +114,13 @@ impl Write<'_> {
             let unstored = |object| Ok(Written { object: Stored::Tree(object), created: false, warnings: Vec::new() });
             let there = match round {
                 Round::Unchanged(object) => return unstored(object),
-                Round::Store(object) | Round::Remove(object) if self.options.dry_run => return unstored(object),
+                Round::Remove(object) if self.options.dry_run => return unstored(object),
+                Round::Store(mut object) if self.options.dry_run => {
+                    if let Some(allocator) = self.api.allocator(&self.endpoint.row) {
+                        allocator.allocate(self.api, &mut object, Some(&current.object), true).await?;
+                    }
+                    return unstored(object);
+                }
                 Round::Remove(mut object) => match self.api.etcd.delete_if(&key, current.revision).await? {
                     Outcome::Done(revision) => {
                         metadata(&mut object).insert("resourceVersion".into(), revision.to_string().into());
@@ -222,7 +228,8 @@ impl Write<'_> {
         }
         self.api.gated_fields.drop_disabled(&row.kind.group, &row.plural, &mut object, Some(old));
         self.tidy(&mut object)?;
-        if strategy.generation && self.subresource != "status" && differs_beyond_metadata(&object, old) {
+        let differs = differs_beyond_metadata(&object, old) || self.emptied && strategy.empty_is_not_absent;
+        if strategy.generation && self.subresource != "status" && differs {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
             metadata(&mut object).insert("generation".into(), generation.into());
         }

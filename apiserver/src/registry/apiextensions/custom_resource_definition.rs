@@ -19,6 +19,7 @@ pub const STRATEGY: Strategy = Strategy {
     prepare_for_update,
     validate: validate_new,
     validate_update,
+    warnings,
     subresources: &[Subresource {
         name: "status",
         prepare: |definition, old, _| copy(definition, old, "spec"),
@@ -79,10 +80,9 @@ fn prepare_for_update(definition: &mut Value, old: &Value, _: &Context<'_>) {
     }
 }
 
-fn validate(definition: &Cursor<'_>) {
-    let spec = definition.field("spec");
+fn validate(definition: &Cursor<'_>, old: Option<&Cursor<'_>>) {
     approval(definition);
-    self::spec(&spec);
+    spec(&definition.field("spec"), old.and_then(|old| old.field("spec").value()));
     stored_versions(definition);
 }
 
@@ -111,16 +111,11 @@ fn validate_new(definition: &Cursor<'_>) {
     if !name.is_empty() && name.str() != required {
         name.invalid("must be spec.names.plural+\".\"+spec.group");
     }
-    let before = definition.errors().len();
-    validate(definition);
+    validate(definition, None);
     conversion_ca(definition, None);
-    // Expressions are compiled against schemas in which nothing is wrong.
-    if definition.errors().len() == before {
-        rules::definition::validate(&definition.field("spec"), None);
-    }
 }
 
-fn spec(spec: &Cursor<'_>) {
+fn spec(spec: &Cursor<'_>, old: Option<&Value>) {
     let (group, versions) = (spec.field("group"), spec.field("versions"));
     if group.required() {
         group.shape(names::dns1123_subdomain);
@@ -142,7 +137,7 @@ fn spec(spec: &Cursor<'_>) {
         deprecation_warning(&version.field("deprecationWarning"), version.field("deprecated").bool());
         selectable(&version);
     }
-    schemas(spec);
+    schemas(spec, old);
     if spec.field("preserveUnknownFields").bool() {
         spec.field("preserveUnknownFields").invalid(
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
@@ -160,22 +155,53 @@ fn shared<'a>(spec: &Cursor<'a>, member: &str, above: &str) -> Option<Cursor<'a>
     same.then(|| Cursor::at(first, spec.path().child(above), spec.errors()))
 }
 
-fn schemas(spec: &Cursor<'_>) {
-    let default_allowed = !spec.field("preserveUnknownFields").bool();
-    let one = |schema: &Cursor<'_>| {
-        let schema = schema.field("openAPIV3Schema");
-        if schema.exists() {
-            let errors = Errors::new();
-            super::schema::validate(&Cursor::at(schema.value(), schema.path().clone(), &errors), default_allowed);
-            schema.errors().extend(errors.into_vec());
-        } else {
-            schema.missing("schemas are required");
-        }
+fn schemas(spec: &Cursor<'_>, old: Option<&Value>) {
+    let defaults = !spec.field("preserveUnknownFields").bool();
+    let has_status = |version: &Cursor<'_>| version.dig("subresources.status").exists();
+    // Whether a version had the schema before: what its rules cost was judged then.
+    let had = |version: &str, schema: Option<&Value>| {
+        let versions = old.and_then(|old| old["versions"].as_array()).into_iter().flatten();
+        let mut before = versions.filter(|v| v["name"] == version).map(|v| &v["schema"]["openAPIV3Schema"]);
+        schema.is_some() && before.any(|before| Some(before) == schema)
     };
-    match shared(spec, "schema", "validation") {
-        Some(schema) if schema.exists() => one(&schema),
-        _ => spec.field("versions").items().for_each(|version| one(&version.field("schema"))),
+    let one = |schema: &Cursor<'_>, version: &str, status: bool| {
+        let errors = Errors::new();
+        let at = Cursor::at(schema.value(), schema.path(), &errors);
+        super::schema::validate(&at, status, defaults);
+        // Expressions are compiled against schemas in which nothing is wrong.
+        if errors.is_empty() && !had(version, schema.value()) {
+            rules::definition::validate(&at);
+        }
+        schema.errors().extend(errors.into_vec());
+    };
+    let versions: Vec<Cursor<'_>> = spec.field("versions").items().collect();
+    let shared = shared(spec, "schema", "validation").map(|schema| schema.field("openAPIV3Schema"));
+    if let (Some(schema), Some(first)) = (shared.filter(Cursor::exists), versions.first()) {
+        return one(&schema, first.field("name").str(), versions.iter().any(has_status));
     }
+    for version in &versions {
+        let schema = version.dig("schema.openAPIV3Schema");
+        if schema.exists() {
+            one(&schema, version.field("name").str(), has_status(version));
+        } else {
+            schema.missing("");
+        }
+    }
+}
+
+fn formats(definition: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for version in items(definition, "spec.versions") {
+        super::schema::unrecognized_formats(&version["schema"]["openAPIV3Schema"], &mut found);
+    }
+    found
+}
+
+/// Formats that no value is held against, where an update brings them.
+fn warnings(definition: &Value, old: Option<&Value>) -> Vec<String> {
+    let before = old.map(formats).unwrap_or_default();
+    let new = formats(definition).into_iter().filter(|format| !before.contains(format));
+    new.map(|format| format!("unrecognized format {format:?}")).collect()
 }
 
 /// Fields that selectors may name: scalars that the schema knows, found without lists on the way.
@@ -266,17 +292,21 @@ fn scale(scale: &Cursor<'_>) {
     if !scale.exists() {
         return;
     }
-    for (name, prefix, required) in [
-        ("specReplicasPath", ".spec.", true),
-        ("statusReplicasPath", ".status.", true),
-        ("labelSelectorPath", ".", false),
+    for (name, prefixes, required) in [
+        ("specReplicasPath", &[".spec."][..], true),
+        ("statusReplicasPath", &[".status."], true),
+        ("labelSelectorPath", &[".spec.", ".status."], false),
     ] {
         let path = scale.field(name);
-        if required {
-            path.required();
+        if required && !path.required() || path.is_empty() {
+            continue;
         }
-        if !path.is_empty() && !path.str().starts_with(prefix) {
-            path.invalid(format!("should be a json path under {}", prefix.trim_end_matches('.')));
+        if !path.str().starts_with('.') {
+            path.invalid("must be a simple json path starting with .");
+        } else if !prefixes.iter().any(|prefix| path.str().starts_with(prefix)) {
+            let places: Vec<&str> = prefixes.iter().map(|prefix| prefix.trim_end_matches('.')).collect();
+            let either = if places.len() > 1 { "either " } else { "" };
+            path.invalid(format!("should be a json path under {either}{}", places.join(" or ")));
         }
     }
 }
@@ -365,12 +395,8 @@ fn conversion_ca(definition: &Cursor<'_>, old: Option<&Cursor<'_>>) {
 }
 
 fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>) {
-    let before = new.errors().len();
-    validate(new);
+    validate(new, Some(old));
     conversion_ca(new, Some(old));
-    if new.errors().len() == before {
-        rules::definition::validate(&new.field("spec"), old.field("spec").value());
-    }
     let established =
         old.dig("status.conditions").array().iter().any(|c| c["type"] == "Established" && c["status"] == "True");
     for path in ["spec.group", "spec.names.plural"] {

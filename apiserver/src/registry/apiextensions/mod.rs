@@ -3,3 +3,4 @@
 mod ca_bundle;
 pub mod custom_resource_definition;
 pub mod schema;
+mod structural;

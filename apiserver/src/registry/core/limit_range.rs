@@ -6,7 +6,7 @@ use apimachinery::validation::{Cursor, FieldError, names};
 
 use super::pod_spec::resources::{self, quantity};
 use super::resource_quota;
-use crate::registry::edit::{at, default, each, object, text};
+use crate::registry::edit::{at, default, default_text, each, object, text};
 use crate::registry::printing::{CREATED_AT, NAME, name};
 use crate::registry::strategy::{Strategy, Table};
 
@@ -21,6 +21,12 @@ pub const STRATEGY: Strategy = Strategy {
     default: |range| {
         if let Some(spec) = at(range, "spec") {
             each(spec, "limits", item_defaults);
+        }
+    },
+    prepare_for_create: |range, _| {
+        // The one kind that gets a name if it has none at all.
+        if text(range, "metadata.name").is_empty() {
+            default_text(object(range, "metadata"), "name", &uuid::Uuid::new_v4().to_string());
         }
     },
     validate,

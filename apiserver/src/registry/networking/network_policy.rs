@@ -12,6 +12,7 @@ use crate::registry::strategy::{Strategy, Table};
 
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
+    empty_is_not_absent: true,
     default: defaulted,
     validate: |policy| spec(&policy.field("spec")),
     validate_update: |new, _| spec(&new.field("spec")),

@@ -27,6 +27,7 @@ pub fn validate(new: &Cursor<'_>, old: &Cursor<'_>) {
     let gated = !old_spec.field("schedulingGates").is_empty();
     if gated {
         node_selector_tightened(&spec.field("nodeSelector"), &old_spec.field("nodeSelector"));
+        node_affinity_tightened(&spec.dig("affinity.nodeAffinity"), &old_spec.dig("affinity.nodeAffinity"));
     }
     let (Some(spec_value), Some(old_value)) = (spec.value(), old_spec.value()) else { return };
     if with_old_where_mutable(spec_value, old_value, gated) != *old_value {
@@ -105,6 +106,24 @@ fn node_selector_tightened(new: &Cursor<'_>, old: &Cursor<'_>) {
         if new.field(key).value() != value.value() {
             new.invalid("only additions are allowed (no mutations or deletions)");
             return;
+        }
+    }
+}
+
+/// Requirements may be added to terms, which are alternatives: neither may a term come or go, nor a requirement go.
+fn node_affinity_tightened(new: &Cursor<'_>, old: &Cursor<'_>) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let [new, old] = [new, old].map(|affinity| affinity.field(REQUIRED).field("nodeSelectorTerms"));
+    if !old.is_empty() && old.len() != new.len() {
+        new.invalid("no additions/deletions to non-empty NodeSelectorTerms list are allowed");
+        return;
+    }
+    for (new, old) in new.items().zip(old.items()) {
+        let lists = ["matchExpressions", "matchFields"].map(|list| (new.field(list).array(), old.field(list).array()));
+        let matched_nothing = lists.iter().all(|(_, old)| old.is_empty());
+        let kept = lists.iter().all(|(new, old)| new.starts_with(old));
+        if !kept || matched_nothing && lists.iter().any(|(new, _)| !new.is_empty()) {
+            new.invalid("only additions are allowed (no mutations or deletions)");
         }
     }
 }

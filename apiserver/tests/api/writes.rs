@@ -1,0 +1,91 @@
+//! What creates and updates make of an object, where it surprises.
+
+use crate::stand::Stand;
+use http::Request;
+use serde_json::{Value, json};
+
+async fn send(stand: &Stand, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let answer = stand.send(request.body(body.to_string().into_bytes()).unwrap()).await;
+    (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
+}
+
+#[tokio::test]
+async fn a_version_of_a_new_object_is_noticed_last() {
+    let stand = Stand::start().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = |name: &str, version: &str| json!({"metadata": {"name": name, "resourceVersion": version}});
+    let (code, status) = send(&stand, "POST", maps, map("a", "7")).await;
+    let message = "resourceVersion should not be set on objects to be created";
+    assert_eq!((code, &status["message"], &status["reason"]), (500, &json!(message), &Value::Null));
+    assert_eq!(send(&stand, "POST", maps, map("A_", "7")).await.0, 422, "other faults come first");
+    // What is no version counts as none.
+    for (name, version) in [("b", "0"), ("c", "x")] {
+        let (code, made) = send(&stand, "POST", maps, map(name, version)).await;
+        assert!(code == 201 && made["metadata"]["resourceVersion"] != version, "{code} {made}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_range_without_a_name_gets_one() {
+    let stand = Stand::start().await;
+    let ranges = "/api/v1/namespaces/default/limitranges";
+    let made = stand.create(ranges, json!({"spec": {"limits": []}})).await;
+    let name = made["metadata"]["name"].as_str().unwrap();
+    assert_eq!(stand.get(&format!("{ranges}/{name}")).await["metadata"]["uid"], made["metadata"]["uid"]);
+    assert_eq!(send(&stand, "POST", "/api/v1/namespaces/default/configmaps", json!({})).await.0, 422);
+}
+
+#[tokio::test]
+async fn empty_lists_count_as_a_change_of_a_network_policy() {
+    let stand = Stand::start().await;
+    let path = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+    let policy = |egress: Value| json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}, "egress": egress}});
+    stand.create(path, policy(json!([{}]))).await;
+    let generation = async |egress: Value| {
+        let (code, updated) = send(&stand, "PUT", &format!("{path}/p"), policy(egress)).await;
+        assert_eq!(code, 200, "{updated}");
+        updated["metadata"]["generation"].clone()
+    };
+    assert_eq!(generation(json!([{}])).await, 1);
+    assert_eq!(generation(json!([{"to": [], "ports": []}])).await, 2);
+    assert_eq!(generation(json!([{"to": [], "ports": []}])).await, 3);
+    assert_eq!(generation(json!([{}])).await, 3);
+}
+
+#[tokio::test]
+async fn a_dry_update_shows_what_would_be_allocated() {
+    let stand = Stand::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service = |ty: &str| json!({"metadata": {"name": "s"}, "spec": {"type": ty, "externalName": "a.example", "ports": [{"port": 80}]}});
+    let made = stand.create(services, service("ExternalName")).await;
+    let (code, dry) = send(&stand, "PUT", &format!("{services}/s?dryRun=All"), service("NodePort")).await;
+    assert!(
+        code == 200 && dry["spec"]["clusterIP"].is_string() && dry["spec"]["ports"][0]["nodePort"].is_u64(),
+        "{dry}"
+    );
+    assert_eq!(stand.get(&format!("{services}/s")).await, made);
+}
+
+#[tokio::test]
+async fn requirements_of_a_gated_pod_may_only_grow() {
+    let stand = Stand::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let expression = |key: &str| json!({"key": key, "operator": "Exists"});
+    let affinity = |terms: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"schedulingGates": [{"name": "example.com/g"}],
+        "affinity": affinity(json!([{"matchExpressions": [expression("a")]}])), "containers": [{"name": "c", "image": "i"}]}});
+    let made = stand.create(pods, pod).await;
+    let terms = |keys: &[&[&str]]| -> Value {
+        let term =
+            |keys: &&[&str]| json!({"matchExpressions": keys.iter().map(|key| expression(key)).collect::<Vec<_>>()});
+        keys.iter().map(term).collect()
+    };
+    for (keys, code) in
+        [(&[&["a", "b"][..]][..], 200), (&[&["b"]], 422), (&[&["b", "a"]], 422), (&[&["a"], &["b"]], 422), (&[], 422)]
+    {
+        let mut changed = made.clone();
+        changed["spec"]["affinity"] = affinity(terms(keys));
+        assert_eq!(send(&stand, "PUT", &format!("{pods}/p?dryRun=All"), changed).await.0, code, "{keys:?}");
+    }
+}
