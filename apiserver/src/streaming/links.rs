@@ -66,9 +66,7 @@ impl Links {
     /// The link as the client must follow it; none if it may stay.
     fn rewritten(&self, link: &str) -> Option<String> {
         let (host, path) = match link.split_once("//") {
-            Some((scheme, rest)) if matches!(scheme, "" | "http:" | "https:") => {
-                rest.split_at(rest.find('/').unwrap_or(rest.len()))
-            }
+            Some(("" | "http:" | "https:", rest)) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
             _ => ("", link),
         };
         let other = !host.is_empty() && self.hosts.iter().all(|own| own != host);

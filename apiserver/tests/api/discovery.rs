@@ -121,3 +121,28 @@ async fn the_version_is_made_of_integers_and_reviews_make_no_tables() {
     assert_eq!((code, &table["kind"]), (200, &json!("Table")));
     assert_eq!(table["columnDefinitions"][0]["name"], "Name");
 }
+
+#[tokio::test]
+async fn health_is_told_check_by_check_under_upstreams_names() {
+    let stand = Stand::start().await;
+    let text = async |path: &str| {
+        let answer = stand.send(http::Request::get(path).body(Vec::new()).unwrap()).await;
+        (answer.status().as_u16(), String::from_utf8(answer.into_body()).unwrap())
+    };
+    for endpoint in ["healthz", "livez", "readyz"] {
+        stand.until(&format!("/{endpoint}"), |code, _| code == 200).await;
+        assert_eq!(text(&format!("/{endpoint}")).await, (200, "ok".into()));
+        let (code, verbose) = text(&format!("/{endpoint}?verbose")).await;
+        assert!(code == 200 && verbose.ends_with(&format!("\n{endpoint} check passed\n")), "{verbose}");
+        for name in ["ping", "log", "etcd", "poststarthook/rbac/bootstrap-roles", "autoregister-completion"] {
+            assert!(verbose.contains(&format!("[+]{name} ok\n")), "{name}: {verbose}");
+            assert_eq!(text(&format!("/{endpoint}/{name}")).await, (200, "ok".into()), "{name}");
+        }
+        for name in ["shutdown", "informer-sync", "etcd-readiness"] {
+            assert_eq!(verbose.contains(&format!("[+]{name} ok\n")), endpoint == "readyz", "{verbose}");
+            let code = if endpoint == "readyz" { 200 } else { 404 };
+            assert_eq!(text(&format!("/{endpoint}/{name}")).await.0, code, "{endpoint}/{name}");
+        }
+    }
+    assert_eq!(text("/readyz?verbose&exclude=ping").await.1.lines().next(), Some("[+]ping excluded: ok"));
+}
