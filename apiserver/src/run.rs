@@ -339,10 +339,16 @@ fn server_tls(options: &Options, advertised: IpAddr) -> anyhow::Result<Arc<rustl
     let cert = match (&serving.tls_cert_file, &serving.tls_private_key_file) {
         (Some(cert), Some(key)) => tls::from_files(CertifiedFiles { cert: cert.clone(), key: key.clone() })?,
         _ => {
-            let mut names: Vec<String> =
-                ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).into();
-            names.extend([advertised.to_string(), "127.0.0.1".into()]);
-            tls::self_signed(&names)?
+            let names = ["kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost"].map(str::to_owned);
+            let service = options.service.service_cluster_ip_range.first().and_then(|range| range.hosts().next());
+            let addresses = [Some(advertised), service, Some(IpAddr::from([127, 0, 0, 1]))];
+            let addresses = addresses.into_iter().flatten().map(|address| address.to_string());
+            let names: Vec<String> = addresses.take(1).chain(names).collect();
+            if serving.cert_dir.as_os_str().is_empty() {
+                tls::self_signed(&names)?
+            } else {
+                tls::self_signed_in(&serving.cert_dir, "apiserver", &names)?
+            }
         }
     };
     let mut config = ServerTls::new(cert);

@@ -49,6 +49,12 @@ pub enum Error {
     Mismatch(String),
     #[error("cannot make a self-signed certificate: {0}")]
     SelfSigned(String),
+    #[error("cannot write {path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error(
+        "{there} is there, {missing} is not: a certificate and its key go together; remove the one, or supply the other"
+    )]
+    Half { there: PathBuf, missing: PathBuf },
     #[error("the client's certificate is not acceptable: {0}")]
     Untrusted(String),
 }
@@ -139,6 +145,35 @@ pub fn self_signed(names: &[String]) -> Result<Arc<dyn ResolvesServerCert>, Erro
     let certs = vec![CertificateDer::from_pem_slice(cert.as_bytes()).map_err(|e| Error::SelfSigned(e.to_string()))?];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| Error::SelfSigned(e.to_string()))?;
     Ok(Arc::new(FixedCert(Arc::new(certified(certs, key)?))))
+}
+
+/// The certificate in `<pair>.crt` and its key in `<pair>.key` of a folder: those of an earlier start, or else fresh ones for these names,
+/// kept for the next. Clients that trusted it once can go on.
+pub fn self_signed_in(folder: &Path, pair: &str, names: &[String]) -> Result<Arc<dyn ResolvesServerCert>, Error> {
+    let files = CertifiedFiles { cert: folder.join(format!("{pair}.crt")), key: folder.join(format!("{pair}.key")) };
+    match (files.cert.exists(), files.key.exists()) {
+        (true, true) => {}
+        (true, false) => return Err(Error::Half { there: files.cert, missing: files.key }),
+        (false, true) => return Err(Error::Half { there: files.key, missing: files.cert }),
+        (false, false) => {
+            let (cert, key) = self_signed_pem(names)?;
+            let failed = |path: &Path| {
+                let path = path.to_owned();
+                move |source| Error::Write { path, source }
+            };
+            std::fs::create_dir_all(folder).map_err(failed(folder))?;
+            write(&files.key, &key, 0o600).map_err(failed(&files.key))?;
+            write(&files.cert, &cert, 0o644).map_err(failed(&files.cert))?;
+        }
+    }
+    from_files(files)
+}
+
+/// A new file, readable to none but whom the mode names from its first moment.
+fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(mode).open(path)?.write_all(text.as_bytes())
 }
 
 /// As [`self_signed`], as the PEM texts of certificate and key. The first name is the common name.
@@ -387,6 +422,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.crt"), issuer.pem()).unwrap();
         Pki { dir, leaf: leaf.der().clone() }
+    }
+
+    #[test]
+    fn a_self_signed_certificate_is_kept_for_the_next_start() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("made");
+        let (cert, key) = (folder.join("apiserver.crt"), folder.join("apiserver.key"));
+        let start = || self_signed_in(&folder, "apiserver", &["kubernetes".into(), "127.0.0.1".into()]);
+        start().unwrap();
+        let first = std::fs::read(&cert).unwrap();
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        start().unwrap();
+        assert_eq!(std::fs::read(&cert).unwrap(), first);
+        std::fs::remove_file(&key).unwrap();
+        assert!(matches!(start(), Err(Error::Half { .. })), "a half is nobody's to replace");
+        assert_eq!(std::fs::read(&cert).unwrap(), first);
     }
 
     #[test]
