@@ -44,6 +44,7 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "endpointslice-controller", "endpointslice-controller", ["endpointslice"], true, crate::endpointslice::run;
     "endpointslice-mirroring-controller", "endpointslicemirroring-controller", ["endpointslicemirroring"], true, crate::endpointslicemirroring::run;
     "garbage-collector-controller", "generic-garbage-collector", ["garbagecollector"], true, crate::garbagecollector::run;
+    "horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler", ["horizontalpodautoscaling"], true, crate::podautoscaler::run;
     "job-controller", "job-controller", ["job"], true, crate::job::run;
     "legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", ["legacy-service-account-token-cleaner"], true, crate::serviceaccount::token_cleaner::run;
     "namespace-controller", "namespace-controller", ["namespace"], true, crate::namespace::run;

@@ -24,6 +24,7 @@ mod namespace;
 mod nodeipam;
 mod nodelifecycle;
 mod options;
+mod podautoscaler;
 mod podgc;
 mod replicaset;
 mod resourcequota;

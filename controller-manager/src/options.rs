@@ -31,6 +31,8 @@ pub struct Options {
     #[command(flatten)]
     pub workers: WorkerOptions,
     #[command(flatten)]
+    pub autoscaler: AutoscalerOptions,
+    #[command(flatten)]
     pub resource_quota: ResourceQuotaOptions,
     #[command(flatten)]
     pub ignored: IgnoredOptions,
@@ -208,6 +210,25 @@ pub struct CredentialOptions {
     /// The max length of duration signed certificates will be given.
     #[arg(long, default_value = "8760h")]
     pub cluster_signing_duration: GoDuration,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct AutoscalerOptions {
+    /// The period for syncing the number of pods in horizontal pod autoscaler.
+    #[arg(long, default_value = "15s")]
+    pub horizontal_pod_autoscaler_sync_period: GoDuration,
+    /// For how long a target is not scaled down below anything that was recommended in this time.
+    #[arg(long, default_value = "5m")]
+    pub horizontal_pod_autoscaler_downscale_stabilization: GoDuration,
+    /// How far the ratio of what is measured to what is wanted must lie from 1.0 for anything to be done.
+    #[arg(long, default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// The period after pod start when CPU samples might be skipped.
+    #[arg(long, default_value = "5m")]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: GoDuration,
+    /// The period after pod start during which readiness changes will be treated as initial readiness.
+    #[arg(long, default_value = "30s")]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: GoDuration,
 }
 
 #[derive(Clone, Debug, clap::Args)]

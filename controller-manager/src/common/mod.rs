@@ -14,6 +14,7 @@ pub mod meta;
 pub mod pod;
 pub mod pod_control;
 pub mod pod_events;
+pub mod scale;
 pub mod scheduling;
 pub mod service;
 pub mod slices;

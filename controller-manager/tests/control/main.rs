@@ -1,6 +1,7 @@
 //! Controllers on a real API server and a real etcd. There are no nodes: where a kubelet would report or delete, the test does.
 //! Each test has a cluster of its own.
 
+mod autoscaling;
 mod cronjobs;
 mod endpoints;
 mod garbage;
