@@ -39,6 +39,7 @@ use configuration::Configurations;
 use futures::future::BoxFuture;
 use metrics::{ChainMetrics, Stage};
 use pod_security::PodSecurity;
+use resource_quota::Charge;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -90,6 +91,8 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     /// Texts for the client's `Warning` header.
     pub warnings: Vec<String>,
+    /// What quotas were charged for the write.
+    pub charges: Vec<Charge>,
     /// For the audit log: key and value.
     pub audit_annotations: Vec<(String, String)>,
     /// Of webhooks.
@@ -118,6 +121,7 @@ impl<'a> Attributes<'a> {
             old: None,
             dry_run: false,
             warnings: Vec::new(),
+            charges: Vec::new(),
             audit_annotations: Vec::new(),
             reinvocation: Reinvocation::default(),
             policy_reinvocation: Reinvocation::default(),

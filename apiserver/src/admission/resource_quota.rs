@@ -1,6 +1,6 @@
 //! ResourceQuotas: what is asked for is charged to the quotas of its namespace before it is stored. The quota's status is
 //! changed under its resourceVersion, so that of two requests that come at once only as many pass as there is room for.
-//! What turns out not to be stored after all is given back by the quota controller, which counts.
+//! What turns out not to be stored after all is given back at once; should that fail, the quota controller counts anew.
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
@@ -15,6 +15,32 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 pub struct ResourceQuota;
+
+/// What one quota of a namespace was charged.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    quota: String,
+    amounts: Amounts,
+}
+
+/// Takes charges back whose write failed. Boxed: what it does is a write itself.
+pub fn give_back<'a>(api: &'a Api, namespace: &'a str, charges: Vec<Charge>) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let user = User::apiserver();
+        for Charge { quota, amounts } in charges {
+            let result = async {
+                let quotas = api.builtin("", "v1", "resourcequotas")?;
+                let mut write = Write::internal(api, &quotas, &user, namespace, &quota);
+                write.subresource = "status".into();
+                let mut lower = |quota: &Value| Ok(lowered(quota, &amounts));
+                write.update(&Preconditions::default(), &mut Vec::new(), &mut lower).await
+            };
+            if let Err(status) = result.await {
+                tracing::debug!(quota, namespace, error = status.message, "a charge was not given back");
+            }
+        }
+    })
+}
 
 /// Whether a write can use more than what is there used: objects by being created; those whose size, ports or device requests may
 /// grow by their updates too; pods by a resize.
@@ -48,7 +74,7 @@ impl Plugin for ResourceQuota {
     }
 }
 
-async fn charge(api: &Api, attributes: &Attributes<'_>) -> Result<()> {
+async fn charge(api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
     let quotas = api.builtin("", "v1", "resourcequotas")?;
     let prefix = format!("{}/", attributes.namespace);
     let snapshot = quotas.cache()?.snapshot();
@@ -76,6 +102,7 @@ async fn charge(api: &Api, attributes: &Attributes<'_>) -> Result<()> {
     let asked = asked.unwrap_or_default();
     // Where several are concerned, none is charged before all have room.
     let rounds: &[bool] = if concerned.len() > 1 { &[true, false] } else { &[false] };
+    let mut charges = Vec::new();
     for try_only in rounds {
         for name in &concerned {
             let user = User::apiserver();
@@ -83,10 +110,33 @@ async fn charge(api: &Api, attributes: &Attributes<'_>) -> Result<()> {
             write.subresource = "status".into();
             write.options.dry_run = attributes.dry_run || *try_only;
             let mut take = |quota: &Value| charged(quota, &asked).map_err(|why| attributes.forbidden(&why));
-            write.update(&Preconditions::default(), &mut Vec::new(), &mut take).await?;
+            let result = write.update(&Preconditions::default(), &mut Vec::new(), &mut take).await;
+            let is_dry = write.options.dry_run;
+            if let Err(status) = result {
+                give_back(api, attributes.namespace, charges).await;
+                return Err(status);
+            }
+            if !is_dry {
+                charges.push(Charge { quota: (*name).to_owned(), amounts: asked.clone() });
+            }
         }
     }
+    attributes.charges = charges;
     Ok(())
+}
+
+/// The quota with `amounts` less used of what it limits.
+fn lowered(quota: &Value, amounts: &Amounts) -> Value {
+    let mut new = quota.clone();
+    for (resource, given) in amounts {
+        let used = amount(&quota["status"]["used"][resource]);
+        if let Some(used) = used.filter(|_| quota["status"]["hard"].get(resource).is_some()) {
+            let left = used.sub(given);
+            let left = if left.sign() < 0 { Quantity::ZERO } else { left };
+            new["status"]["used"][resource] = left.to_string().into();
+        }
+    }
+    new
 }
 
 fn limits(quota: &Value) -> Amounts {
@@ -140,6 +190,18 @@ fn charged(quota: &Value, asked: &Amounts) -> std::result::Result<Value, String>
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_is_given_back_was_charged_and_no_more() {
+        let quota = json!({"status": {"hard": {"pods": "2", "cpu": "1"}, "used": {"pods": "2", "cpu": "100m"}}});
+        let amount = |text: &str| text.parse().unwrap();
+        let given = Amounts::from([
+            ("pods".into(), amount("1")),
+            ("cpu".into(), amount("200m")),
+            ("memory".into(), amount("1Gi")),
+        ]);
+        assert_eq!(lowered(&quota, &given)["status"]["used"], json!({"pods": "1", "cpu": "0"}));
+    }
 
     #[test]
     fn what_fits_is_charged_and_what_does_not_is_told() {

@@ -89,3 +89,24 @@ async fn requirements_of_a_gated_pod_may_only_grow() {
         assert_eq!(send(&stand, "PUT", &format!("{pods}/p?dryRun=All"), changed).await.0, code, "{keys:?}");
     }
 }
+
+#[tokio::test]
+async fn a_create_that_fails_late_gives_its_quota_back() {
+    let stand = Stand::start().await;
+    let (quotas, maps) = ("/api/v1/namespaces/default/resourcequotas", "/api/v1/namespaces/default/configmaps");
+    stand.create(maps, json!({"metadata": {"name": "a"}})).await;
+    stand.create(quotas, json!({"metadata": {"name": "q"}, "spec": {"hard": {"configmaps": "9"}}})).await;
+    let status = json!({"status": {"hard": {"configmaps": "9"}, "used": {"configmaps": "1"}}});
+    stand.merge(&format!("{quotas}/q/status"), status).await;
+    let used = async || stand.get(&format!("{quotas}/q")).await["status"]["used"]["configmaps"].clone();
+    // The charge is seen once the server's own cache has the quota.
+    stand
+        .until(&format!("{quotas}/q?resourceVersion=0"), |_, quota| quota["status"]["used"]["configmaps"] == "1")
+        .await;
+    assert_eq!(send(&stand, "POST", maps, json!({"metadata": {"name": "a"}})).await.0, 409);
+    assert_eq!(used().await, "1");
+    assert_eq!(send(&stand, "POST", maps, json!({"metadata": {"name": "b", "resourceVersion": "7"}})).await.0, 500);
+    assert_eq!(used().await, "1");
+    assert_eq!(send(&stand, "POST", maps, json!({"metadata": {"name": "b"}})).await.0, 201);
+    assert_eq!(used().await, "2");
+}

@@ -1,7 +1,7 @@
 //! POST of a new object.
 
 use super::{Stored, Write, Written, meta_text, metadata};
-use crate::admission::Operation;
+use crate::admission::{Operation, resource_quota};
 use crate::registry::edit::copy;
 use crate::status::{Result, Status};
 use crate::storage::etcd::Outcome;
@@ -61,9 +61,12 @@ impl Write<'_> {
         self.validate(&object)?;
         warnings.extend((strategy.warnings)(&object, None));
         (strategy.canonicalize)(&mut object);
-        let object =
-            self.validate_admission(Operation::Create, Some(object), None, &mut warnings).await?.unwrap_or_default();
-        self.store_new(object, generate, warnings).await
+        let (object, charges) = self.validate_admission(Operation::Create, object, None, &mut warnings).await?;
+        let result = self.store_new(object, generate, warnings).await;
+        if result.is_err() {
+            resource_quota::give_back(self.api, &self.namespace, charges).await;
+        }
+        result
     }
 
     /// The transaction, with what is set aside for the object around it.

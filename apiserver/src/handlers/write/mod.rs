@@ -10,6 +10,7 @@ pub mod delete;
 pub mod patch;
 pub mod update;
 
+use crate::admission::resource_quota::Charge;
 use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::api::{Api, Endpoint};
 use crate::authn::User;
@@ -199,24 +200,25 @@ impl<'a> Write<'a> {
         Ok(attributes.object.unwrap_or_default())
     }
 
+    /// The second stage of admission: what of the object is left, and what quotas were charged for it.
     async fn validate_admission(
         &self,
         operation: Operation,
-        object: Option<Value>,
+        object: Value,
         old: Option<&Value>,
         warnings: &mut Vec<String>,
-    ) -> Result<Option<Value>> {
-        if let (Some(view), Some(whole)) = (self.view, &object) {
+    ) -> Result<(Value, Vec<Charge>)> {
+        if let Some(view) = self.view {
             let old = old.map(|old| view.of(old)).transpose()?;
-            let mut attributes = self.attributes(operation, Some(view.of(whole)?), old.as_ref());
+            let mut attributes = self.attributes(operation, Some(view.of(&object)?), old.as_ref());
             self.api.admission.validate(self.api, &mut attributes).await?;
             warnings.append(&mut attributes.warnings);
-            return Ok(object);
+            return Ok((object, attributes.charges));
         }
-        let mut attributes = self.attributes(operation, object, old);
+        let mut attributes = self.attributes(operation, Some(object), old);
         self.api.admission.validate(self.api, &mut attributes).await?;
         warnings.append(&mut attributes.warnings);
-        Ok(attributes.object)
+        Ok((attributes.object.unwrap_or_default(), attributes.charges))
     }
 
     fn attributes<'b>(&'b self, operation: Operation, object: Option<Value>, old: Option<&'b Value>) -> Attributes<'b> {

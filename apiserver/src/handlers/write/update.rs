@@ -2,6 +2,7 @@
 
 use super::{Stored, Write, Written, meta_text, metadata};
 use crate::admission::Operation;
+use crate::admission::resource_quota::{self, Charge};
 use crate::registry::edit::copy;
 use crate::status::{Result, Status};
 use crate::storage::etcd::{self, Outcome};
@@ -36,7 +37,8 @@ struct Current {
 
 /// What a round of an update comes to.
 enum Round {
-    Store(Value),
+    /// With what quotas were charged for it.
+    Store(Value, Vec<Charge>),
     /// The change removed the last finalizer of an object that was to be deleted.
     Remove(Value),
     Unchanged(Value),
@@ -115,7 +117,7 @@ impl Write<'_> {
             let there = match round {
                 Round::Unchanged(object) => return unstored(object),
                 Round::Remove(object) if self.options.dry_run => return unstored(object),
-                Round::Store(mut object) if self.options.dry_run => {
+                Round::Store(mut object, _) if self.options.dry_run => {
                     if let Some(allocator) = self.api.allocator(&self.endpoint.row) {
                         allocator.allocate(self.api, &mut object, Some(&current.object), true).await?;
                     }
@@ -128,10 +130,16 @@ impl Write<'_> {
                     }
                     Outcome::Lost(there) => there,
                 },
-                Round::Store(object) => match self.replace(&key, &current, object).await? {
-                    Ok(object) => return Ok(Written { object, created: false, warnings: Vec::new() }),
-                    Err(there) => there,
-                },
+                Round::Store(object, charges) => {
+                    let result = self.replace(&key, &current, object).await;
+                    if !matches!(result, Ok(Ok(_))) {
+                        resource_quota::give_back(self.api, &self.namespace, charges).await;
+                    }
+                    match result? {
+                        Ok(object) => return Ok(Written { object, created: false, warnings: Vec::new() }),
+                        Err(there) => there,
+                    }
+                }
             };
             match there {
                 None => return Err(Status::not_found(self.about())),
@@ -205,7 +213,7 @@ impl Write<'_> {
         self.check(preconditions, old)?;
         if self.raw {
             let object = self.changed(old, change)?;
-            return Ok(if same(&object, old) { Round::Unchanged(object) } else { Round::Store(object) });
+            return Ok(if same(&object, old) { Round::Unchanged(object) } else { Round::Store(object, Vec::new()) });
         }
         // Who owns what may have to be seen in versions that only somebody else converts to: then once more, with those.
         let object = loop {
@@ -236,8 +244,7 @@ impl Write<'_> {
         (strategy.canonicalize)(&mut object);
         self.validate_update(&object, old)?;
         warnings.extend((strategy.warnings)(&object, Some(old)));
-        let object =
-            self.validate_admission(Operation::Update, Some(object), Some(old), warnings).await?.unwrap_or_default();
+        let (object, charges) = self.validate_admission(Operation::Update, object, Some(old), warnings).await?;
 
         let going = !meta_text(&object, "deletionTimestamp").is_empty();
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
@@ -248,7 +255,7 @@ impl Write<'_> {
         Ok(if same(&object, old) && !current.old_version {
             Round::Unchanged(old.clone())
         } else {
-            Round::Store(object)
+            Round::Store(object, charges)
         })
     }
 
