@@ -70,6 +70,17 @@ impl Scales {
         Ok(scale.map(|scale| (scale, resource)))
     }
 
+    /// Whether the server knows of a scale of this kind.
+    pub async fn is_scalable(&self, resource: &ApiResource) -> Result<bool> {
+        let listed = match resource.group.as_str() {
+            "" => self.client.list_core_api_resources(&resource.version).await,
+            _ => self.client.list_api_group_resources(&resource.api_version).await,
+        };
+        let listed = listed.doing(|| format!("list the resources of {}", resource.api_version))?;
+        let scale = format!("{}/scale", resource.plural);
+        Ok(listed.resources.iter().any(|own| own.name == scale))
+    }
+
     /// Sets the number of pods, if the object is still as its scale was read.
     pub async fn set(&self, namespace: &str, resource: &ApiResource, mut scale: Scale, replicas: i32) -> Result<()> {
         let name = scale.metadata.name.clone().unwrap_or_default();

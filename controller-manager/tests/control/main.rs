@@ -2,6 +2,7 @@
 //! Each test has a cluster of its own.
 
 mod autoscaling;
+mod budgets;
 mod cronjobs;
 mod endpoints;
 mod garbage;

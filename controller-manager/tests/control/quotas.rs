@@ -230,3 +230,28 @@ async fn quotas_are_counted_changed_and_deleted() {
     stand.delete(&format!("{core}/resourcequotas?labelSelector=q%3Dpatched"), Value::Null).await;
     stand.until_gone(&path).await;
 }
+
+#[tokio::test]
+async fn claims_count_for_the_attributes_they_have_and_those_they_get() {
+    let stand = cluster().await;
+    let core = namespace(&stand, "attributes").await;
+    let of = |class: &str| {
+        json!({"hard": {"persistentvolumeclaims": "5", "requests.storage": "10Gi"}, "scopeSelector": {"matchExpressions": [
+            {"scopeName": "VolumeAttributesClass", "operator": "In", "values": [class]}]}})
+    };
+    let gold = quota(&stand, &core, "gold", of("gold")).await;
+    let silver = quota(&stand, &core, "silver", of("silver")).await;
+    let claims = format!("{core}/persistentvolumeclaims");
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "volumeAttributesClassName": "gold", "storageClassName": "s",
+        "resources": {"requests": {"storage": "1Gi"}}});
+    stand.create(&claims, json!({"metadata": {"name": "c"}, "spec": spec})).await;
+    used(&stand, &gold, json!({"persistentvolumeclaims": "1", "requests.storage": "1Gi"})).await;
+    used(&stand, &silver, json!({"persistentvolumeclaims": "0"})).await;
+    // It has silver still.
+    let status = json!({"status": {"phase": "Bound", "currentVolumeAttributesClassName": "silver"}});
+    stand.merge(&format!("{claims}/c/status"), status).await;
+    used(&stand, &silver, json!({"persistentvolumeclaims": "1", "requests.storage": "1Gi"})).await;
+    stand.merge(&format!("{claims}/c/status"), json!({"status": {"currentVolumeAttributesClassName": "gold"}})).await;
+    used(&stand, &silver, json!({"persistentvolumeclaims": "0", "requests.storage": "0"})).await;
+    used(&stand, &gold, json!({"persistentvolumeclaims": "1"})).await;
+}

@@ -1,5 +1,7 @@
 //! disruption-controller: how many pods of a PodDisruptionBudget may be evicted now. The API server's eviction
-//! subresource takes from what is allowed here.
+//! subresource takes from what is allowed here. [`stale`] corrects pods that were to be evicted and were not.
+
+mod stale;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,6 +11,7 @@ use component_base::{
     informer::{ObjectKey, Scope, Store},
     queue::WorkQueue,
 };
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet, StatefulSet},
@@ -27,6 +30,7 @@ use crate::{
         Doing, Error, Result,
         int_or_percent::{Round, resolve},
         meta, pod,
+        scale::Scales,
     },
     context::Context,
 };
@@ -43,12 +47,20 @@ pub async fn run(context: Context) {
         replica_sets: context.factory.store(Scope::all()),
         replication_controllers: context.factory.store(Scope::all()),
         stateful_sets: context.factory.store(Scope::all()),
+        scales: Scales::new(context.client.clone()),
         recorder: context.recorder("controllermanager"),
         client: context.client.clone(),
     };
     let queue = WorkQueue::new("disruption");
     let feed = queue.clone();
     controller.budgets.on_change(move |change| feed.add(change.key()));
+    let disrupted = WorkQueue::new("stale_pod_disruption");
+    let feed = disrupted.clone();
+    controller.pods.on_change(move |change| {
+        if change.object().is_some_and(|pod| stale::left(pod, Timestamp::now()).is_some()) {
+            feed.add(change.key());
+        }
+    });
     let (feed, budgets) = (queue.clone(), controller.budgets.clone());
     controller.pods.on_change(move |change| {
         for pod in change.object().into_iter().chain(change.old()) {
@@ -66,8 +78,16 @@ pub async fn run(context: Context) {
         controller.stateful_sets.synced()
     );
     let controller = &controller;
-    controller::run(context.name, queue, 1, context.shutdown, |key| async move { controller.reconcile(&key).await })
-        .await;
+    let budgets = controller::run(context.name, queue, 1, context.shutdown.clone(), |key| async move {
+        controller.reconcile(&key).await
+    });
+    let pods = controller::run(context.name, disrupted, 1, context.shutdown, |key| async move {
+        match controller.pods.get(&key) {
+            Some(pod) => stale::reconcile(&controller.client, &pod).await,
+            None => Ok(Action::Done),
+        }
+    });
+    tokio::join!(budgets, pods);
 }
 
 /// Whether a budget is about a pod. Without a selector it is about none, with an empty one about all of its namespace.
@@ -84,6 +104,8 @@ struct Controller {
     replica_sets: Store<ReplicaSet>,
     replication_controllers: Store<ReplicationController>,
     stateful_sets: Store<StatefulSet>,
+    /// Of every other kind.
+    scales: Scales,
     recorder: Recorder,
     client: Client,
 }
@@ -95,24 +117,23 @@ struct Goal {
     desired: i32,
 }
 
-/// `pods` is how many there are, `scale` how many there should be.
-fn goal(spec: &PodDisruptionBudgetSpec, pods: i32, scale: impl FnOnce() -> Result<i32>) -> Result<Goal> {
+/// Whether a budget depends on how many pods there should be, not only on how many there are.
+fn needs_scale(spec: &PodDisruptionBudgetSpec) -> bool {
+    spec.max_unavailable.is_some() || matches!(spec.min_available, Some(IntOrString::String(_)))
+}
+
+/// `expected` is how many pods there should be, or are, as [`needs_scale`] says.
+fn goal(spec: &PodDisruptionBudgetSpec, expected: i32) -> Result<Goal> {
     let share = |value: &IntOrString, of: i32| {
         resolve(value, of, Round::Up)
             .ok_or_else(|| Error::Invalid(format!("{value:?} is neither a number nor a percentage")))
     };
-    match (&spec.max_unavailable, &spec.min_available) {
-        (Some(unavailable), _) => {
-            let expected = scale()?;
-            Ok(Goal { expected, desired: (expected - share(unavailable, expected)?).max(0) })
-        }
-        (None, Some(IntOrString::Int(available))) => Ok(Goal { expected: pods, desired: *available }),
-        (None, Some(available)) => {
-            let expected = scale()?;
-            Ok(Goal { expected, desired: share(available, expected)? })
-        }
-        (None, None) => Ok(Goal { expected: pods, desired: 0 }),
-    }
+    let desired = match (&spec.max_unavailable, &spec.min_available) {
+        (Some(unavailable), _) => (expected - share(unavailable, expected)?).max(0),
+        (None, Some(available)) => share(available, expected)?,
+        (None, None) => 0,
+    };
+    Ok(Goal { expected, desired })
 }
 
 /// Granted evictions whose pod is still there, and when the first of them is given back.
@@ -143,7 +164,8 @@ impl Controller {
             self.recorder.event(budget.as_ref(), Type::Normal, "NoPods", "No matching pods found");
         }
         let count = i32::try_from(pods.len()).unwrap_or(i32::MAX);
-        let goal = match goal(&spec, count, || self.scale(&pods)) {
+        let expected = if needs_scale(&spec) { self.scale(&budget, &pods).await } else { Ok(count) };
+        let goal = match expected.and_then(|expected| goal(&spec, expected)) {
             Ok(goal) => goal,
             Err(error) => {
                 let message = format!("Failed to calculate the number of expected pods: {error}");
@@ -173,47 +195,86 @@ impl Controller {
         Ok(wait.map_or(Action::Done, Action::After))
     }
 
-    /// How many pods the controllers of these should have, each counted once. Pods without one are not counted.
-    fn scale(&self, pods: &[Arc<Pod>]) -> Result<i32> {
-        let mut scales: BTreeMap<String, i32> = BTreeMap::new();
+    /// How many pods the controllers of these should have, each counted once. Pods without one are told of, and not counted.
+    async fn scale(&self, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<i32> {
+        let mut scales: BTreeMap<&str, (String, i32)> = BTreeMap::new();
+        let mut unmanaged = false;
         for pod in pods {
-            let Some(owner) = meta::controller_of(pod.as_ref()) else { continue };
-            if let Some((uid, replicas)) = self.scale_of(meta::namespace(pod.as_ref()), owner)? {
-                scales.insert(uid, replicas);
+            let Some(owner) = meta::controller_of(pod.as_ref()) else {
+                unmanaged = true;
+                continue;
+            };
+            if scales.contains_key(owner.uid.as_str()) {
+                continue;
             }
+            let found = self.scale_of(meta::namespace(pod.as_ref()), owner).await?;
+            let none = || Error::Invalid(format!("found no controllers for pod {:?}", meta::name(pod.as_ref())));
+            scales.insert(&owner.uid, found.ok_or_else(none)?);
         }
-        Ok(scales.values().fold(0, |sum: i32, replicas| sum.saturating_add(*replicas)))
+        if unmanaged {
+            let message = "Pods selected by this PodDisruptionBudget were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.";
+            self.recorder.event(budget, Type::Warning, "UnmanagedPods", message);
+        }
+        // Several ReplicaSets of a Deployment share its size.
+        let sizes: BTreeMap<String, i32> = scales.into_values().collect();
+        Ok(sizes.values().fold(0, |sum: i32, replicas| sum.saturating_add(*replicas)))
     }
 
     /// Uid and size of a controller, or of what controls it; `None` if it is gone.
-    fn scale_of(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<(String, i32)>> {
+    async fn scale_of(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<(String, i32)>> {
         let key = ObjectKey::namespaced(namespace, &owner.name);
-        let replicas = match owner.kind.as_str() {
-            "ReplicaSet" => {
-                let Some(set) = self.replica_sets.get(&key) else { return Ok(None) };
-                if let Some(parent) = meta::controller_of(set.as_ref()).filter(|parent| parent.kind == "Deployment") {
-                    return self.scale_of(namespace, parent);
+        let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let found = match (group, owner.kind.as_str()) {
+            ("apps", "ReplicaSet") => {
+                let Some(set) = self.replica_sets.get(&key).filter(|set| is(set.as_ref(), owner)) else {
+                    return Ok(None);
+                };
+                let parent = meta::controller_of(set.as_ref()).filter(|parent| parent.kind == "Deployment");
+                match parent
+                    .map(|parent| (self.deployments.get(&ObjectKey::namespaced(namespace, &parent.name)), parent))
+                {
+                    Some((Some(deployment), parent)) if is(deployment.as_ref(), parent) => {
+                        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+                        return Ok(Some((parent.uid.clone(), replicas.unwrap_or(1))));
+                    }
+                    Some(_) => return Ok(None),
+                    None => set.spec.as_ref().and_then(|spec| spec.replicas),
                 }
-                set.spec.as_ref().and_then(|spec| spec.replicas)
             }
-            "Deployment" => match self.deployments.get(&key) {
-                Some(deployment) => deployment.spec.as_ref().and_then(|spec| spec.replicas),
-                None => return Ok(None),
-            },
-            "ReplicationController" => match self.replication_controllers.get(&key) {
-                Some(controller) => controller.spec.as_ref().and_then(|spec| spec.replicas),
-                None => return Ok(None),
-            },
-            "StatefulSet" => match self.stateful_sets.get(&key) {
-                Some(set) => set.spec.as_ref().and_then(|spec| spec.replicas),
-                None => return Ok(None),
-            },
-            kind => {
-                let message = format!("{kind} {key} has no scale that is known, use a number as minAvailable instead");
-                return Err(Error::Invalid(message));
+            ("", "ReplicationController") => {
+                let found = self.replication_controllers.get(&key).filter(|found| is(found.as_ref(), owner));
+                let Some(found) = found else { return Ok(None) };
+                found.spec.as_ref().and_then(|spec| spec.replicas)
             }
+            ("apps", "StatefulSet") => {
+                let found = self.stateful_sets.get(&key).filter(|found| is(found.as_ref(), owner));
+                let Some(found) = found else { return Ok(None) };
+                found.spec.as_ref().and_then(|spec| spec.replicas)
+            }
+            _ => return self.scale_of_any(namespace, owner).await,
         };
-        Ok(Some((owner.uid.clone(), replicas.unwrap_or(1))))
+        Ok(Some((owner.uid.clone(), found.unwrap_or(1))))
+    }
+
+    /// The same of any kind, by its scale subresource.
+    async fn scale_of_any(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<(String, i32)>> {
+        let (version, kind, name) = (&owner.api_version, &owner.kind, &owner.name);
+        match self.scales.get(namespace, version, kind, name).await? {
+            Some((scale, _)) if is(&scale, owner) => {
+                let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+                Ok(Some((owner.uid.clone(), replicas)))
+            }
+            Some(_) => Ok(None),
+            None => {
+                let resource = self.scales.resource(version, kind).await?;
+                let group = if resource.group.is_empty() { String::new() } else { format!(".{}", resource.group) };
+                if self.scales.is_scalable(&resource).await? {
+                    return Ok(None);
+                }
+                let what = format!("{}{group} does not implement the scale subresource", resource.plural);
+                Err(Error::Invalid(what))
+            }
+        }
     }
 
     async fn write(&self, budget: &PodDisruptionBudget, status: PodDisruptionBudgetStatus) -> Result<()> {
@@ -227,6 +288,11 @@ impl Controller {
         // An eviction may have been granted since: then this is refused, and counted again.
         api.replace_status(&budget.name_any(), &PostParams::default(), &updated).await.or_gone(what).map(drop)
     }
+}
+
+/// Whether a reference means this very object.
+fn is(object: &impl kube::Resource, owner: &OwnerReference) -> bool {
+    meta::uid(object) == owner.uid
 }
 
 /// The status with its condition.
@@ -276,7 +342,7 @@ mod tests {
                 min_available: available.clone(),
                 ..PodDisruptionBudgetSpec::default()
             };
-            let found = goal(&spec, pods, || Ok(scale)).unwrap();
+            let found = goal(&spec, if needs_scale(&spec) { scale } else { pods }).unwrap();
             assert_eq!(found, Goal { expected, desired }, "{unavailable:?} {available:?} of {scale}");
         }
     }
