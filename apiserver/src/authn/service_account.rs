@@ -1,8 +1,8 @@
 //! Service account tokens: signed by us, bound to an account and perhaps to a pod, secret or node, good for certain audiences
 //! until they expire. (KEP-1205; RFC 7519.)
 
-use super::User;
 use super::token_cache::TokenCache;
+use super::{User, legacy_token};
 use crate::api::Api;
 use crate::status::{Result, Status};
 use anyhow::Context;
@@ -147,6 +147,11 @@ impl Issuer {
     /// The account of a token and its audiences; none if it is none of ours. What the token is bound to must still be there.
     pub async fn authenticate(&self, api: &Api, token: &str) -> Result<Option<(User, Vec<String>)>> {
         let Some(claims) = self.verified.claims(token, || self.verify(token)) else { return Ok(None) };
+        if claims["iss"] == legacy_token::ISSUER {
+            // They say no audience: they are for this server.
+            let user = legacy_token::authenticate(api, token, &claims).await;
+            return Ok(user.map(|user| (user, self.audiences.clone())));
+        }
         let audiences: Vec<String> = match &claims["aud"] {
             Value::String(one) => vec![one.clone()],
             Value::Array(many) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -171,9 +176,13 @@ impl Issuer {
             validation.validate_aud = false;
             validation.validate_nbf = true;
             validation.leeway = 0;
-            validation.set_issuer(&self.issuers);
+            let issuers = self.issuers.iter().map(String::as_str).chain([legacy_token::ISSUER]);
+            validation.set_issuer(&issuers.collect::<Vec<_>>());
+            validation.set_required_spec_claims(&["iss"]);
             if let Ok(data) = jsonwebtoken::decode::<Value>(token, &verifier.key, &validation) {
-                return Some(data.claims);
+                // Only tokens of Secrets have no end.
+                let ends = data.claims["exp"].is_number() || data.claims["iss"] == legacy_token::ISSUER;
+                return ends.then_some(data.claims);
             }
         }
         None
@@ -204,18 +213,23 @@ impl Issuer {
                 extra.insert(format!("authentication.kubernetes.io/{kind}-uid"), vec![uid.to_owned()]);
             }
         }
-        Some(User {
-            name: format!("system:serviceaccount:{namespace}:{account}"),
-            uid: uid.to_owned(),
-            groups: vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")],
-            extra,
-        })
+        Some(User { extra, ..self::account(namespace, account, uid) })
+    }
+}
+
+/// A service account as a user.
+pub(super) fn account(namespace: &str, name: &str, uid: &str) -> User {
+    User {
+        name: format!("system:serviceaccount:{namespace}:{name}"),
+        uid: uid.to_owned(),
+        groups: vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")],
+        ..User::default()
     }
 }
 
 /// Some when the object exists with this uid and is not being deleted. A miss in the cache is looked up afresh: the token may
 /// be younger than the cache.
-async fn same_object(api: &Api, plural: &str, namespace: &str, name: &str, uid: &str) -> Option<()> {
+pub(super) async fn same_object(api: &Api, plural: &str, namespace: &str, name: &str, uid: &str) -> Option<()> {
     let endpoint = api.endpoint("", "v1", plural)?;
     let is = |tree: &Value| tree["metadata"]["uid"] == uid && tree["metadata"]["deletionTimestamp"].is_null();
     if let Ok(object) = api.cached(&endpoint, namespace, name)

@@ -8,6 +8,7 @@ use apimachinery::Value;
 use apimachinery::codec::{MAX_DEPTH, Report, cbor, depth, envelope, json, proto, yaml};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use http::HeaderMap;
+use serde_json::Map;
 
 /// Encodings of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,9 @@ pub fn parse(bytes: &[u8], body: BodyType, kind: &GroupVersionKind) -> Result<(V
     match body {
         BodyType::Json => {
             let parsed = json::parse(bytes).map_err(|e| unrecognized("json", e.to_string()))?;
-            Ok((parsed.value, parsed.duplicates))
+            // Go reads null into an object as an object in which nothing is set.
+            let value = if parsed.value.is_null() { Value::Object(Map::new()) } else { parsed.value };
+            Ok((value, parsed.duplicates))
         }
         BodyType::Yaml => {
             let parsed = yaml::parse_yaml(bytes).map_err(|e| unrecognized("yaml", e.to_string()))?;

@@ -8,6 +8,7 @@ use crate::server::Server;
 use crate::status::{Result, Status};
 use apimachinery::Value;
 use percent_encoding::{AsciiSet, CONTROLS};
+use std::net::IpAddr;
 use std::sync::Arc;
 use url::form_urlencoded::{Serializer, parse};
 
@@ -163,22 +164,58 @@ pub async fn port_forward(
     kubelet(server, node, format!("/portForward/{}/{}?{}", info.namespace, info.name, passed.finish()))
 }
 
+/// The kubelet of a node or, if another port is named, whatever listens there.
 pub async fn node(server: &Server, info: &RequestInfo, query: &str) -> Result<Target> {
-    let (_, name, _) = split_name(&info.name);
-    kubelet(server, name, path(&info.rest, query))
+    let (scheme, name, port) = split_name("node", &info.name)?;
+    let kubelet = kubelet(server, name, path(&info.rest, query))?;
+    if port.is_empty() || port == kubelet.port.to_string() {
+        return Ok(kubelet);
+    }
+    let addresses = tokio::net::lookup_host((kubelet.host.as_str(), 0)).await;
+    let addresses = addresses.map_err(|e| Status::bad_request(format!("{}: {e}", kubelet.host)))?;
+    for address in addresses {
+        proxyable(&address.ip().to_string())?;
+    }
+    Ok(plain_or_tls(server, scheme, &kubelet.host, number(port, &info.name)?, kubelet.path))
+}
+
+/// Refuses addresses at which the server would reach itself or its own machine.
+///
+/// # Errors
+/// As upstream: 400, `address not allowed`.
+fn proxyable(address: &str) -> Result<()> {
+    let is_global = match address.parse() {
+        Ok(IpAddr::V4(ip)) => {
+            !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_link_local() || ip.is_broadcast())
+        }
+        Ok(IpAddr::V6(ip)) => {
+            !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_unicast_link_local())
+        }
+        Err(_) => false,
+    };
+    if is_global { Ok(()) } else { Err(Status::bad_request("address not allowed")) }
+}
+
+fn number(port: &str, name: &str) -> Result<u16> {
+    port.parse().map_err(|_| Status::bad_request(format!("invalid port {port:?} in {name:?}")))
 }
 
 /// What must be escaped in a path; it was unescaped when the request was read.
 const PATH: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}');
 
-/// `scheme:name:port` as proxies take it; scheme and port may be left out.
-fn split_name(name: &str) -> (&str, &str, &str) {
-    match name.split(':').collect::<Vec<_>>()[..] {
-        [scheme, name, port] => (scheme, name, port),
+/// `scheme:name:port` as proxies take it; scheme and port may be left out. `what` is the kind, for the error.
+fn split_name<'a>(what: &str, id: &'a str) -> Result<(&'a str, &'a str, &'a str)> {
+    let parts = match id.split(':').collect::<Vec<_>>()[..] {
+        [name] => ("", name, ""),
         [name, port] => ("", name, port),
-        _ => ("", name, ""),
+        [scheme, name, port] => (scheme, name, port),
+        _ => ("", "", ""),
+    };
+    if parts.1.is_empty() || !matches!(parts.0, "" | "http" | "https") {
+        return Err(Status::bad_request(format!("invalid {what} request {id:?}")));
     }
+    Ok(parts)
 }
 
 fn path(rest: &str, query: &str) -> String {
@@ -188,16 +225,17 @@ fn path(rest: &str, query: &str) -> String {
 }
 
 pub async fn pod(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
-    let (scheme, name, port) = split_name(&info.name);
+    let (scheme, name, port) = split_name("pod", &info.name)?;
     let pod = server.api.fetch(endpoint, &info.namespace, name).await?.tree();
-    let ip = pod["status"]["podIP"]
-        .as_str()
-        .filter(|ip| !ip.is_empty())
-        .ok_or_else(|| Status::unavailable(format!("pod {name} has no address yet")))?;
-    let port = if port.is_empty() {
-        pod["spec"]["containers"][0]["ports"][0]["containerPort"].as_u64().unwrap_or(80) as u16
-    } else {
-        port.parse().map_err(|_| Status::bad_request(format!("invalid port {port:?} in {:?}", info.name)))?
+    let ip = pod["status"]["podIP"].as_str().unwrap_or("");
+    proxyable(ip)?;
+    let port = match port {
+        "" => {
+            let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+            let first = containers.filter_map(|container| container["ports"][0]["containerPort"].as_u64()).next();
+            first.map_or(if scheme == "https" { 443 } else { 80 }, |port| port as u16)
+        }
+        port => number(port, &info.name)?,
     };
     Ok(plain_or_tls(server, scheme, ip, port, path(&info.rest, query)))
 }
@@ -208,7 +246,7 @@ fn plain_or_tls(server: &Server, scheme: &str, host: &str, port: u16, path: Stri
 }
 
 pub async fn service(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
-    let (scheme, name, port) = split_name(&info.name);
+    let (scheme, name, port) = split_name("service", &info.name)?;
     let service = server.api.fetch(endpoint, &info.namespace, name).await?.tree();
     let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let chosen = match port {
@@ -243,5 +281,38 @@ pub async fn service(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestIn
         return Err(Status::unavailable(format!("no endpoints available for service {name:?}")));
     }
     let (host, port) = &backends[rand::random_range(0..backends.len())];
+    proxyable(host)?;
     Ok(plain_or_tls(server, scheme, host, *port, path(&info.rest, query)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_proxies_may_hold_a_scheme_and_a_port() {
+        for (id, want) in [
+            ("a", Some(("", "a", ""))),
+            ("a:80", Some(("", "a", "80"))),
+            ("https:a:", Some(("https", "a", ""))),
+            (":a:http", Some(("", "a", "http"))),
+            ("ftp:a:1", None),
+            (":80", None),
+            ("a:b:c:d", None),
+        ] {
+            assert_eq!(split_name("pod", id).ok(), want, "{id}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_led_to_the_servers_own_machine() {
+        for address in
+            ["127.0.0.1", "::1", "169.254.169.254", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", ""]
+        {
+            assert!(proxyable(address).is_err(), "{address}");
+        }
+        for address in ["10.0.0.1", "192.168.1.1", "8.8.8.8", "fd00::1", "2001:db8::1"] {
+            assert!(proxyable(address).is_ok(), "{address}");
+        }
+    }
 }

@@ -47,7 +47,7 @@ async fn bad_input_gets_a_status_and_writes_nothing() {
         ("POST", PODS.into(), JSON, pod("99999999999999999999999"), 400, "BadRequest"),
         ("POST", PODS.into(), JSON, pod("3000000000"), 400, "BadRequest"),
         ("POST", MAPS.into(), JSON, b"".to_vec(), 400, "BadRequest"),
-        ("POST", MAPS.into(), JSON, b"null".to_vec(), 400, "BadRequest"),
+        ("POST", MAPS.into(), JSON, b"null".to_vec(), 422, "Invalid"),
         ("POST", MAPS.into(), JSON, b"[]".to_vec(), 400, "BadRequest"),
         ("POST", MAPS.into(), JSON, b"{\"metadata\":{\"name\":\"m\"}} x".to_vec(), 400, "BadRequest"),
         ("POST", MAPS.into(), PROTO, b"k8s\0\xff\xff\xff".to_vec(), 400, "BadRequest"),

@@ -23,6 +23,7 @@ mod gated;
 mod golden;
 mod guards;
 mod kinds;
+mod legacy_tokens;
 mod lifecycles;
 mod mutating_policies;
 mod mutations;

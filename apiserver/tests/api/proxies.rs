@@ -37,6 +37,12 @@ async fn pages_behind_a_proxy_lead_back_through_it() {
         (302, &*format!("{proxy}/page"))
     );
 
+    // Another port of the node is not the kubelet, and the server does not reach for its own machine.
+    let answer = send(&stand, Method::GET, "/api/v1/nodes/old:80/proxy/page").await;
+    assert!(answer.status() == 400 && answer.body().contains("address not allowed"), "{answer:?}");
+    let answer = send(&stand, Method::GET, "/api/v1/nodes/ftp:old:80/proxy/page").await;
+    assert!(answer.status() == 400 && answer.body().contains("invalid node request"), "{answer:?}");
+
     // Every method, and the path and query as they were sent.
     for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH, Method::OPTIONS] {
         let answer = send(&stand, method.clone(), &format!("{proxy}/echo/a%20b/?x=%20&y")).await;

@@ -110,3 +110,24 @@ async fn a_create_that_fails_late_gives_its_quota_back() {
     assert_eq!(send(&stand, "POST", maps, json!({"metadata": {"name": "b"}})).await.0, 201);
     assert_eq!(used().await, "2");
 }
+
+#[tokio::test]
+async fn a_body_that_is_null_is_an_object_in_which_nothing_is_set() {
+    let stand = Stand::start().await;
+    for path in ["/api/v1/namespaces/default/configmaps", "/apis/apps/v1/namespaces/default/deployments"] {
+        let (code, status) = send(&stand, "POST", path, Value::Null).await;
+        assert_eq!((code, &status["reason"]), (422, &json!("Invalid")), "{status}");
+        let fields = status["details"]["causes"].as_array().unwrap();
+        assert!(fields.iter().any(|cause| cause["field"] == "metadata.name"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn only_changes_of_a_csi_driver_are_counted() {
+    let stand = Stand::start().await;
+    let path = "/apis/storage.k8s.io/v1/csidrivers";
+    let made = stand.create(path, json!({"metadata": {"name": "d.example.com"}, "spec": {}})).await;
+    assert_eq!(made["metadata"]["generation"], Value::Null);
+    let changed = stand.merge(&format!("{path}/d.example.com"), json!({"spec": {"requiresRepublish": true}})).await;
+    assert_eq!(changed["metadata"]["generation"], 1);
+}

@@ -4,7 +4,7 @@ use apimachinery::Value;
 use apimachinery::validation::Cursor;
 use serde_json::json;
 
-use crate::registry::edit::{default, items, object, text};
+use crate::registry::edit::{default, items, object, remove, text};
 use crate::registry::printing::{AGE, NAME, UNSET, column, created, name};
 use crate::registry::strategy::{Column, Strategy, Table};
 
@@ -18,6 +18,8 @@ const fn boolean(name: &'static str, description: &'static str) -> Column {
 pub const STRATEGY: Strategy = Strategy {
     return_deleted: true,
     generation: true,
+    // Only changes are counted: a new driver has no generation.
+    prepare_for_create: |driver, _| drop(remove(object(driver, "metadata"), "generation")),
     default: defaulted,
     validate,
     validate_update: |new, old| {
