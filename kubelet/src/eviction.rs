@@ -15,8 +15,8 @@ use crate::config::KubeletConfiguration;
 use crate::images::gc;
 use crate::kubelet::Kubelet;
 use crate::node::{Filesystem, machine};
-use crate::pod::spec;
 use crate::pod::status::Reason;
+use crate::pod::{spec, worker};
 use crate::quantity;
 
 const PERIOD: Duration = Duration::from_secs(10);
@@ -233,7 +233,9 @@ async fn relieve(kubelet: &Kubelet, threshold: &Threshold, seen: Observation) {
         None => Duration::from_secs(1),
         Some(_) => spec::grace_period(pod).min(kubelet.eviction.soft_grace_max.max(Duration::from_secs(1))),
     };
-    kubelet.pods.evict(spec::uid(pod), Reason::new("Evicted", message), Some(grace)).await;
+    let eviction =
+        worker::Eviction { reason: Reason::new("Evicted", &message), grace: Some(grace), disruption: message };
+    kubelet.pods.evict(spec::uid(pod), eviction).await;
 }
 
 /// Who goes first: pods that use more than they asked for, then low priority, then the largest excess.

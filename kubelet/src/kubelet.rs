@@ -1,5 +1,6 @@
 //! What all parts of the kubelet share, and how it is put together and run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +49,8 @@ const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
 pub struct Kubelet {
     pub config: KubeletConfiguration,
     pub node_name: String,
+    /// Those of `--node-labels`.
+    pub node_labels: BTreeMap<String, String>,
     pub root_dir: PathBuf,
     pub started_at: Timestamp,
     pub started: Instant,
@@ -98,6 +101,11 @@ impl Kubelet {
     /// This node's object, as last seen.
     pub fn node(&self) -> Option<Arc<Node>> {
         self.api.get()?.node.list().into_iter().next()
+    }
+
+    /// Waits until this node's object has been looked for.
+    pub async fn node_synced(&self) {
+        self.api.wait().await.node.synced().await;
     }
 
     /// All Services of the cluster. A pod of the API server waits for them: its environment is made once. A static pod
@@ -243,6 +251,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         started_at: Timestamp::now(),
         started,
         root_dir: args.root_dir.clone(),
+        node_labels: args.node_labels.0.clone(),
         runtime_name: version.runtime_name,
         runtime_version: version.runtime_version,
         machine,

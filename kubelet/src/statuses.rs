@@ -209,8 +209,9 @@ fn patch(old: &PodStatus, new: &PodStatus) -> Option<Value> {
             None => Value::Null,
             Some(Value::Array(items)) if field == "conditions" => {
                 let before = before.and_then(Value::as_array);
-                let changed = |item: &Value| before.is_none_or(|before| !before.contains(item));
-                let items: Vec<Value> = items.into_iter().filter(changed).collect();
+                let before = before.map(Vec::as_slice).unwrap_or_default();
+                let changed = items.into_iter().filter(|item| !before.contains(item));
+                let items: Vec<Value> = changed.map(|item| over(before, item)).collect();
                 if items.is_empty() {
                     continue;
                 }
@@ -227,6 +228,18 @@ fn patch(old: &PodStatus, new: &PodStatus) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
+/// The condition `item`, with null for what the one of its type in `before` has and it has not: merging would keep that,
+/// such as the reason of a condition that holds no more.
+fn over(before: &[Value], mut item: Value) -> Value {
+    let same = before.iter().find(|condition| condition["type"] == item["type"]).and_then(Value::as_object);
+    for field in same.into_iter().flat_map(Map::keys) {
+        if item.get(field).is_none() {
+            item[field] = Value::Null;
+        }
+    }
+    item
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,7 +252,10 @@ mod tests {
     fn only_what_changed_is_written_and_others_fields_are_left() {
         let old = status(json!({
             "phase": "Pending", "reason": "x", "qosClass": "BestEffort", "nominatedNodeName": "n",
-            "conditions": [{"type": "Ready", "status": "False"}, {"type": "Gate", "status": "True"}],
+            "conditions": [
+                {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m"},
+                {"type": "Gate", "status": "True"},
+            ],
         }));
         let new = status(json!({
             "phase": "Running", "qosClass": "BestEffort", "podIPs": [{"ip": "10.0.0.1"}],
@@ -249,7 +265,7 @@ mod tests {
             patch(&old, &new),
             Some(json!({
                 "phase": "Running", "reason": null, "podIPs": [{"ip": "10.0.0.1"}],
-                "conditions": [{"type": "Ready", "status": "True"}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}],
             }))
         );
         assert_eq!(patch(&new, &new), None);

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::json;
 use crate::kubelet::Kubelet;
 use crate::options::Args;
+use crate::quantity::ResourceList;
 
 const REGISTER_RETRY_MIN: Duration = Duration::from_millis(200);
 const REGISTER_RETRY_MAX: Duration = Duration::from_secs(7);
@@ -77,7 +78,8 @@ pub async fn run(kubelet: Arc<Kubelet>, args: Args, shutdown: CancellationToken)
     }
 }
 
-fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
+/// The labels that a node registers with.
+pub fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
     let (os, arch) = ("linux", machine::architecture());
     [
         ("kubernetes.io/hostname", kubelet.node_name.as_str()),
@@ -88,6 +90,7 @@ fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .chain(kubelet.node_labels.clone())
     .collect()
 }
 
@@ -95,9 +98,7 @@ fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
 fn initial(kubelet: &Kubelet, args: &Args) -> Node {
     let mut node = Node::default();
     node.metadata.name = Some(kubelet.node_name.clone());
-    let mut labels = labels(kubelet);
-    labels.extend(args.node_labels.0.clone());
-    node.metadata.labels = Some(labels);
+    node.metadata.labels = Some(labels(kubelet));
     // Tells the attach/detach controller who mounts.
     node.metadata.annotations =
         Some([("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into());
@@ -204,7 +205,7 @@ async fn status(kubelet: &Kubelet, args: &Args, old: Option<&NodeStatus>) -> Nod
             Some(addresses) if external => Some(addresses),
             _ => Some(address::addresses(&kubelet.node_name, &kubelet.node_ips())),
         },
-        allocatable: Some(kubelet.allocatable()),
+        allocatable: Some(allocatable(kubelet, old)),
         capacity: Some(kubelet.machine.capacity(&kubelet.config)),
         conditions: Some(conditions::conditions(kubelet, old)),
         daemon_endpoints: Some(
@@ -216,6 +217,15 @@ async fn status(kubelet: &Kubelet, args: &Args, old: Option<&NodeStatus>) -> Nod
         features: runtime.features,
         ..Default::default()
     }
+}
+
+/// What pods may ask for. Of a resource that someone else has added to the node's capacity, that is all of it.
+fn allocatable(kubelet: &Kubelet, old: Option<&NodeStatus>) -> ResourceList {
+    let mut allocatable = kubelet.allocatable();
+    for (name, quantity) in old.and_then(|old| old.capacity.as_ref()).into_iter().flatten() {
+        allocatable.entry(name.clone()).or_insert_with(|| quantity.clone());
+    }
+    allocatable
 }
 
 /// The largest images, at most as many as the API server should have to carry.

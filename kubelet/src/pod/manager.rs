@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_base::informer::{Change, Store, Subscription};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::admission;
 use super::spec::{self, Uid};
 use super::status::Reason;
-use super::worker::{Desired, End, Worker};
-use super::{admission, status};
+use super::worker::{Desired, End, Eviction, Worker};
 use crate::cri::names;
 use crate::kubelet::Kubelet;
+use crate::statuses::Statuses;
 
 /// How often the runtime and the disk are searched for pods that nobody wants.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
@@ -27,6 +29,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 struct Entry {
     desired: watch::Sender<Desired>,
     wake: Arc<Notify>,
+    /// Cancelled once nothing of the pod runs any more.
+    stopped: CancellationToken,
 }
 
 /// All pods of the node, for reading. A mirror pod is not among them; the static pod it mirrors is.
@@ -37,8 +41,8 @@ pub struct Pods {
     evictions: RwLock<Option<mpsc::Sender<EvictionRequest>>>,
 }
 
-/// The pod, why, and the grace that replaces its own.
-type EvictionRequest = (Uid, Reason, Option<Duration>);
+/// The pod, and how it is to end.
+type EvictionRequest = (Uid, Eviction);
 
 impl Pods {
     pub fn list(&self) -> Vec<Arc<Pod>> {
@@ -47,6 +51,19 @@ impl Pods {
 
     pub fn by_uid(&self, uid: &str) -> Option<Arc<Pod>> {
         self.entries.read().get(uid).map(|entry| entry.desired.borrow().pod.clone())
+    }
+
+    /// The pods that use what they asked for: those that may still run, and those that are on their way out.
+    pub fn active(&self, statuses: &Statuses) -> Vec<Arc<Pod>> {
+        let entries = self.entries.read();
+        let unstopped = entries.values().filter(|entry| !entry.stopped.is_cancelled());
+        let active = unstopped.map(|entry| entry.desired.borrow().clone()).filter(|desired| {
+            let uid = spec::uid(&desired.pod);
+            let known = statuses.get(uid).or_else(|| desired.pod.status.clone());
+            let terminal = matches!(known.and_then(|s| s.phase).as_deref(), Some("Succeeded" | "Failed"));
+            !matches!(desired.end, Some(End::Rejected(_))) && (!terminal || desired.must_end())
+        });
+        active.map(|desired| desired.pod).collect()
     }
 
     /// The pod of that name; of several, one that is not on its way out.
@@ -75,11 +92,11 @@ impl Pods {
         self.entries.read().contains_key(uid)
     }
 
-    /// Asks for a pod to be evicted. `grace` replaces its own.
-    pub async fn evict(&self, uid: &str, reason: Reason, grace: Option<Duration>) {
+    /// Asks for a pod to be evicted.
+    pub async fn evict(&self, uid: &str, eviction: Eviction) {
         let sender = self.evictions.read().clone();
         if let Some(sender) = sender {
-            let _ = sender.send((uid.to_owned(), reason, grace)).await;
+            let _ = sender.send((uid.to_owned(), eviction)).await;
         }
     }
 
@@ -129,6 +146,7 @@ pub async fn run(
         statics_seen: false,
     };
     let mut connected = false;
+    let mut listening: Option<BoxFuture<'static, _>> = None;
     let mut ticks = tokio::time::interval(HOUSEKEEPING);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -142,7 +160,16 @@ pub async fn run(
             () = shutdown.cancelled() => return,
             api = kubelet.api.wait(), if !connected => {
                 connected = true;
-                changes = Some((api.pods.clone(), api.pods.subscribe()));
+                let (kubelet, pods) = (kubelet.clone(), api.pods.clone());
+                // Admission looks at the node's labels and taints.
+                listening = Some(Box::pin(async move {
+                    kubelet.node_synced().await;
+                    (pods.clone(), pods.subscribe())
+                }));
+            }
+            subscribed = async { listening.as_mut().expect("is there").await }, if listening.is_some() => {
+                listening = None;
+                changes = Some(subscribed);
             }
             change = next_change => match (change, &changes) {
                 (Some(Change::Resync), Some((store, _))) => manager.set_api(store.list()),
@@ -156,8 +183,8 @@ pub async fn run(
                     manager.set_statics(pods);
                 }
             }
-            Some((uid, reason, grace)) = evictions.recv() => manager.kubelet.pods.change(&uid, |desired| {
-                desired.end.get_or_insert(End::Evicted { reason, grace });
+            Some((uid, eviction)) = evictions.recv() => manager.kubelet.pods.change(&uid, |desired| {
+                desired.end.get_or_insert(End::Evicted(eviction));
             }),
             Some(finished) = manager.workers.join_next() => manager.finished(finished),
             _ = ticks.tick() => manager.housekeeping().await,
@@ -167,8 +194,8 @@ pub async fn run(
 
 impl Manager {
     fn set_api(&mut self, mut pods: Vec<Arc<Pod>>) {
-        // Older pods have the older claim to the node.
-        pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        // What was let in before keeps its place; of the rest older pods have the older claim to the node.
+        pods.sort_by_key(|pod| (!self.was_admitted(pod), pod.metadata.creation_timestamp.as_ref().map(|time| time.0)));
         let wanted: HashSet<&str> = pods.iter().map(|pod| spec::uid(pod)).collect();
         let present = self.kubelet.pods.list();
         for pod in present.iter().filter(|pod| !spec::is_static(pod) && !wanted.contains(spec::uid(pod))) {
@@ -224,50 +251,73 @@ impl Manager {
                 // Both would want the same ports and data.
                 self.successors.insert(spec::full_name(&pod), pod);
             } else {
-                self.start(pod);
+                self.admit(pod);
             }
         }
         self.statics_seen = true;
     }
 
-    /// Starts a pod of the API server, or reports why this node can't run it.
+    /// The pod was let in before this kubelet started: it runs, or its status was written.
+    fn was_admitted(&self, pod: &Pod) -> bool {
+        self.kubelet.pleg.has(spec::uid(pod)) || pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
+    }
+
+    /// Starts a pod, or reports why this node can't run it.
     fn admit(&mut self, pod: Arc<Pod>) {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let settled = matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some();
-        // What ran before this kubelet started was admitted then.
-        if settled || self.kubelet.pleg.has(spec::uid(&pod)) {
-            return self.start(pod);
+        if settled || self.was_admitted(&pod) {
+            return self.spawn(Desired { pod, end: None }, Vec::new());
         }
-        match admission::admit(&self.kubelet, &pod) {
-            Ok(()) => self.start(pod),
+        let others = self.kubelet.pods.active(&self.kubelet.statuses);
+        match admission::admit(&self.kubelet, &pod, &others) {
+            Ok(admitted) => {
+                let after = admitted.preempted.iter().filter_map(|victim| self.preempt(victim)).collect();
+                self.spawn(Desired { pod, end: None }, after);
+            }
             Err(reason) => {
+                tracing::info!(
+                    pod = spec::key(&pod),
+                    reason = reason.reason,
+                    message = reason.message,
+                    "Pod is refused"
+                );
                 self.kubelet.event(&pod, None, "Warning", &reason.reason, &reason.message);
-                let status = status::rejected(&pod, &reason, jiff::Timestamp::now());
-                self.kubelet.statuses.set(&pod, status.clone());
-                let mut rejected = Pod::clone(&pod);
-                rejected.status = Some(status);
-                self.start(Arc::new(rejected));
+                self.spawn(Desired { pod, end: Some(End::Rejected(reason)) }, Vec::new());
             }
         }
     }
 
-    fn start(&mut self, pod: Arc<Pod>) {
-        self.spawn(Desired { pod: pod.clone(), end: None });
-        if spec::is_static(&pod) {
-            self.kubelet.mirrors.add(spec::full_name(&pod));
-        }
+    /// Ends a pod to make room for a critical one; returns what tells that it has stopped.
+    fn preempt(&self, pod: &Pod) -> Option<CancellationToken> {
+        let message = "Preempted in order to admit critical pod";
+        self.kubelet.event(pod, None, "Warning", "Preempting", message);
+        let eviction = Eviction {
+            reason: Reason::new("Preempting", message),
+            grace: None,
+            disruption: "Pod was preempted by Kubelet to accommodate a critical pod.".into(),
+        };
+        self.kubelet.pods.change(spec::uid(pod), |desired| {
+            desired.end.get_or_insert(End::Evicted(eviction));
+        });
+        self.kubelet.pods.entries.read().get(spec::uid(pod)).map(|entry| entry.stopped.clone())
     }
 
-    fn spawn(&mut self, desired: Desired) {
+    /// Starts the pod's worker; it waits for the pods of `after` to have stopped.
+    fn spawn(&mut self, desired: Desired, after: Vec<CancellationToken>) {
         let uid = spec::uid(&desired.pod).to_owned();
-        let wake = Arc::new(Notify::new());
+        let (wake, stopped) = (Arc::new(Notify::new()), CancellationToken::new());
+        let mirrored = spec::is_static(&desired.pod).then(|| spec::full_name(&desired.pod));
         let (sender, receiver) = watch::channel(desired);
-        let worker = Worker::new(self.kubelet.clone(), receiver, wake.clone());
-        self.kubelet.pods.entries.write().insert(uid.clone(), Entry { desired: sender, wake });
+        let worker = Worker::new(self.kubelet.clone(), receiver, wake.clone(), stopped.clone());
+        self.kubelet.pods.entries.write().insert(uid.clone(), Entry { desired: sender, wake, stopped });
         self.workers.spawn(async move {
-            worker.run().await;
+            worker.run(after).await;
             uid
         });
+        if let Some(full_name) = mirrored {
+            self.kubelet.mirrors.add(full_name);
+        }
         self.weigh();
     }
 
@@ -288,7 +338,7 @@ impl Manager {
             tracing::info!(pod = spec::key(&pod), uid, "Pod is gone from this node");
             let full_name = spec::full_name(&pod);
             if let Some(successor) = self.successors.remove(&full_name).filter(|_| spec::is_static(&pod)) {
-                self.start(successor);
+                self.admit(successor);
             }
             self.kubelet.mirrors.add(full_name);
         }
@@ -312,7 +362,7 @@ impl Manager {
             if !self.kubelet.pods.contains(&uid) {
                 tracing::info!(uid, "The runtime has a pod that is not wanted here, ending it");
                 let pod = orphan(&self.kubelet, &uid).await;
-                self.spawn(Desired { pod: Arc::new(pod), end: Some(End::Gone) });
+                self.spawn(Desired { pod: Arc::new(pod), end: Some(End::Gone) }, Vec::new());
             }
         }
         let mut directories = VecDeque::new();

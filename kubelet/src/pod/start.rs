@@ -34,6 +34,12 @@ pub async fn sandbox_config(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> PodSa
 pub async fn create_sandbox(kubelet: &Arc<Kubelet>, pod: &Pod, attempt: u32) -> Result<(), SyncError> {
     let config = sandbox_config(kubelet, pod, attempt).await;
     let failed = |what: &'static str, message: String| SyncError { reason: what, message };
+    if spec::spec(pod).host_users == Some(false) {
+        // Running it as the host's users would take away the protection that it asks for.
+        let message =
+            "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces";
+        return Err(failed("FailedCreatePodSandBox", message.to_owned()));
+    }
     tokio::fs::create_dir_all(&config.log_directory).await.map_err(|error| {
         failed("FailedCreatePodSandBox", format!("making the log directory {}: {error}", config.log_directory))
     })?;

@@ -36,6 +36,8 @@ pub struct Facts<'a> {
     pub started: &'a dyn Fn(&Container, &Instance) -> bool,
     /// The pod failed as a whole (evicted, rejected, past its deadline).
     pub failed: Option<&'a Reason>,
+    /// Message of DisruptionTarget, where the node ended the pod.
+    pub disruption: Option<&'a str>,
     /// No container will run again: the worker has stopped them all.
     pub terminated: bool,
     pub node_ips: &'a [String],
@@ -71,6 +73,15 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, facts: &Facts) 
         Some(_) => "Failed",
         None => phase(pod, &init_statuses, &statuses, facts.terminated, old.phase.as_deref()),
     };
+    // Others take over what the pod held (ports, volumes, its name) as soon as it is over, so it is not before nothing
+    // runs.
+    let phase = match old.phase.as_deref() {
+        Some("Succeeded" | "Failed") => phase,
+        Some("Running") if is_terminal(phase) && !facts.terminated => "Running",
+        _ if is_terminal(phase) && !facts.terminated => "Pending",
+        _ => phase,
+    };
+    let failed = facts.failed.filter(|_| phase == "Failed");
     let sandbox = observed.sandbox();
     let pod_ips: Vec<String> = match sandbox {
         _ if spec::host_network(pod) => facts.node_ips.to_vec(),
@@ -79,11 +90,16 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, facts: &Facts) 
         None => old.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect(),
     };
     let some = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
+    let mut conditions = conditions(pod, old, phase, &init_statuses, &statuses, sandbox.is_some(), facts.now);
+    if let Some(message) = facts.disruption.filter(|_| is_terminal(phase)) {
+        let reason = Reason::new("TerminationByKubelet", message);
+        conditions.push(condition(pod, old, "DisruptionTarget", "True", reason, facts.now));
+    }
     PodStatus {
-        conditions: Some(conditions(pod, old, phase, &init_statuses, &statuses, sandbox.is_some(), facts.now)),
+        conditions: Some(conditions),
         phase: Some(phase.to_owned()),
-        reason: facts.failed.map(|failed| failed.reason.clone()),
-        message: facts.failed.map(|failed| failed.message.clone()),
+        reason: failed.map(|failed| failed.reason.clone()),
+        message: failed.map(|failed| failed.message.clone()),
         host_ip: facts.node_ips.first().cloned(),
         host_ips: (!facts.node_ips.is_empty())
             .then(|| facts.node_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
@@ -391,20 +407,29 @@ fn conditions(
             Ok(reason) => ("True", Reason::new(reason.unwrap_or_default(), "")),
             Err(reason) => ("False", reason),
         };
-        let before = old.conditions.iter().flatten().find(|c| c.type_ == type_ && c.status == status);
-        PodCondition {
-            type_: type_.into(),
-            status: status.into(),
-            reason: (!reason.reason.is_empty()).then_some(reason.reason),
-            message: (!reason.message.is_empty()).then_some(reason.message),
-            last_transition_time: before
-                .and_then(|before| before.last_transition_time.clone())
-                .or_else(|| time(now.as_nanosecond() as i64)),
-            observed_generation: pod.metadata.generation,
-            last_probe_time: None,
-        }
+        condition(pod, old, type_, status, reason, now)
     })
     .collect()
+}
+
+/// One condition; its transition time comes from `old` where its status is the same there.
+fn condition(pod: &Pod, old: &PodStatus, type_: &str, status: &str, reason: Reason, now: Timestamp) -> PodCondition {
+    let before = old.conditions.iter().flatten().find(|c| c.type_ == type_ && c.status == status);
+    PodCondition {
+        type_: type_.into(),
+        status: status.into(),
+        reason: (!reason.reason.is_empty()).then_some(reason.reason),
+        message: (!reason.message.is_empty()).then_some(reason.message),
+        last_transition_time: before
+            .and_then(|before| before.last_transition_time.clone())
+            .or_else(|| time(now.as_nanosecond() as i64)),
+        observed_generation: pod.metadata.generation,
+        last_probe_time: None,
+    }
+}
+
+fn is_terminal(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
 }
 
 fn readiness_gates(pod: &Pod, old: &PodStatus) -> Result<(), Reason> {
@@ -421,9 +446,10 @@ fn readiness_gates(pod: &Pod, old: &PodStatus) -> Result<(), Reason> {
         .flatten()
         .filter_map(|gate| match current.get(gate.condition_type.as_str()) {
             Some(&"True") => None,
-            Some(_) => {
-                Some(format!("the status of pod readiness gate \"{}\" is not \"True\", but False", gate.condition_type))
-            }
+            Some(status) => Some(format!(
+                "the status of pod readiness gate \"{}\" is not \"True\", but {status}",
+                gate.condition_type
+            )),
             None => Some(format!(
                 "corresponding condition of pod readiness gate \"{}\" does not exist.",
                 gate.condition_type
@@ -470,6 +496,23 @@ mod tests {
         })
     }
 
+    /// What the worker knows of a pod that is well.
+    fn facts(waiting: &HashMap<String, Reason>) -> Facts<'_> {
+        static NODE_IPS: std::sync::LazyLock<[String; 1]> = std::sync::LazyLock::new(|| ["192.0.2.1".to_owned()]);
+        Facts {
+            waiting,
+            ready: &|_, _| true,
+            started: &|_, _| true,
+            failed: None,
+            disruption: None,
+            terminated: false,
+            node_ips: NODE_IPS.as_slice(),
+            start_time: Timestamp::UNIX_EPOCH,
+            now: Timestamp::now(),
+            runtime_name: "containerd",
+        }
+    }
+
     fn status(pod: &Pod, containers: &[(&str, State, i32)], terminated: bool, waiting: &[&str]) -> PodStatus {
         let observed = Observed {
             sandboxes: vec![Sandbox {
@@ -481,17 +524,7 @@ mod tests {
             containers: containers.iter().map(|(n, s, e)| instance(n, *s, *e)).collect(),
         };
         let waiting = waiting.iter().map(|name| ((*name).to_owned(), Reason::new("CrashLoopBackOff", ""))).collect();
-        let facts = Facts {
-            waiting: &waiting,
-            ready: &|_, _| true,
-            started: &|_, _| true,
-            failed: None,
-            terminated,
-            node_ips: &["192.0.2.1".to_owned()],
-            start_time: Timestamp::UNIX_EPOCH,
-            now: Timestamp::now(),
-            runtime_name: "containerd",
-        };
+        let facts = Facts { terminated, ..facts(&waiting) };
         generate(pod, &PodStatus::default(), &observed, &facts)
     }
 
@@ -506,8 +539,10 @@ mod tests {
             ("Always", &[("a", Running, 0), ("b", Running, 0)], false, &[], "Running"),
             ("Always", &[("a", Exited, 1), ("b", Running, 0)], false, &["a"], "Running"),
             ("Always", &[("a", Exited, 0), ("b", Exited, 0)], false, &[], "Running"),
-            ("Never", &[("a", Exited, 0), ("b", Exited, 0)], false, &[], "Succeeded"),
-            ("Never", &[("a", Exited, 0), ("b", Exited, 3)], false, &[], "Failed"),
+            ("Never", &[("a", Exited, 0), ("b", Exited, 0)], true, &[], "Succeeded"),
+            ("Never", &[("a", Exited, 0), ("b", Exited, 3)], true, &[], "Failed"),
+            // The sandbox, or a sidecar, may still run.
+            ("Never", &[("a", Exited, 0), ("b", Exited, 0)], false, &[], "Pending"),
             ("OnFailure", &[("a", Exited, 0), ("b", Exited, 3)], false, &[], "Running"),
             ("Always", &[("a", Exited, 0), ("b", Exited, 0)], true, &[], "Succeeded"),
             ("Always", &[("a", Exited, 143), ("b", Exited, 0)], true, &[], "Failed"),
@@ -516,6 +551,27 @@ mod tests {
             let status = status(&pod(policy), containers, *terminated, waiting);
             assert_eq!(status.phase.as_deref(), Some(*phase), "{policy} {containers:?} terminated={terminated}");
         }
+    }
+
+    #[test]
+    fn an_evicted_pod_fails_when_nothing_of_it_runs_any_more_and_says_who_ended_it() {
+        let pod = pod("Always");
+        let observed =
+            Observed { containers: vec![instance("a", Running, 0), instance("b", Running, 0)], ..Default::default() };
+        let reason = Reason::new("Evicted", "low on memory");
+        let old = PodStatus { phase: Some("Running".into()), ..Default::default() };
+        let waiting = HashMap::new();
+        let status = |terminated| {
+            let facts =
+                Facts { failed: Some(&reason), disruption: Some("low on memory"), terminated, ..facts(&waiting) };
+            let status = generate(&pod, &old, &observed, &facts);
+            let disrupted = status.conditions.iter().flatten().any(|condition| {
+                condition.type_ == "DisruptionTarget" && condition.reason.as_deref() == Some("TerminationByKubelet")
+            });
+            (status.phase.unwrap_or_default(), status.reason, disrupted)
+        };
+        assert_eq!(status(false), ("Running".into(), None, false));
+        assert_eq!(status(true), ("Failed".into(), Some("Evicted".into()), true));
     }
 
     #[test]

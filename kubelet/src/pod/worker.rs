@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::actions::{self, Actions, Kind};
 use super::backoff::Backoffs;
@@ -43,19 +44,31 @@ pub struct Desired {
 pub enum End {
     /// Its source no longer has it; nobody waits for a status.
     Gone,
-    /// The node evicts it: its status says so, and `grace` replaces its own.
-    Evicted { reason: Reason, grace: Option<Duration> },
+    /// The node never let it in; why.
+    Rejected(Reason),
+    /// The node ends it, and its status says so.
+    Evicted(Eviction),
+}
+
+/// How the node ends a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    pub reason: Reason,
+    /// Replaces the pod's own.
+    pub grace: Option<Duration>,
+    /// Message of the condition DisruptionTarget; "": the pod has only itself to blame.
+    pub disruption: String,
 }
 
 impl Desired {
     /// Whether the pod is on its way out, by its own object or by the node's will.
-    fn must_end(&self) -> bool {
+    pub fn must_end(&self) -> bool {
         self.end.is_some() || self.pod.metadata.deletion_timestamp.is_some()
     }
 
     fn grace(&self) -> Duration {
         match &self.end {
-            Some(End::Evicted { grace: Some(grace), .. }) => (*grace).max(Duration::from_secs(1)),
+            Some(End::Evicted(Eviction { grace: Some(grace), .. })) => (*grace).max(Duration::from_secs(1)),
             _ => spec::grace_period(&self.pod),
         }
     }
@@ -109,12 +122,21 @@ pub struct Worker {
     volumes_at: Option<Instant>,
     start_time: Timestamp,
     failed: Option<Reason>,
+    /// Message of DisruptionTarget, where the node ended the pod.
+    disruption: Option<String>,
+    /// Cancelled once nothing of the pod runs any more.
+    stopped: CancellationToken,
     /// The last status computed; what the API server had at first.
     reported: PodStatus,
 }
 
 impl Worker {
-    pub fn new(kubelet: Arc<Kubelet>, desired: watch::Receiver<Desired>, wake: Arc<Notify>) -> Self {
+    pub fn new(
+        kubelet: Arc<Kubelet>,
+        desired: watch::Receiver<Desired>,
+        wake: Arc<Notify>,
+        stopped: CancellationToken,
+    ) -> Self {
         let max = kubelet.config.max_restart_backoff();
         let reported = desired.borrow().pod.status.clone().unwrap_or_default();
         let failed = (reported.phase.as_deref() == Some("Failed") && reported.reason.is_some()).then(|| {
@@ -132,12 +154,19 @@ impl Worker {
             volumes_at: None,
             start_time: reported.start_time.as_ref().map_or_else(Timestamp::now, |time| time.0),
             failed,
+            disruption: None,
+            stopped,
             reported,
         }
     }
 
-    /// Lives the pod's life.
-    pub async fn run(mut self) {
+    /// Lives the pod's life, once those of `after` have stopped that had to make room for it.
+    pub async fn run(mut self, after: Vec<CancellationToken>) {
+        let mut desired = self.desired.clone();
+        tokio::select! {
+            _ = futures::future::join_all(after.iter().map(CancellationToken::cancelled)) => {}
+            _ = desired.wait_for(Desired::must_end) => {}
+        }
         let mut life = Life::Syncing;
         while life != Life::Finished {
             life = match life {
@@ -159,8 +188,9 @@ impl Worker {
         loop {
             let desired = self.desired.borrow_and_update().clone();
             if desired.must_end() || self.is_terminal(&desired.pod) || self.is_past_deadline(&desired.pod) {
-                if let Some(End::Evicted { reason, .. }) = &desired.end {
-                    self.failed = Some(reason.clone());
+                if let Some(End::Evicted(eviction)) = &desired.end {
+                    self.failed = Some(eviction.reason.clone());
+                    self.disruption = Some(eviction.disruption.clone()).filter(|message| !message.is_empty());
                 }
                 return Life::Terminating;
             }
@@ -238,8 +268,13 @@ impl Worker {
 
     /// Reports what the pod's status is now, while anyone wants to know.
     fn publish(&mut self, pod: &Arc<Pod>, terminated: bool) {
-        if self.desired.borrow().end == Some(End::Gone) {
-            return;
+        match self.desired.borrow().end.clone() {
+            Some(End::Gone) => return,
+            Some(End::Rejected(reason)) => {
+                self.reported = status::rejected(pod, &reason, self.start_time);
+                return self.kubelet.statuses.set(pod, self.reported.clone());
+            }
+            _ => {}
         }
         let node_ips = self.kubelet.node_ips();
         let facts = Facts {
@@ -247,6 +282,7 @@ impl Worker {
             ready: &|container, instance| self.probes.ready(instance, container),
             started: &|container, instance| self.probes.started(instance, container),
             failed: self.failed.as_ref(),
+            disruption: self.disruption.as_deref(),
             terminated,
             node_ips: &node_ips,
             start_time: self.start_time,
@@ -417,6 +453,7 @@ impl Worker {
         }
         self.probes = Probes::new(self.wake.clone());
         self.publish(&self.pod(), true);
+        self.stopped.cancel();
         Life::Terminated
     }
 

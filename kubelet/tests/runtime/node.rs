@@ -145,9 +145,14 @@ impl TestNode {
         fs::remove_file(self.path(&format!("manifests/{name}.json"))).expect("removed");
     }
 
+    /// What the kubelet answers.
+    pub fn get(&self, path: &str) -> Option<String> {
+        get(self.port, path)
+    }
+
     /// The pods as the kubelet shows them.
     pub fn pods(&self) -> Vec<Value> {
-        let body = get(self.port, "/pods").unwrap_or_default();
+        let body = self.get("/pods").unwrap_or_default();
         let list: Value = serde_json::from_str(&body).unwrap_or_default();
         list["items"].as_array().cloned().unwrap_or_default()
     }

@@ -1,10 +1,8 @@
-//! The life of static pods on a real containerd: no API server, no CNI.
-
-mod node;
+//! The life of static pods.
 
 use std::fs;
 
-use node::{TestNode, eventually};
+use crate::node::{TestNode, eventually};
 use serde_json::{Value, json};
 
 /// A pod on the node's network whose container ends when a file appears in its volume.
@@ -33,7 +31,7 @@ fn pod() -> Value {
 
 #[test]
 fn a_static_pod_runs_survives_the_kubelet_restarts_and_leaves_nothing_behind() {
-    if let Some(missing) = node::missing() {
+    if let Some(missing) = crate::node::missing() {
         eprintln!("skipped: this machine has no {missing}");
         return;
     }
@@ -76,7 +74,7 @@ fn a_static_pod_runs_survives_the_kubelet_restarts_and_leaves_nothing_behind() {
 
 #[test]
 fn without_a_network_only_pods_on_the_nodes_own_run() {
-    if let Some(missing) = node::missing() {
+    if let Some(missing) = crate::node::missing() {
         eprintln!("skipped: this machine has no {missing}");
         return;
     }

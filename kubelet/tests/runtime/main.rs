@@ -1,0 +1,5 @@
+//! The real kubelet on a real containerd: no API server, no CNI. Tests are skipped where the machine lacks something.
+
+mod admission;
+mod node;
+mod static_pods;
