@@ -50,6 +50,28 @@ pub enum TypeMismatch {
     Embedded(String),
 }
 
+impl TypeMismatch {
+    /// The text of Go's converter of unstructured objects, which strategic merge patches go through instead of the decoder.
+    pub fn unstructured(&self) -> String {
+        let (TypeMismatch::Kind { got, want, .. } | TypeMismatch::Root { got, want }) = self else {
+            return self.to_string();
+        };
+        let (kind, ty) = match got.split(' ').next().unwrap_or_default() {
+            "number" if got.contains(['.', 'e', 'E']) => ("float64", "float64"),
+            "number" => ("int64", "int64"),
+            "array" => ("slice", "[]interface {}"),
+            "object" => ("map", "map[string]interface {}"),
+            other => (other, other),
+        };
+        match want.as_str() {
+            "string" | "bool" | "int32" | "int64" | "float64" => format!("cannot convert {ty} to {want}"),
+            want if want.starts_with("map[") => format!("cannot restore map from {kind}"),
+            want if want.starts_with("[]") => format!("cannot restore slice from {kind}"),
+            _ => format!("cannot restore struct from: {kind}"),
+        }
+    }
+}
+
 /// Brings `value` into the normal form of `ty`. On an error the value is left half done and must be thrown away.
 pub fn normalize(schema: &Schema, ty: &Type, value: &mut Value, report: &mut Report) -> Result<(), TypeMismatch> {
     let mut walk = Walk { schema, report, depth: 0, owner: "" };

@@ -5,7 +5,7 @@ use crate::registry::table::Form;
 use crate::request::options::FieldValidation;
 use crate::status::{Result, Status};
 use apimachinery::Value;
-use apimachinery::codec::{MAX_DEPTH, Report, cbor, depth, envelope, json, proto, yaml};
+use apimachinery::codec::{MAX_DEPTH, Report, TypeMismatch, cbor, depth, envelope, json, proto, yaml};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use http::HeaderMap;
 use serde_json::Map;
@@ -130,29 +130,53 @@ fn is_too_deep(object: &Value) -> bool {
 
 /// Checks the kind of a tree and normalizes it; a strict client gets an error for unknown and duplicate members, others a warning.
 pub fn finish(
-    mut tree: Value,
+    tree: Value,
     duplicates: Vec<String>,
     kind: &GroupVersionKind,
     form: &Form,
     validation: FieldValidation,
 ) -> Result<Decoded> {
-    take_kind(&mut tree, kind)?;
-    let cannot = |why: &str| {
-        Status::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: {why}",
-            kind.kind, kind.version, kind.kind
-        ))
+    let handled = |why: String| {
+        let GroupVersionKind { version, kind, .. } = kind;
+        Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
     };
+    fit(tree, duplicates, kind, form, validation).map_err(|misfit| match misfit {
+        Misfit::Kind(status) => status,
+        Misfit::Type(mismatch) => handled(mismatch.to_string()),
+        Misfit::Strict(why) | Misfit::Depth(why) => handled(why),
+    })
+}
+
+/// Why a tree is no object of its kind.
+#[derive(Debug)]
+pub enum Misfit {
+    /// It says that it is of another.
+    Kind(Status),
+    Type(TypeMismatch),
+    Depth(String),
+    /// It has members that are unknown or stand twice, and its client wants to be told so.
+    Strict(String),
+}
+
+/// As [`finish`], for those who word errors themselves.
+pub fn fit(
+    mut tree: Value,
+    duplicates: Vec<String>,
+    kind: &GroupVersionKind,
+    form: &Form,
+    validation: FieldValidation,
+) -> std::result::Result<Decoded, Misfit> {
+    take_kind(&mut tree, kind).map_err(Misfit::Kind)?;
     if is_too_deep(&tree) {
-        return Err(cannot("json: exceeded max depth"));
+        return Err(Misfit::Depth("json: exceeded max depth".into()));
     }
     let mut report = Report::default();
-    form.normalize(&mut tree, &mut report).map_err(|e| cannot(&e.to_string()))?;
+    form.normalize(&mut tree, &mut report).map_err(Misfit::Type)?;
     let mut odd: Vec<String> = report.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
     odd.extend(duplicates.iter().map(|path| format!("duplicate field \"{path}\"")));
     match validation {
         FieldValidation::Strict if !odd.is_empty() => {
-            Err(cannot(&format!("strict decoding error: {}", odd.join(", "))))
+            Err(Misfit::Strict(format!("strict decoding error: {}", odd.join(", "))))
         }
         FieldValidation::Warn => Ok(Decoded { object: tree, warnings: odd, emptied: report.emptied }),
         _ => Ok(Decoded { object: tree, warnings: Vec::new(), emptied: report.emptied }),

@@ -131,3 +131,41 @@ async fn only_changes_of_a_csi_driver_are_counted() {
     let changed = stand.merge(&format!("{path}/d.example.com"), json!({"spec": {"requiresRepublish": true}})).await;
     assert_eq!(changed["metadata"]["generation"], 1);
 }
+
+#[tokio::test]
+async fn a_patch_that_makes_no_object_of_the_kind_says_why() {
+    let stand = Stand::start().await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    stand.create(path, json!({"metadata": {"name": "m"}, "data": {"a": "1"}})).await;
+    let strategic = "application/strategic-merge-patch+json";
+    let merge = "application/merge-patch+json";
+    for (content, patch, query, want) in [
+        (
+            strategic,
+            json!({"metadata": {"labels": "x"}}),
+            "",
+            "\"map[metadata:map[labels:x]]\": cannot restore map from string",
+        ),
+        (
+            strategic,
+            json!({"immutable": [1, null]}),
+            "",
+            "\"map[immutable:[1 <nil>]]\": cannot convert []interface {} to bool",
+        ),
+        (strategic, json!({"metadata": {"finalizers": true}}), "", "cannot restore slice from bool"),
+        (strategic, json!({"x": 1}), "?fieldValidation=Strict", "strict decoding error: unknown field \"x\""),
+        (merge, json!({"metadata": {"labels": "x"}}), "", "json: cannot unmarshal string into Go struct field"),
+        (merge, json!({"x": 1}), "?fieldValidation=Strict", "strict decoding error: unknown field \"x\""),
+    ] {
+        let request = Request::patch(format!("{path}/m{query}")).header("content-type", content);
+        let answer = stand.send(request.body(patch.to_string().into_bytes()).unwrap()).await;
+        let status: Value = serde_json::from_slice(answer.body()).unwrap();
+        let message = status["message"].as_str().unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &status["details"]["causes"][0]["field"]),
+            (422, &json!("patch")),
+            "{status}"
+        );
+        assert!(message.starts_with(" \"\" is invalid: patch: Invalid value: ") && message.contains(want), "{message}");
+    }
+}

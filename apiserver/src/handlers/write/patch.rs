@@ -2,7 +2,7 @@
 
 use super::update::Preconditions;
 use super::{Write, Written, meta_text};
-use crate::handlers::decode::{self, BodyType, finish};
+use crate::handlers::decode::{self, BodyType, Misfit, finish};
 use crate::handlers::negotiate::{cbor_is_served, media_types};
 use crate::handlers::render;
 use crate::request::options::FieldValidation;
@@ -25,6 +25,9 @@ pub enum PatchType {
     /// Of a configuration in YAML (or JSON), or in CBOR.
     Apply(BodyType),
 }
+
+/// How much of a patch or of what it made is shown in an error, bytes.
+const SHOWN_MAX: usize = 4096;
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
@@ -65,7 +68,7 @@ impl Write<'_> {
         let row = self.endpoint.row.clone();
         let validation = self.options.field_validation;
         let mut noted = Vec::new();
-        let mut change = |current: &Value| {
+        let patched = |current: &Value| {
             let mut tree = render::typed(current.clone(), &row.kind);
             match kind {
                 PatchType::Json => json_patch(&mut tree, patch.clone()).map_err(json_patch_status)?,
@@ -73,7 +76,17 @@ impl Write<'_> {
                 _ => strategic_merge_patch(&mut tree, patch.clone(), row.form.node())
                     .map_err(|e| Status::bad_request(e.to_string()))?,
             }
-            let decoded = finish(tree, duplicates.clone(), &row.kind, &row.form, validation)?;
+            Ok::<_, Status>(tree)
+        };
+        let mut change = |current: &Value| {
+            let fitted = decode::fit(patched(current)?, duplicates.clone(), &row.kind, &row.form, validation);
+            let decoded = match fitted {
+                Ok(decoded) => decoded,
+                Err(misfit) if kind == PatchType::Strategic => {
+                    return Err(misfit_status(misfit, true, printed(&patch)));
+                }
+                Err(misfit) => return Err(misfit_status(misfit, false, patched(current)?.to_string())),
+            };
             noted = decoded.warnings;
             self.same_name(&decoded.object)?;
             Ok(decoded.object)
@@ -187,6 +200,37 @@ impl Write<'_> {
 
 fn undecodable(why: &str) -> Status {
     Status::bad_request(format!("error decoding patch: {why}"))
+}
+
+/// What a patch makes of an object must be one of its kind. Upstream shows the result of a JSON patch or merge patch, but of a strategic
+/// merge patch only the patch, as Go prints it.
+fn misfit_status(misfit: Misfit, strategic: bool, mut shown: String) -> Status {
+    let why = match misfit {
+        Misfit::Kind(status) => return status,
+        Misfit::Type(mismatch) if strategic => mismatch.unstructured(),
+        Misfit::Type(mismatch) => mismatch.to_string(),
+        Misfit::Depth(why) | Misfit::Strict(why) => why,
+    };
+    if shown.len() > SHOWN_MAX {
+        shown.truncate(shown.floor_char_boundary(SHOWN_MAX));
+        shown += "…";
+    }
+    Status::invalid("", "", "", &[FieldError::invalid(Path::new("patch"), shown, why)])
+}
+
+/// As Go prints a tree with `%+v`.
+fn printed(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(printed).collect::<Vec<_>>().join(" ")),
+        Value::Object(members) => {
+            let members: Vec<String> =
+                members.iter().map(|(name, value)| format!("{name}:{}", printed(value))).collect();
+            format!("map[{}]", members.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 fn json_patch_status(e: JsonPatchError) -> Status {
