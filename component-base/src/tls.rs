@@ -79,6 +79,8 @@ pub struct ServerTls {
     /// Names of CAs to send as hints with that request.
     pub client_ca_hints: Vec<DistinguishedName>,
     pub versions: &'static [&'static SupportedProtocolVersion],
+    /// The cipher suites of TLS 1.2 by their IANA names; all that are safe if empty.
+    pub cipher_suites: Vec<String>,
     /// Protocols by preference.
     pub alpn: Vec<Vec<u8>>,
 }
@@ -91,14 +93,56 @@ impl ServerTls {
             request_client_cert: true,
             client_ca_hints: Vec::new(),
             versions: rustls::ALL_VERSIONS,
+            cipher_suites: Vec::new(),
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
+
+    /// Takes the names of `--tls-cipher-suites`; one that nobody knows is an error.
+    pub fn restrict_cipher_suites(&mut self, names: &[String]) -> Result<(), Error> {
+        let known = |name: &&String| CIPHER_SUITES.contains(&name.as_str());
+        match names.iter().find(|name| !known(name)) {
+            Some(name) => Err(Error::Mismatch(format!("Cipher suite {name} not supported or doesn't exist"))),
+            None => {
+                self.cipher_suites = names.to_vec();
+                Ok(())
+            }
         }
     }
 }
 
+/// TLS 1.3 and nothing else.
+pub const ONLY_TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+/// The names that upstream's flag takes. Those that are not safe are accepted and never spoken.
+#[rustfmt::skip]
+const CIPHER_SUITES: [&str; 27] = [
+    "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA", "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256", "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256", "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_256_CBC_SHA", "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_RSA_WITH_RC4_128_SHA",
+];
+
 /// The rustls form of `tls`.
 pub fn server_config(tls: ServerTls) -> Result<Arc<ServerConfig>, Error> {
-    let provider = Arc::new(quick_first(ring::default_provider()));
+    let mut provider = quick_first(ring::default_provider());
+    if !tls.cipher_suites.is_empty() {
+        // Older names stand for the same suites.
+        let named = |suite: &str| {
+            tls.cipher_suites
+                .iter()
+                .any(|name| suite.strip_suffix("_SHA256").is_some_and(|short| short == name) || suite == name)
+        };
+        provider.cipher_suites.retain(|suite| suite.tls13().is_some() || suite.suite().as_str().is_some_and(named));
+    }
+    let provider = Arc::new(provider);
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(tls.versions)
         .map_err(|error| Error::Mismatch(error.to_string()))?;

@@ -1,17 +1,12 @@
 //! Start-up: flags to clients, the secure port, leadership, and then every controller that is turned on.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::Context as _;
 use component_base::{
     client,
     informer::Factory,
     leader,
-    serving::{
-        self, Check, Checks, Router,
-        auth::{Attributes, Authenticator, Authorizer, Delegated},
-    },
-    tls::{self, CaBundle, CertifiedFiles, ServerTls},
+    serving::{Check, Checks, Router},
     version,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -21,12 +16,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Context,
-    controllers::{CONTROLLERS, Controller},
+    controllers::{ABSENT, CONTROLLERS, Controller},
     credentials::Identities,
     options::Options,
 };
 
+/// Of the secure port, if no other is given.
+const PORT: u16 = 10257;
+
 pub async fn run(mut options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    options.validate().map_err(anyhow::Error::msg)?;
+    for (name, alias) in ABSENT {
+        let named = |given: &String| given == name || !alias.is_empty() && given == alias;
+        if options.controllers.iter().any(named) {
+            tracing::warn!(controller = name, "This controller does not exist here, turning it on changes nothing");
+        }
+    }
     if options.leader.leader_elect_resource_name.is_empty() {
         options.leader.leader_elect_resource_name = "kube-controller-manager".to_owned();
     }
@@ -73,6 +78,10 @@ async fn run_controllers(
         };
         tracing::info!(controller = controller.name, "Starting controller");
         running.push(tokio::spawn((controller.run)(context)));
+        let interval = options.controller_start_interval.get();
+        if !interval.is_zero() {
+            tokio::select! { () = tokio::time::sleep(interval) => {}, () = shutdown.cancelled() => break }
+        }
     }
     while let Some(ended) = running.next().await {
         if let Err(error) = ended {
@@ -91,10 +100,6 @@ async fn serve(
     leading: Arc<Mutex<Option<Factory>>>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let serving = &options.serving;
-    if serving.secure_port == 0 {
-        return Ok(());
-    }
     let synced = move || match &*leading.lock() {
         Some(factory) if !factory.has_synced() => Err("informers have not synced yet".to_owned()),
         _ => Ok(()),
@@ -104,37 +109,7 @@ async fn serve(
         .with_metrics()
         .with_version()
         .with_configz("kubecontrollermanager.config.k8s.io", configz(options));
-
-    let review_client = |kubeconfig: &Option<PathBuf>| {
-        kubeconfig.as_ref().map(|path| client::ClientFlags { kubeconfig: Some(path.clone()), ..Default::default() })
-    };
-    let agent = version::user_agent("kube-controller-manager");
-    let authentication = match review_client(&serving.authentication_kubeconfig) {
-        Some(flags) => client::connect(&flags, &agent).await?,
-        None => client.clone(),
-    };
-    let authorization = match review_client(&serving.authorization_kubeconfig) {
-        Some(flags) => client::connect(&flags, &agent).await?,
-        None => client,
-    };
-    let client_ca = serving.client_ca_file.as_ref().map(CaBundle::from_file).transpose()?;
-    let auth = Delegated {
-        authenticator: Authenticator::new(Some(authentication), client_ca, true),
-        authorizer: Authorizer::new(authorization),
-        always_allow: serving.authorization_always_allow_paths.clone(),
-    };
-    let handler = auth.layer(router.into_handler(), Attributes::non_resource);
-
-    let cert = match (&serving.tls_cert_file, &serving.tls_private_key_file) {
-        (Some(cert), Some(key)) => tls::from_files(CertifiedFiles { cert: cert.clone(), key: key.clone() })?,
-        (None, None) => tls::self_signed(&["localhost".to_owned(), "127.0.0.1".to_owned()])?,
-        _ => anyhow::bail!("--tls-cert-file and --tls-private-key-file must be given together"),
-    };
-    let address = SocketAddr::new(serving.bind_address, serving.secure_port);
-    let listener = serving::bind(address).await.context("cannot serve --secure-port")?;
-    tracing::info!(%address, "Serving securely");
-    tokio::spawn(serving::serve_https(listener, tls::server_config(ServerTls::new(cert))?, handler, shutdown));
-    Ok(())
+    options.serving.serve("kube-controller-manager", PORT, router, client, shutdown).await
 }
 
 /// The part of the configuration that operators look for.
@@ -144,7 +119,7 @@ fn configz(options: &Options) -> serde_json::Value {
         "apiVersion": "kubecontrollermanager.config.k8s.io/v1alpha1",
         "Generic": {
             "Address": options.serving.bind_address,
-            "Port": options.serving.secure_port,
+            "Port": options.serving.port(PORT).unwrap_or(0),
             "Controllers": options.controllers,
             "LeaderElection": {
                 "LeaderElect": options.leader.leader_elect,

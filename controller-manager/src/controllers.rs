@@ -67,3 +67,29 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "ttl-controller", "ttl-controller", ["ttl"], true, crate::ttl::run;
     "validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller", ["validatingadmissionpolicy-status"], true, crate::validatingadmissionpolicystatus::run;
 };
+
+/// Controllers that upstream has and this process has not, by their names and older ones: `--controllers` takes them, and there is
+/// nothing to turn on or off.
+pub const ABSENT: &[(&str, &str)] = &[
+    ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
+    ("device-taint-eviction-controller", ""),
+    ("ephemeral-volume-controller", "ephemeral-volume"),
+    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", ""),
+    ("node-route-controller", "route"),
+    ("persistentvolume-attach-detach-controller", "attachdetach"),
+    ("persistentvolume-expander-controller", "persistentvolume-expander"),
+    ("podcertificaterequest-cleaner-controller", ""),
+    ("resourceclaim-controller", "resource-claim-controller"),
+    ("selinux-warning-controller", ""),
+    ("service-cidr-controller", ""),
+    ("service-lb-controller", "service"),
+    ("storage-version-migrator-controller", "svm"),
+    ("storageversion-garbage-collector-controller", "storage-version-gc"),
+    ("volumeattributesclass-protection-controller", ""),
+];
+
+/// Whether upstream has a controller of this name, here or not.
+pub fn is_known(name: &str) -> bool {
+    let here = CONTROLLERS.iter().any(|own| own.name == name || own.aliases.contains(&name));
+    here || ABSENT.iter().any(|(own, alias)| !name.is_empty() && (*own == name || *alias == name))
+}

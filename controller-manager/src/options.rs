@@ -1,13 +1,16 @@
 //! The flags, under upstream's names and with upstream's defaults.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 use component_base::{
     cli::{GoDuration, LoggingFlags},
     client::ClientFlags,
     leader::LeaderFlags,
+    serving::secure::SecureServingFlags,
 };
+
+use crate::controllers;
 
 /// The Kubernetes controller manager is a daemon that embeds the core control loops shipped with Kubernetes.
 #[derive(Clone, Debug, Parser)]
@@ -19,7 +22,7 @@ pub struct Options {
     #[command(flatten)]
     pub client: ClientOptions,
     #[command(flatten)]
-    pub serving: ServingOptions,
+    pub serving: SecureServingFlags,
     #[command(flatten)]
     pub network: NetworkOptions,
     #[command(flatten)]
@@ -42,6 +45,10 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "*")]
     pub controllers: Vec<String>,
 
+    /// Interval between starting controller managers.
+    #[arg(long, default_value = "0s")]
+    pub controller_start_interval: GoDuration,
+
     /// Number of terminated pods that can exist before the terminated pod garbage collector starts deleting terminated
     /// pods. If <= 0, the terminated pod garbage collector is disabled.
     #[arg(long, default_value_t = 12500)]
@@ -55,11 +62,11 @@ pub struct Options {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ClientOptions {
     /// Path to kubeconfig file with authorization and master location information.
-    #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
+    #[arg(long, default_value = "")]
+    pub kubeconfig: PathBuf,
     /// The address of the Kubernetes API server (overrides any value in kubeconfig).
-    #[arg(long)]
-    pub master: Option<String>,
+    #[arg(long, default_value = "")]
+    pub master: String,
     /// QPS to use while talking with kubernetes apiserver.
     #[arg(long, default_value_t = 20.0)]
     pub kube_api_qps: f32,
@@ -72,42 +79,6 @@ pub struct ClientOptions {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct ServingOptions {
-    /// The IP address on which to listen for the --secure-port port.
-    #[arg(long, default_value = "0.0.0.0")]
-    pub bind_address: IpAddr,
-    /// The port on which to serve HTTPS with authentication and authorization. If 0, don't serve HTTPS at all.
-    #[arg(long, default_value_t = 10257)]
-    pub secure_port: u16,
-    /// File containing the default x509 Certificate for HTTPS.
-    #[arg(long)]
-    pub tls_cert_file: Option<PathBuf>,
-    /// File containing the default x509 private key matching --tls-cert-file.
-    #[arg(long)]
-    pub tls_private_key_file: Option<PathBuf>,
-    /// kubeconfig file pointing at the 'core' kubernetes server with enough rights to create tokenreviews.
-    #[arg(long)]
-    pub authentication_kubeconfig: Option<PathBuf>,
-    /// kubeconfig file pointing at the 'core' kubernetes server with enough rights to create subjectaccessreviews.
-    #[arg(long)]
-    pub authorization_kubeconfig: Option<PathBuf>,
-    /// A list of HTTP paths to skip during authorization, i.e. these are authorized without contacting the server.
-    #[arg(long, value_delimiter = ',', default_value = "/healthz,/readyz,/livez")]
-    pub authorization_always_allow_paths: Vec<String>,
-    /// If set, any request presenting a client certificate signed by one of the authorities in the client-ca-file is
-    /// authenticated with an identity corresponding to the CommonName of the client certificate.
-    #[arg(long)]
-    pub client_ca_file: Option<PathBuf>,
-    /// Root certificate bundle to use to verify client certificates on incoming requests before trusting usernames in
-    /// headers; requests of an aggregating proxy are not taken here.
-    #[arg(long)]
-    pub requestheader_client_ca_file: Option<PathBuf>,
-    /// Enable profiling via web interface host:port/debug/pprof/; accepted, there is no such interface.
-    #[arg(long, default_value_t = true)]
-    pub profiling: bool,
-}
-
-#[derive(Clone, Debug, clap::Args)]
 pub struct NetworkOptions {
     /// CIDR Range for Pods in cluster; one per IP family.
     #[arg(long, value_delimiter = ',')]
@@ -115,6 +86,9 @@ pub struct NetworkOptions {
     /// CIDR Range for Services in cluster; one per IP family.
     #[arg(long, value_delimiter = ',')]
     pub service_cluster_ip_range: Vec<ipnet::IpNet>,
+    /// Type of CIDR allocator to use.
+    #[arg(long, default_value = "RangeAllocator", value_parser = ["RangeAllocator"])]
+    pub cidr_allocator_type: String,
     /// Should CIDRs for Pods be allocated and set on the nodes.
     #[arg(long)]
     pub allocate_node_cidrs: bool,
@@ -192,21 +166,41 @@ pub struct NodeOptions {
 pub struct CredentialOptions {
     /// If set, this root certificate authority will be included in service account's token secret and published in every
     /// namespace.
-    #[arg(long)]
-    pub root_ca_file: Option<PathBuf>,
+    #[arg(long, default_value = "")]
+    pub root_ca_file: PathBuf,
     /// Filename containing a PEM-encoded private RSA or ECDSA key used to sign service account tokens.
-    #[arg(long)]
-    pub service_account_private_key_file: Option<PathBuf>,
+    #[arg(long, default_value = "")]
+    pub service_account_private_key_file: PathBuf,
     /// How long a token that the control plane once made must be unused before it is marked as invalid, and how long after
     /// that before it is deleted.
     #[arg(long, default_value = "8760h")]
     pub legacy_service_account_token_clean_up_period: GoDuration,
     /// Filename containing a PEM-encoded X509 CA certificate used to issue cluster-scoped certificates.
-    #[arg(long)]
-    pub cluster_signing_cert_file: Option<PathBuf>,
+    #[arg(long, default_value = "")]
+    pub cluster_signing_cert_file: PathBuf,
     /// Filename containing a PEM-encoded RSA or ECDSA private key used to sign cluster-scoped certificates.
-    #[arg(long)]
-    pub cluster_signing_key_file: Option<PathBuf>,
+    #[arg(long, default_value = "")]
+    pub cluster_signing_key_file: PathBuf,
+    /// The same for kubernetes.io/kubelet-serving only. If any flag for one signer is given, the others sign nothing.
+    #[arg(long, default_value = "")]
+    pub cluster_signing_kubelet_serving_cert_file: PathBuf,
+    #[arg(long, default_value = "")]
+    pub cluster_signing_kubelet_serving_key_file: PathBuf,
+    /// The same for kubernetes.io/kube-apiserver-client-kubelet only.
+    #[arg(long, default_value = "")]
+    pub cluster_signing_kubelet_client_cert_file: PathBuf,
+    #[arg(long, default_value = "")]
+    pub cluster_signing_kubelet_client_key_file: PathBuf,
+    /// The same for kubernetes.io/kube-apiserver-client only.
+    #[arg(long, default_value = "")]
+    pub cluster_signing_kube_apiserver_client_cert_file: PathBuf,
+    #[arg(long, default_value = "")]
+    pub cluster_signing_kube_apiserver_client_key_file: PathBuf,
+    /// The same for kubernetes.io/legacy-unknown only.
+    #[arg(long, default_value = "")]
+    pub cluster_signing_legacy_unknown_cert_file: PathBuf,
+    #[arg(long, default_value = "")]
+    pub cluster_signing_legacy_unknown_key_file: PathBuf,
     /// The max length of duration signed certificates will be given.
     #[arg(long, default_value = "8760h")]
     pub cluster_signing_duration: GoDuration,
@@ -277,50 +271,182 @@ pub struct WorkerOptions {
     pub concurrent_validating_admission_policy_status_syncs: usize,
 }
 
-/// Accepted for the sake of existing manifests; there is nothing they would change here.
+/// Accepted for the sake of existing manifests: what they speak of is not here, or is done otherwise.
 #[derive(Clone, Debug, clap::Args)]
 pub struct IgnoredOptions {
-    #[arg(long, hide = true)]
-    pub cluster_name: Option<String>,
-    #[arg(long, hide = true)]
-    pub cert_dir: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    pub flex_volume_plugin_dir: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    pub cloud_provider: Option<String>,
-    #[arg(long, hide = true)]
+    /// Accepted: there is no cloud provider, and nothing of a cloud is named after the cluster.
+    #[arg(long, default_value = "kubernetes")]
+    pub cluster_name: String,
+    /// Accepted: only "" and "external" mean anything, and both mean that there is none here.
+    #[arg(long, default_value = "")]
+    pub cloud_provider: String,
+    /// Accepted, see --cloud-provider.
+    #[arg(long, default_value = "")]
+    pub cloud_config: String,
+    /// Accepted, see --cloud-provider.
+    #[arg(long, default_value = "")]
+    pub external_cloud_volume_plugin: String,
+    /// Accepted, see --cloud-provider.
+    #[arg(long)]
+    pub allow_untagged_cloud: bool,
+    /// Accepted, see --cloud-provider.
+    #[arg(long, default_value_t = true)]
     pub configure_cloud_routes: bool,
-    #[arg(long, hide = true)]
-    pub kube_api_content_type: Option<String>,
-    #[arg(long, hide = true)]
-    pub min_resync_period: Option<GoDuration>,
-    #[arg(long, hide = true)]
+    /// Accepted, see --cloud-provider.
+    #[arg(long, default_value = "10s")]
+    pub route_reconciliation_period: GoDuration,
+    /// Accepted, see --cloud-provider.
+    #[arg(long, default_value = "0s")]
+    pub node_sync_period: GoDuration,
+    /// Accepted: there is no cloud whose controllers would be moved.
+    #[arg(long)]
+    pub enable_leader_migration: bool,
+    /// Accepted, see --enable-leader-migration.
+    #[arg(long, default_value = "")]
+    pub leader_migration_config: String,
+    /// Accepted: JSON is spoken.
+    #[arg(long, default_value = "application/vnd.kubernetes.protobuf")]
+    pub kube_api_content_type: String,
+    /// Accepted: stores are followed by watches and never resynchronized.
+    #[arg(long, default_value = "12h")]
+    pub min_resync_period: GoDuration,
+    /// Accepted: a namespace that is being deleted is looked at until it is gone.
+    #[arg(long, default_value = "5m")]
+    pub namespace_sync_period: GoDuration,
+    /// Accepted: claims are bound as they and volumes change.
+    #[arg(long, default_value = "15s")]
+    pub pvclaimbinder_sync_period: GoDuration,
+    /// Accepted: writes that are under way when the process is told to stop are waited for without a limit of their own.
+    #[arg(long, default_value = "10s")]
+    pub controller_shutdown_timeout: GoDuration,
+    /// Accepted: there is no interface for profiles.
+    #[arg(long, default_value_t = true)]
+    pub profiling: bool,
+    /// Accepted, see --profiling.
+    #[arg(long)]
     pub contention_profiling: bool,
-    #[arg(long, hide = true)]
-    pub permit_port_sharing: bool,
-    #[arg(long, hide = true)]
-    pub tls_min_version: Option<String>,
-    #[arg(long, hide = true)]
-    pub tls_cipher_suites: Option<String>,
-    #[arg(long, hide = true)]
-    pub requestheader_allowed_names: Option<String>,
-    #[arg(long, hide = true)]
-    pub requestheader_username_headers: Option<String>,
-    #[arg(long, hide = true)]
-    pub requestheader_group_headers: Option<String>,
-    #[arg(long, hide = true)]
-    pub requestheader_extra_headers_prefix: Option<String>,
-    #[arg(long, hide = true)]
-    pub authentication_tolerate_lookup_failure: bool,
-    #[arg(long, hide = true)]
-    pub authentication_skip_lookup: bool,
+    /// Accepted: no metric is hidden.
+    #[arg(long, default_value = "")]
+    pub show_hidden_metrics_for_version: String,
+    /// Accepted: every metric is served.
+    #[arg(long, value_delimiter = ',')]
+    pub disabled_metrics: Vec<String>,
+    /// Accepted: labels are bounded as they are.
+    #[arg(long)]
+    pub allow_metric_labels: Vec<String>,
+    /// Accepted, see --allow-metric-labels.
+    #[arg(long, default_value = "")]
+    pub allow_metric_labels_manifest: String,
+    /// Accepted: there is one version.
+    #[arg(long, value_delimiter = ',')]
+    pub emulated_version: Vec<String>,
+    /// Accepted, see --emulated-version.
+    #[arg(long, value_delimiter = ',')]
+    pub min_compatibility_version: Vec<String>,
+    /// Accepted: volumes are attached by CSI's own controllers only.
+    #[arg(long, default_value = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/")]
+    pub flex_volume_plugin_dir: String,
+    /// Accepted: volumes are provisioned by external provisioners only.
+    #[arg(long)]
+    pub enable_hostpath_provisioner: bool,
+    /// Accepted, see --enable-hostpath-provisioner.
+    #[arg(long, default_value_t = true)]
+    pub enable_dynamic_provisioning: bool,
+    /// Accepted: volumes are not recycled.
+    #[arg(long, default_value = "")]
+    pub pv_recycler_pod_template_filepath_nfs: String,
+    /// Accepted, see --pv-recycler-pod-template-filepath-nfs.
+    #[arg(long, default_value = "")]
+    pub pv_recycler_pod_template_filepath_hostpath: String,
+    /// Accepted, see --pv-recycler-pod-template-filepath-nfs.
+    #[arg(long, default_value_t = 300)]
+    pub pv_recycler_minimum_timeout_nfs: i32,
+    /// Accepted, see --pv-recycler-pod-template-filepath-nfs.
+    #[arg(long, default_value_t = 60)]
+    pub pv_recycler_minimum_timeout_hostpath: i32,
+    /// Accepted, see --pv-recycler-pod-template-filepath-nfs.
+    #[arg(long, default_value_t = 30)]
+    pub pv_recycler_increment_timeout_nfs: i32,
+    /// Accepted, see --pv-recycler-pod-template-filepath-nfs.
+    #[arg(long, default_value_t = 30)]
+    pub pv_recycler_timeout_increment_hostpath: i32,
+    /// Accepted: there is no attach-detach controller.
+    #[arg(long)]
+    pub disable_attach_detach_reconcile_sync: bool,
+    /// Accepted, see --disable-attach-detach-reconcile-sync.
+    #[arg(long, default_value = "1m")]
+    pub attach_detach_reconcile_sync_period: GoDuration,
+    /// Accepted, see --disable-attach-detach-reconcile-sync.
+    #[arg(long)]
+    pub disable_force_detach_on_timeout: bool,
+    /// Accepted: there is no ephemeral-volume controller.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_ephemeralvolume_syncs: usize,
+}
+
+/// A flag's path; none if it is empty, as upstream's flags are.
+fn given(path: &PathBuf) -> Option<&PathBuf> {
+    Some(path).filter(|path| !path.as_os_str().is_empty())
+}
+
+impl CredentialOptions {
+    pub fn root_ca(&self) -> Option<&PathBuf> {
+        given(&self.root_ca_file)
+    }
+
+    pub fn service_account_key(&self) -> Option<&PathBuf> {
+        given(&self.service_account_private_key_file)
+    }
+
+    /// Certificate and key of the CA of each signer that signs.
+    pub fn signers(&self) -> Result<Vec<(&'static str, &PathBuf, &PathBuf)>, String> {
+        let all = ["kubelet-serving", "kube-apiserver-client-kubelet", "kube-apiserver-client", "legacy-unknown"];
+        let names = ["kubelet-serving", "kubelet-client", "kube-apiserver-client", "legacy-unknown"];
+        let files = [
+            (&self.cluster_signing_kubelet_serving_cert_file, &self.cluster_signing_kubelet_serving_key_file),
+            (&self.cluster_signing_kubelet_client_cert_file, &self.cluster_signing_kubelet_client_key_file),
+            (
+                &self.cluster_signing_kube_apiserver_client_cert_file,
+                &self.cluster_signing_kube_apiserver_client_key_file,
+            ),
+            (&self.cluster_signing_legacy_unknown_cert_file, &self.cluster_signing_legacy_unknown_key_file),
+        ];
+        let pair = |name: &str, (cert, key): (_, _)| match (given(cert), given(key)) {
+            (Some(cert), Some(key)) => Ok(Some((cert, key))),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(format!("\"cluster-signing{name}\": cannot specify key without cert")),
+            (Some(_), None) => Err(format!("\"cluster-signing{name}\": cannot specify cert without key")),
+        };
+        let common = pair("", (&self.cluster_signing_cert_file, &self.cluster_signing_key_file))?;
+        let mut own = Vec::new();
+        for ((signer, name), files) in all.into_iter().zip(names).zip(files) {
+            own.extend(pair(&format!("-{name}"), files)?.map(|(cert, key)| (signer, cert, key)));
+        }
+        match common {
+            None => Ok(own),
+            Some((cert, key)) if own.is_empty() => Ok(all.map(|signer| (signer, cert, key)).to_vec()),
+            Some(_) => Err("cannot specify --cluster-signing-{cert,key}-file and other --cluster-signing-*-file flags at the same time".into()),
+        }
+    }
 }
 
 impl Options {
+    /// What upstream refuses to start with.
+    pub fn validate(&self) -> Result<(), String> {
+        self.credentials.signers()?;
+        for given in self.controllers.iter().filter(|given| !given.is_empty() && *given != "*") {
+            let name = given.strip_prefix('-').unwrap_or(given);
+            if !controllers::is_known(name) {
+                return Err(format!("{name:?} is not in the list of known controllers"));
+            }
+        }
+        Ok(())
+    }
+
     pub fn client_flags(&self) -> ClientFlags {
         ClientFlags {
-            kubeconfig: self.client.kubeconfig.clone(),
-            master: self.client.master.clone(),
+            kubeconfig: given(&self.client.kubeconfig).cloned(),
+            master: Some(self.client.master.clone()).filter(|master| !master.is_empty()),
             qps: self.client.kube_api_qps,
             burst: self.client.kube_api_burst,
         }
@@ -392,5 +518,55 @@ mod tests {
                 "{given}"
             );
         }
+    }
+
+    #[test]
+    fn controllers_that_nobody_knows_are_refused() {
+        for (given, refused) in [
+            ("*,bootstrapsigner,-deployment", None),
+            ("", None),
+            ("attachdetach", None),
+            ("-persistentvolume-expander-controller", None),
+            ("*,nothing", Some("\"nothing\" is not in the list of known controllers")),
+            ("-*x", Some("\"*x\" is not in the list of known controllers")),
+        ] {
+            let options = options(&[&format!("--controllers={given}")]);
+            assert_eq!(options.validate().err().as_deref(), refused, "{given}");
+        }
+    }
+
+    #[test]
+    fn signers_have_the_clusters_ca_or_their_own() {
+        for (words, signers) in [
+            (&[][..], Ok(0)),
+            (&["--cluster-signing-cert-file=a", "--cluster-signing-key-file=b"], Ok(4)),
+            (&["--cluster-signing-kubelet-client-cert-file=a", "--cluster-signing-kubelet-client-key-file=b"], Ok(1)),
+            (&["--cluster-signing-cert-file=a"], Err("cannot specify cert without key")),
+            (&["--cluster-signing-legacy-unknown-key-file=a"], Err("cannot specify key without cert")),
+            (
+                &[
+                    "--cluster-signing-cert-file=a",
+                    "--cluster-signing-key-file=b",
+                    "--cluster-signing-kubelet-client-cert-file=a",
+                    "--cluster-signing-kubelet-client-key-file=b",
+                ],
+                Err("at the same time"),
+            ),
+        ] {
+            match (options(words).credentials.signers(), signers) {
+                (Ok(found), Ok(count)) => assert_eq!(found.len(), count, "{words:?}"),
+                (Err(error), Err(message)) => assert!(error.contains(message), "{error}"),
+                (found, wanted) => panic!("{words:?}: {found:?}, not {wanted:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_empty_is_not_given() {
+        let options =
+            options(&["--root-ca-file=", "--kubeconfig=", "--master=", "--service-account-private-key-file="]);
+        assert_eq!((options.credentials.root_ca(), options.credentials.service_account_key()), (None, None));
+        let flags = options.client_flags();
+        assert_eq!((flags.kubeconfig, flags.master), (None, None));
     }
 }

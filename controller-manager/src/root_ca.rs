@@ -28,7 +28,7 @@ const DESCRIPTION_TEXT: &str = "Contains a CA bundle that can be used to verify 
                                 guaranteed across distributions of Kubernetes clusters.";
 
 pub async fn run(context: Context) {
-    let Some(path) = context.options.credentials.root_ca_file.clone() else {
+    let Some(path) = context.options.credentials.root_ca().cloned() else {
         tracing::info!("Not publishing a root CA: --root-ca-file is not set");
         return;
     };

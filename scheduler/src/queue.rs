@@ -16,8 +16,9 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Pods that nothing helped are tried again after this, in case an event was not understood.
-const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
+/// Pods that nothing helped are tried again after this, in case an event was not understood. `--pod-max-in-unschedulable-pods-duration`
+/// says otherwise.
+pub const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
 
 /// A pod that waits.
 #[derive(Clone, Debug)]
@@ -81,12 +82,14 @@ pub struct Queue {
     active: BinaryHeap<Next>,
     backoff_min: Duration,
     backoff_max: Duration,
+    unschedulable_max: Duration,
     stays: u64,
 }
 
 impl Queue {
-    pub fn new(backoff_min: Duration, backoff_max: Duration) -> Queue {
-        Queue { entries: HashMap::new(), active: BinaryHeap::new(), backoff_min, backoff_max, stays: 0 }
+    pub fn new(backoff_min: Duration, backoff_max: Duration, unschedulable_max: Duration) -> Queue {
+        let (entries, active) = (HashMap::new(), BinaryHeap::new());
+        Queue { entries, active, backoff_min, backoff_max, unschedulable_max, stays: 0 }
     }
 
     /// Takes in a pod, or its new state. `changed`: something about it changed that may help it.
@@ -195,7 +198,7 @@ impl Queue {
             .filter(|(_, e)| match e.place {
                 Place::Backoff(until) => until <= now,
                 Place::Unschedulable(since, events) => {
-                    events != Events::OWN_UPDATE && now.duration_since(since) >= UNSCHEDULABLE_MAX
+                    events != Events::OWN_UPDATE && now.duration_since(since) >= self.unschedulable_max
                 }
                 _ => false,
             })
@@ -210,7 +213,7 @@ impl Queue {
     pub fn next_due(&self) -> Option<Instant> {
         let ends = self.entries.values().filter_map(|e| match e.place {
             Place::Backoff(until) => Some(until),
-            Place::Unschedulable(since, _) => Some(since + UNSCHEDULABLE_MAX),
+            Place::Unschedulable(since, _) => Some(since + self.unschedulable_max),
             _ => None,
         });
         ends.min()
@@ -243,7 +246,7 @@ mod tests {
     use serde_json::json;
 
     fn queue() -> (Queue, Instant) {
-        (Queue::new(Duration::from_secs(1), Duration::from_secs(10)), Instant::now())
+        (Queue::new(Duration::from_secs(1), Duration::from_secs(10), UNSCHEDULABLE_MAX), Instant::now())
     }
 
     #[test]

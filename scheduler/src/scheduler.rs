@@ -116,6 +116,7 @@ impl Scheduler {
             queue: Queue::new(
                 Duration::from_secs(configuration.pod_initial_backoff_seconds),
                 Duration::from_secs(configuration.pod_max_backoff_seconds),
+                configuration.unschedulable_max,
             ),
             search: Search::new(configuration.percentage_of_nodes_to_score, SmallRng::from_os_rng()),
             profiles: configuration.profiles.iter().map(|p| plugins::profile(&stores, p)).collect(),

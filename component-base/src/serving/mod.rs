@@ -21,6 +21,7 @@ mod connection;
 mod health;
 mod keepalive;
 mod router;
+pub mod secure;
 mod server;
 mod stall;
 

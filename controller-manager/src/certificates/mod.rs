@@ -5,7 +5,7 @@
 mod request;
 mod sign;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use component_base::{
     controller::{self, Action},
@@ -140,23 +140,26 @@ async fn may(client: &Client, csr: &Csr, subresource: &str) -> Result<bool> {
 /// certificatesigningrequest-signing-controller.
 pub async fn run_signer(context: Context) {
     let options = &context.options.credentials;
-    let (Some(cert), Some(key)) = (&options.cluster_signing_cert_file, &options.cluster_signing_key_file) else {
+    let mut signers = HashMap::new();
+    for (name, cert, key) in options.signers().unwrap_or_default() {
+        match Signer::new(cert, key, options.cluster_signing_duration.get()) {
+            Ok(signer) => drop(signers.insert(format!("kubernetes.io/{name}"), signer)),
+            Err(error) => return tracing::error!(%error, name, "Cannot sign certificates"),
+        }
+    }
+    if signers.is_empty() {
         tracing::info!("Not signing certificates: --cluster-signing-cert-file and -key-file are not set");
         return;
-    };
-    let signer = match Signer::new(cert, key, options.cluster_signing_duration.get()) {
-        Ok(signer) => Arc::new(signer),
-        Err(error) => {
-            tracing::error!(%error, "Cannot sign certificates");
-            return;
-        }
-    };
+    }
     let (requests, queue) = watch(&context, "certificate-csrsigning");
     requests.synced().await;
-    let (requests, client, signer) = (&requests, &context.client, &signer);
+    let (requests, client, signers) = (&requests, &context.client, &signers);
     controller::run(context.name, queue, WORKERS, context.shutdown, |key| async move {
         match requests.get(&key) {
-            Some(csr) => sign(client, signer, &csr).await,
+            Some(csr) => match signers.get(&csr.spec.signer_name) {
+                Some(signer) => sign(client, signer, &csr).await,
+                None => Ok(Action::Done),
+            },
             None => Ok(Action::Done),
         }
     })
@@ -165,7 +168,7 @@ pub async fn run_signer(context: Context) {
 
 async fn sign(client: &Client, signer: &Signer, csr: &Csr) -> Result {
     let waits = has_condition(csr, "Approved") && !has_condition(csr, "Denied") && !has_condition(csr, "Failed");
-    if !waits || certificate(csr).is_some() || !request::SIGNERS.contains(&csr.spec.signer_name.as_str()) {
+    if !waits || certificate(csr).is_some() {
         return Ok(Action::Done);
     }
     let mut csr = csr.clone();

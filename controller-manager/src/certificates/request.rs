@@ -12,10 +12,6 @@ use x509_parser::{
 pub(super) const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 pub(super) const NODE_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 pub(super) const NODE_SERVING: &str = "kubernetes.io/kubelet-serving";
-pub(super) const LEGACY: &str = "kubernetes.io/legacy-unknown";
-
-/// What is signed here.
-pub(super) const SIGNERS: [&str; 4] = [CLIENT, NODE_CLIENT, NODE_SERVING, LEGACY];
 
 const NODE_PREFIX: &str = "system:node:";
 const NODES_GROUP: &str = "system:nodes";
@@ -129,7 +125,7 @@ mod tests {
             ("a server without a name", &node, NODE_SERVING, &["server auth"], false),
             ("a user", &user, CLIENT, &["client auth"], true),
             ("a user that signs code", &user, CLIENT, &["client auth", "code signing"], false),
-            ("anything", &user, LEGACY, &["code signing"], true),
+            ("anything", &user, "kubernetes.io/legacy-unknown", &["code signing"], true),
         ] {
             let spec = CertificateSigningRequestSpec {
                 signer_name: signer.into(),

@@ -46,11 +46,11 @@ pub(super) fn means(secret: &Secret, account: &ServiceAccount) -> bool {
 
 pub async fn run(context: Context) {
     let credentials = &context.options.credentials;
-    let Some(path) = &credentials.service_account_private_key_file else {
+    let Some(path) = credentials.service_account_key() else {
         tracing::info!("Not filling Secrets with tokens: --service-account-private-key-file is not set");
         return;
     };
-    let root_ca = credentials.root_ca_file.as_ref().map(fs::read).transpose();
+    let root_ca = credentials.root_ca().map(fs::read).transpose();
     let (signer, root_ca) = match (Signer::from_file(path), root_ca) {
         (Ok(signer), Ok(root_ca)) => (signer, root_ca),
         (Err(error), _) => return tracing::error!("Cannot fill Secrets with tokens: {error:#}"),
