@@ -2,4 +2,5 @@
 
 mod admission;
 mod node;
+mod spdy;
 mod static_pods;

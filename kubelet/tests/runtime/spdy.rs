@@ -1,13 +1,11 @@
 //! SPDY as API servers speak it to kubelets, against what answers it behind them: the stream server of a real containerd.
 
-mod node;
-
+use crate::node::{TestNode, eventually};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use kubelet::cri::Cri;
-use node::{TestNode, eventually};
 use proto::cri::ExecRequest;
 use serde_json::{Value, json};
 use spdy::{Frame, Headers, Reader, Writer};
@@ -15,7 +13,7 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn a_runtime_understands_our_spdy() {
-    if let Some(missing) = node::missing() {
+    if let Some(missing) = crate::node::missing() {
         eprintln!("skipped: this machine has no {missing}");
         return;
     }
