@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use component_base::{
-    cli::{GoDuration, LoggingFlags},
+    cli::{self, GoDuration, LoggingFlags},
     client::ClientFlags,
     leader::LeaderFlags,
     serving::secure::SecureServingFlags,
@@ -62,7 +62,7 @@ pub struct Options {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ClientOptions {
     /// Path to kubeconfig file with authorization and master location information.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub kubeconfig: PathBuf,
     /// The address of the Kubernetes API server (overrides any value in kubeconfig).
     #[arg(long, default_value = "")]
@@ -166,40 +166,40 @@ pub struct NodeOptions {
 pub struct CredentialOptions {
     /// If set, this root certificate authority will be included in service account's token secret and published in every
     /// namespace.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub root_ca_file: PathBuf,
     /// Filename containing a PEM-encoded private RSA or ECDSA key used to sign service account tokens.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub service_account_private_key_file: PathBuf,
     /// How long a token that the control plane once made must be unused before it is marked as invalid, and how long after
     /// that before it is deleted.
     #[arg(long, default_value = "8760h")]
     pub legacy_service_account_token_clean_up_period: GoDuration,
     /// Filename containing a PEM-encoded X509 CA certificate used to issue cluster-scoped certificates.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_cert_file: PathBuf,
     /// Filename containing a PEM-encoded RSA or ECDSA private key used to sign cluster-scoped certificates.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_key_file: PathBuf,
     /// The same for kubernetes.io/kubelet-serving only. If any flag for one signer is given, the others sign nothing.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_kubelet_serving_cert_file: PathBuf,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_kubelet_serving_key_file: PathBuf,
     /// The same for kubernetes.io/kube-apiserver-client-kubelet only.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_kubelet_client_cert_file: PathBuf,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_kubelet_client_key_file: PathBuf,
     /// The same for kubernetes.io/kube-apiserver-client only.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_kube_apiserver_client_cert_file: PathBuf,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_kube_apiserver_client_key_file: PathBuf,
     /// The same for kubernetes.io/legacy-unknown only.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_legacy_unknown_cert_file: PathBuf,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cluster_signing_legacy_unknown_key_file: PathBuf,
     /// The max length of duration signed certificates will be given.
     #[arg(long, default_value = "8760h")]
@@ -472,7 +472,7 @@ mod tests {
 
     fn options(words: &[&str]) -> Options {
         let words = std::iter::once("kube-controller-manager").chain(words.iter().copied());
-        component_base::cli::try_parse("kube-controller-manager", words).unwrap()
+        cli::try_parse("kube-controller-manager", words).unwrap()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::queue::UNSCHEDULABLE_MAX;
 use anyhow::Context;
-use component_base::cli::{GoDuration, LoggingFlags};
+use component_base::cli::{self, GoDuration, LoggingFlags};
 use component_base::leader::LeaderFlags;
 use component_base::serving::secure::SecureServingFlags;
 use serde::{Deserialize, Serialize};
@@ -19,13 +19,13 @@ pub struct Flags {
     #[command(flatten)]
     pub serving: SecureServingFlags,
     /// Configuration file. What it says of the connection and of leader election holds where no flag says otherwise.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub config: PathBuf,
     /// If set, write the configuration values to this file and exit.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub write_config_to: PathBuf,
     /// Kubeconfig with the scheduler's rights; ignored if --config is given.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub kubeconfig: PathBuf,
     /// URL of the API server; overrides the kubeconfig's.
     #[arg(long, default_value = "")]
@@ -305,7 +305,7 @@ mod tests {
 
     fn flags(words: &[&str]) -> Flags {
         let words = std::iter::once("kube-scheduler").chain(words.iter().copied());
-        component_base::cli::try_parse("kube-scheduler", words).unwrap()
+        cli::try_parse("kube-scheduler", words).unwrap()
     }
 
     #[test]

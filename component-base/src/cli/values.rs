@@ -1,6 +1,6 @@
 //! Values and flags that several components share.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, convert::Infallible, fmt, path::PathBuf, str::FromStr};
 
 use crate::feature_gates::FeatureGates;
 
@@ -33,6 +33,11 @@ impl fmt::Display for KeyValues {
         let pairs: Vec<_> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
         f.write_str(&pairs.join(","))
     }
+}
+
+/// The value parser of a path that may be empty, which is as good as none: clap's own refuses it.
+pub fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(text))
 }
 
 /// The spellings of a boolean that Go's `strconv.ParseBool` accepts.

@@ -14,7 +14,7 @@ use super::{
     server,
 };
 use crate::{
-    cli::GoDuration,
+    cli::{self, GoDuration},
     client::{self, ClientFlags},
     tls::{self, CaBundle, CertifiedFiles, ServerTls},
     version,
@@ -31,13 +31,13 @@ pub struct SecureServingFlags {
     #[arg(long)]
     pub secure_port: Option<u16>,
     /// The directory in which a self-signed certificate is kept if no files are given; if empty, it is made anew at each start.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub cert_dir: PathBuf,
     /// File containing the default x509 certificate for HTTPS, intermediates behind it.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub tls_cert_file: PathBuf,
     /// File containing the default x509 private key matching --tls-cert-file.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub tls_private_key_file: PathBuf,
     /// Cipher suites for TLS 1.2, by their IANA names; TLS 1.3 chooses by itself. If empty, all that are safe.
     #[arg(long, value_delimiter = ',')]
@@ -62,7 +62,7 @@ pub struct SecureServingFlags {
     pub permit_port_sharing: bool,
 
     /// kubeconfig file with rights to create tokenreviews. If empty, the component's own.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub authentication_kubeconfig: PathBuf,
     /// Do not look up authentication configuration in the cluster; accepted, it never is.
     #[arg(long)]
@@ -74,10 +74,10 @@ pub struct SecureServingFlags {
     #[arg(long, default_value = "10s")]
     pub authentication_token_webhook_cache_ttl: GoDuration,
     /// Requests with a client certificate of one of the authorities in this file are those of its common name.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub client_ca_file: PathBuf,
     /// Authorities of proxies that name users in headers; accepted, such requests are not taken here.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub requestheader_client_ca_file: PathBuf,
     #[arg(long, value_delimiter = ',', hide = true)]
     pub requestheader_allowed_names: Vec<String>,
@@ -90,7 +90,7 @@ pub struct SecureServingFlags {
     #[arg(long, value_delimiter = ',', hide = true)]
     pub requestheader_extra_headers_prefix: Vec<String>,
     /// kubeconfig file with rights to create subjectaccessreviews. If empty, the component's own.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = cli::path)]
     pub authorization_kubeconfig: PathBuf,
     /// How long a yes is kept; accepted, it is for 10 s.
     #[arg(long, default_value = "10s")]
@@ -182,7 +182,7 @@ mod tests {
 
     fn flags(words: &[&str]) -> SecureServingFlags {
         let words = std::iter::once("demo").chain(words.iter().copied());
-        crate::cli::try_parse::<Args, _, _>("demo", words).unwrap().serving
+        cli::try_parse::<Args, _, _>("demo", words).unwrap().serving
     }
 
     #[test]
