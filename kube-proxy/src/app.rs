@@ -1,9 +1,10 @@
 //! Putting the proxy together.
 
-use crate::config::{Flags, Settings};
+use crate::config::{Configuration, Flags, Settings};
 use crate::health::Health;
 use crate::nft;
 use crate::proxier::Proxier;
+use crate::sysctl;
 use component_base::client::{self, ClientFlags};
 use component_base::informer::Factory;
 use component_base::serving::{self, Router};
@@ -15,7 +16,15 @@ pub async fn run(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()
     if flags.cleanup {
         return nft::cleanup().await;
     }
-    let settings = Settings::new(&flags)?;
+    let configuration = Configuration::read(&flags)?;
+    if !flags.write_config_to.as_os_str().is_empty() {
+        return configuration.write(&flags.write_config_to);
+    }
+    let settings = Settings::new(&flags, configuration)?;
+    sysctl::apply(&settings.conntrack, settings.oom_score_adj);
+    if flags.init_only {
+        return Ok(());
+    }
     let client_flags = ClientFlags {
         kubeconfig: settings.kubeconfig.clone(),
         master: settings.master.clone(),
@@ -39,8 +48,14 @@ pub async fn run(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()
         .with_health(Default::default())
         .on("/proxyMode", |_| async { serving::text(http::StatusCode::OK, "nftables") });
     for (address, router) in [(settings.healthz, healthz), (settings.metrics, metrics)] {
-        let listener = serving::bind(address).await?;
-        tokio::spawn(serving::serve_http(listener, router.into_handler(), shutdown.clone()));
+        let Some(address) = address else { continue };
+        match serving::bind(address).await {
+            Ok(listener) => {
+                tokio::spawn(serving::serve_http(listener, router.into_handler(), shutdown.clone()));
+            }
+            Err(error) if settings.bind_address_hard_fail => return Err(error.into()),
+            Err(error) => tracing::error!(%error, "goes on without"),
+        }
     }
     tracing::info!(node = settings.node, "Using nftables Proxier");
     Proxier::new(settings, &factory, health).run(factory, shutdown).await

@@ -8,6 +8,7 @@
 //! | [`ruleset`] | pieces, and the script that leads from one set of pieces to the next |
 //! | [`nft`] | nftables: the base of the rules, and how scripts are applied |
 //! | [`proxier`] | follows the API and applies what changed |
+//! | [`sysctl`] | limits of the kernel's connection tracking |
 //! | [`health`], [`conntrack`] | health of nodes for load balancers; flows that outlive their endpoint |
 //!
 //! A change costs the services it touches, not all of them; a packet costs the same however many services there are.
@@ -21,6 +22,7 @@ mod nft;
 mod proxier;
 mod rules;
 mod ruleset;
+mod sysctl;
 
 use component_base::{cli, logs, runtime};
 use std::process::ExitCode;

@@ -118,6 +118,10 @@ mod tests {
     use crate::ruleset::{Change, Piece};
 
     fn service(endpoints: usize) -> Piece {
+        service_of(&context(), endpoints)
+    }
+
+    fn service_of(context: &Context, endpoints: usize) -> Piece {
         let port = ServicePort {
             service: "a/web".into(),
             port_name: "http".into(),
@@ -144,12 +148,16 @@ mod tests {
             })
             .collect();
         let mut piece = Piece::default();
-        port_rules(&context(), &port, &endpoints, &mut piece);
+        port_rules(context, &port, &endpoints, &mut piece);
         piece
     }
 
     fn context() -> Context {
-        Context { ipv6: false, cluster_cidr: "10.244.0.0/16".parse().ok(), masquerade_all: false, zone: None }
+        with(Local::From("10.244.0.0/16".parse().unwrap()))
+    }
+
+    fn with(local: Local) -> Context {
+        Context { ipv6: false, local, masquerade_all: false, zone: None }
     }
 
     /// Applies all scripts in one new network namespace, which goes away with the process.
@@ -182,6 +190,18 @@ mod tests {
         // In one transaction each step must still only name what exists.
         if let Some(result) = apply_in_namespace(&scripts) {
             assert_eq!(result, Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_kernel_takes_every_way_to_tell_local_traffic() {
+        for local in [Local::Unknown, Local::Interface("cni0".into()), Local::Interface("veth*".into())] {
+            let context = with(local);
+            let mut change = Change::default();
+            change.replace(table(false), &Piece::default(), &service_of(&context, 2));
+            if let Some(result) = apply_in_namespace(&[base(&context, 1 << 14), change.script()]) {
+                assert_eq!(result, Ok(()), "{context:?}");
+            }
         }
     }
 }

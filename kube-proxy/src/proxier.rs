@@ -98,7 +98,7 @@ impl Proxier {
         });
         let context = |ipv6: bool| Context {
             ipv6,
-            cluster_cidr: settings.cluster_cidrs.iter().find(|r| r.addr().is_ipv6() == ipv6).copied(),
+            local: settings.detect_local.local(ipv6, &[]),
             masquerade_all: settings.masquerade_all,
             zone: None,
         };
@@ -242,13 +242,20 @@ impl Proxier {
         self.service_health.set(name, port, local.len(), &self.health, shutdown);
     }
 
-    /// The node's zone decides which endpoints are near.
+    /// The node's zone decides which endpoints are near, and its range which traffic is local, if that is how it is told.
     fn look_at_node(&mut self) {
-        let zone = self.node().and_then(|n| n.metadata.labels.as_ref()?.get(ZONE).cloned());
-        if self.contexts[0].zone != zone {
-            for context in &mut self.contexts {
-                context.zone.clone_from(&zone);
-            }
+        let node = self.node();
+        let zone = node.as_ref().and_then(|n| n.metadata.labels.as_ref()?.get(ZONE).cloned());
+        let ranges = node.as_ref().and_then(|n| n.spec.as_ref()?.pod_cidrs.clone()).unwrap_or_default();
+        let ranges: Vec<_> = ranges.iter().filter_map(|range| range.parse().ok()).collect();
+        let mut changed = false;
+        for context in &mut self.contexts {
+            let local = self.settings.detect_local.local(context.ipv6, &ranges);
+            changed |= context.zone != zone || context.local != local;
+            context.zone.clone_from(&zone);
+            context.local = local;
+        }
+        if changed {
             self.marked.services.lock().extend(self.services.keys().iter().map(ToString::to_string));
         }
     }

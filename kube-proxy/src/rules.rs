@@ -6,12 +6,36 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 
+/// How traffic of pods is told from other traffic: `--detect-local-mode`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Local {
+    /// It is not: nothing is masqueraded on that account.
+    #[default]
+    Unknown,
+    /// By its source: the range of the pods of the cluster or of this node.
+    From(IpNet),
+    /// By the interface that it comes from; one that ends in `*` is the start of a name.
+    Interface(String),
+}
+
+impl Local {
+    /// What a rule says to mean local traffic, or any other.
+    fn matches(&self, family: &str, is: bool) -> Option<String> {
+        let not = if is { "" } else { "!= " };
+        match self {
+            Self::Unknown => None,
+            Self::From(range) => Some(format!("{family} saddr {not}{range}")),
+            Self::Interface(name) => Some(format!("iifname {not}\"{name}\"")),
+        }
+    }
+}
+
 /// What the rules of all services share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Context {
     pub ipv6: bool,
-    /// The pods' range of this family.
-    pub cluster_cidr: Option<IpNet>,
+    /// Traffic of pods.
+    pub local: Local,
     pub masquerade_all: bool,
     /// The zone of this node.
     pub zone: Option<String>,
@@ -104,8 +128,8 @@ pub fn port_rules(context: &Context, port: &ServicePort, all: &[Endpoint], piece
         // Pods and this node itself are not outside: they get any endpoint.
         if !cluster.endpoints.is_empty() {
             maker.balance(&everywhere, vec![], &cluster.endpoints);
-            if let Some(range) = &context.cluster_cidr {
-                rules.push(format!("{family} saddr {range} goto {everywhere}"));
+            if let Some(is_local) = context.local.matches(family, true) {
+                rules.push(format!("{is_local} goto {everywhere}"));
             }
             rules.push(format!("fib saddr type local jump {MARK}"));
             rules.push(format!("fib saddr type local goto {everywhere}"));
@@ -158,10 +182,10 @@ impl Maker<'_> {
     fn masquerade_rules(&self, cluster_ips: &[&IpAddr]) -> Vec<String> {
         let family = self.context.family();
         let to = |ip: &IpAddr| format!("{family} daddr {ip} {} dport {}", self.port.protocol.as_str(), self.port.port);
-        match (&self.context.cluster_cidr, self.context.masquerade_all) {
+        match (self.context.local.matches(family, false), self.context.masquerade_all) {
             (_, true) => cluster_ips.iter().map(|ip| format!("{} jump {MARK}", to(ip))).collect(),
-            (Some(range), false) => {
-                cluster_ips.iter().map(|ip| format!("{} {family} saddr != {range} jump {MARK}", to(ip))).collect()
+            (Some(not_local), false) => {
+                cluster_ips.iter().map(|ip| format!("{} {not_local} jump {MARK}", to(ip))).collect()
             }
             (None, false) => vec![],
         }
@@ -247,7 +271,7 @@ mod tests {
     }
 
     fn context() -> Context {
-        Context { ipv6: false, cluster_cidr: Some("10.244.0.0/16".parse().unwrap()), masquerade_all: false, zone: None }
+        Context { ipv6: false, local: Local::From("10.244.0.0/16".parse().unwrap()), masquerade_all: false, zone: None }
     }
 
     fn rules(port: &ServicePort, endpoints: &[Endpoint]) -> Piece {
@@ -289,5 +313,22 @@ mod tests {
         let piece = rules(&sticky, &[endpoint("10.244.0.2", true, true, false)]);
         assert_eq!(piece.sets.len(), 1);
         assert!(piece.chains.values().flatten().any(|r| r.starts_with("update @affinity-")));
+    }
+
+    #[test]
+    fn local_traffic_is_told_by_range_or_interface() {
+        for (local, is, not) in [
+            (Local::Unknown, None, None),
+            (
+                Local::From("10.244.0.0/16".parse().unwrap()),
+                Some("ip saddr 10.244.0.0/16"),
+                Some("ip saddr != 10.244.0.0/16"),
+            ),
+            (Local::Interface("cni0".into()), Some("iifname \"cni0\""), Some("iifname != \"cni0\"")),
+            (Local::Interface("veth*".into()), Some("iifname \"veth*\""), Some("iifname != \"veth*\"")),
+        ] {
+            assert_eq!(local.matches("ip", true).as_deref(), is);
+            assert_eq!(local.matches("ip", false).as_deref(), not);
+        }
     }
 }
