@@ -19,6 +19,8 @@ use crate::pod::runtime::{Instance, State};
 const BLOCK: usize = 64 << 10;
 /// A line without end is cut here; runtimes cut at 16 KiB.
 const LINE_BYTES_MAX: usize = 1 << 20;
+/// What runtimes write at most as one line, with its head.
+const LOG_LINE_BYTES_MAX: u64 = (16 << 10) + 128;
 /// How often a silent log's container is checked for being alive.
 const LIVENESS_PERIOD: Duration = Duration::from_secs(1);
 
@@ -215,6 +217,23 @@ async fn tail_start(file: &mut File, lines: usize) -> std::io::Result<u64> {
     Ok(if found.len() > lines { found[0] + 1 } else { 0 })
 }
 
+/// The last output of a log, as the container wrote it: at most `lines` lines and `bytes_max` bytes.
+pub async fn end(path: &Path, lines: usize, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path).await?;
+    let start = tail_start(&mut file, lines).await?;
+    file.seek(SeekFrom::Start(start)).await?;
+    let mut text = Vec::new();
+    file.take(lines as u64 * LOG_LINE_BYTES_MAX).read_to_end(&mut text).await?;
+    let mut output = Vec::new();
+    for line in text.split(|byte| *byte == b'\n').filter_map(parse) {
+        output.extend_from_slice(line.content);
+        if !line.partial {
+            output.push(b'\n');
+        }
+    }
+    Ok(output.split_off(output.len().saturating_sub(bytes_max)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +244,24 @@ mod tests {
         assert_eq!((line.stream, line.partial, line.content), ("stderr", true, &b"two words"[..]));
         assert_eq!(parse(b"2026-01-01T00:00:00Z stdout F ").map(|line| line.content), Some(&b""[..]));
         assert_eq!(parse(b"rubbish"), None);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_log_is_what_was_written_last_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("0.log");
+        let head = "2026-01-01T00:00:00Z stdout";
+        for (log, lines, bytes, expected) in [
+            (format!("{head} P DONE\n"), 80, 2048, "DONE"),
+            (format!("{head} F one\n{head} F two\n"), 80, 2048, "one\ntwo\n"),
+            (format!("{head} F one\n{head} F two\n"), 1, 2048, "two\n"),
+            (format!("{head} F one\n{head} P two\n"), 80, 5, "e\ntwo"),
+            (String::new(), 80, 2048, ""),
+        ] {
+            tokio::fs::write(&path, &log).await.expect("written");
+            let found = end(&path, lines, bytes).await.expect("read");
+            assert_eq!(String::from_utf8_lossy(&found), expected, "{log:?}");
+        }
     }
 
     #[tokio::test]

@@ -169,7 +169,7 @@ async fn instance(status: cri::ContainerStatus, sandbox: String) -> Instance {
     let state = state(status.state());
     let annotation = |key: &str| status.annotations.get(key);
     let message = match state {
-        State::Exited => termination_message(&status).await.unwrap_or_else(|| status.message.clone()),
+        State::Exited => termination_message(&status).await,
         _ => status.message.clone(),
     };
     let image = status.image.clone().unwrap_or_default();
@@ -203,25 +203,33 @@ async fn instance(status: cri::ContainerStatus, sandbox: String) -> Instance {
     }
 }
 
-/// What the container left in its termination message file or, under FallbackToLogsOnError, its last log lines.
-async fn termination_message(status: &cri::ContainerStatus) -> Option<String> {
-    let path = status.annotations.get(names::CONTAINER_TERMINATION_MESSAGE_PATH)?;
-    let mount = status.mounts.iter().find(|mount| &mount.container_path == path)?;
-    let text = read_tail(Path::new(&mount.host_path), TERMINATION_MESSAGE_BYTES_MAX).await.unwrap_or_default();
-    let policy = status.annotations.get(names::CONTAINER_TERMINATION_MESSAGE_POLICY).map(String::as_str);
-    if !text.is_empty() || policy != Some("FallbackToLogsOnError") || status.exit_code == 0 {
-        return (!text.is_empty()).then_some(text);
+/// What the runtime says of the container's end, and what the container left in its termination message file or, under
+/// FallbackToLogsOnError, at the end of its log.
+async fn termination_message(status: &cri::ContainerStatus) -> String {
+    let annotation = |key: &str| status.annotations.get(key).map(String::as_str).unwrap_or_default();
+    let path = annotation(names::CONTAINER_TERMINATION_MESSAGE_PATH);
+    // One that could not even be started has no log.
+    let fall_back = annotation(names::CONTAINER_TERMINATION_MESSAGE_POLICY) == "FallbackToLogsOnError"
+        && status.exit_code != 0
+        && status.reason != "ContainerCannotRun";
+    let mount = status.mounts.iter().find(|mount| mount.container_path == path);
+    let mut own = String::new();
+    if let Some(mount) = mount {
+        own = match read_tail(Path::new(&mount.host_path), TERMINATION_MESSAGE_BYTES_MAX).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => format!("Error on reading termination log {}: {error}", mount.host_path),
+        };
     }
-    let log = read_tail(Path::new(&status.log_path), 4 * TERMINATION_LOG_BYTES_MAX).await.ok()?;
-    // CRI log lines are "time stream tag content"; only the content is the container's.
-    let lines: Vec<&str> = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
-    let mut tail = lines[lines.len().saturating_sub(TERMINATION_LOG_LINES_MAX)..].join("\n");
-    tail.push('\n');
-    let mut cut = tail.len().saturating_sub(TERMINATION_LOG_BYTES_MAX);
-    while !tail.is_char_boundary(cut) {
-        cut += 1;
+    if own.is_empty() && fall_back {
+        let log = Path::new(&status.log_path);
+        own = match crate::logs::read::end(log, TERMINATION_LOG_LINES_MAX, TERMINATION_LOG_BYTES_MAX).await {
+            Ok(output) => String::from_utf8_lossy(&output).into_owned(),
+            Err(error) => format!("Error on reading termination message from logs: {error}"),
+        };
     }
-    Some(tail.split_off(cut))
+    let said = [status.message.as_str(), &own];
+    said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 /// The last `bytes_max` of a regular file. The container wrote it, so it may be anything: never a device or a pipe.

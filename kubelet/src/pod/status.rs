@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodStatus,
+    ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::runtime::{Instance, Observed, State};
-use super::spec::{self, RestartPolicy};
+use super::spec;
 
 /// A short CamelCase reason and a sentence for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,9 @@ pub struct Facts<'a> {
     pub runtime_name: &'a str,
 }
 
+/// Upstream's bound on the termination messages of all containers of a pod together.
+const TERMINATION_MESSAGES_BYTES_MAX: usize = 12 << 10;
+
 /// Time from the runtime's ns; API times have whole seconds.
 pub fn time(ns: i64) -> Option<Time> {
     (ns > 0).then(|| Timestamp::from_second(ns / 1_000_000_000).ok().map(Time)).flatten()
@@ -64,15 +67,23 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, facts: &Facts) 
         // Rejected before anything was made: there are no containers to tell of.
         return PodStatus { conditions: None, ..old.clone() };
     }
-    let init_statuses = list(init, old.init_container_statuses.as_ref());
-    let statuses = list(regular, old.container_statuses.as_ref());
+    let mut init_statuses = list(init, old.init_container_statuses.as_ref());
+    let mut statuses = list(regular, old.container_statuses.as_ref());
     let ephemeral = spec::ephemeral_containers(pod);
-    let ephemeral_statuses = list(&ephemeral, old.ephemeral_container_statuses.as_ref());
+    let mut ephemeral_statuses = list(&ephemeral, old.ephemeral_container_statuses.as_ref());
 
+    let sandbox = observed.sandbox();
+    let in_sandbox = |name: &str| sandbox.and_then(|sandbox| observed.in_sandbox(name, &sandbox.id));
+    let has_run =
+        |c: &Container| in_sandbox(&c.name).is_some_and(|i| matches!(i.state, State::Running | State::Exited));
+    let initialized = regular.iter().any(has_run);
     let phase = match facts.failed {
         Some(_) => "Failed",
-        None => phase(pod, &init_statuses, &statuses, facts.terminated, old.phase.as_deref()),
+        None => phase(pod, &init_statuses, &statuses, initialized, facts.terminated, old.phase.as_deref()),
     };
+    if facts.terminated {
+        end_missing(pod, &mut init_statuses, &mut statuses);
+    }
     // Others take over what the pod held (ports, volumes, its name) as soon as it is over, so it is not before nothing
     // runs.
     let phase = match old.phase.as_deref() {
@@ -82,7 +93,6 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, facts: &Facts) 
         _ => phase,
     };
     let failed = facts.failed.filter(|_| phase == "Failed");
-    let sandbox = observed.sandbox();
     let pod_ips: Vec<String> = match sandbox {
         _ if spec::host_network(pod) => facts.node_ips.to_vec(),
         Some(sandbox) => sandbox.ips.clone(),
@@ -90,11 +100,18 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, facts: &Facts) 
         None => old.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect(),
     };
     let some = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
+    let share = TERMINATION_MESSAGES_BYTES_MAX / (init.len() + regular.len() + ephemeral.len()).max(1);
+    for status in init_statuses.iter_mut().chain(&mut statuses).chain(&mut ephemeral_statuses) {
+        shorten(status, share);
+    }
     let mut conditions = conditions(pod, old, phase, &init_statuses, &statuses, sandbox.is_some(), facts.now);
     if let Some(message) = facts.disruption.filter(|_| is_terminal(phase)) {
         let reason = Reason::new("TerminationByKubelet", message);
         conditions.push(condition(pod, old, "DisruptionTarget", "True", reason, facts.now));
     }
+    // Init containers have an order of their own; the others are listed by name, as upstream's.
+    statuses.sort_by(|a, b| a.name.cmp(&b.name));
+    ephemeral_statuses.sort_by(|a, b| a.name.cmp(&b.name));
     PodStatus {
         conditions: Some(conditions),
         phase: Some(phase.to_owned()),
@@ -112,6 +129,43 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, facts: &Facts) 
         qos_class: Some(spec::qos_class(pod).as_str().to_owned()),
         observed_generation: pod.metadata.generation,
         ..Default::default()
+    }
+}
+
+/// Cuts the container's termination messages to `bytes_max`.
+fn shorten(status: &mut ContainerStatus, bytes_max: usize) {
+    for state in [&mut status.state, &mut status.last_state] {
+        if let Some(message) = state.as_mut().and_then(|state| state.terminated.as_mut()?.message.as_mut()) {
+            message.truncate(message.floor_char_boundary(bytes_max));
+        }
+    }
+}
+
+/// The state of a container whose end nobody saw.
+fn lost(message: &str) -> ContainerState {
+    let terminated = ContainerStateTerminated {
+        exit_code: 137,
+        reason: Some("ContainerStatusUnknown".into()),
+        message: Some(message.into()),
+        ..Default::default()
+    };
+    ContainerState { terminated: Some(terminated), ..Default::default() }
+}
+
+/// The pod is over, and so is each of its containers: those that should have run but have no end to show failed. Init
+/// containers that were never reached, and regular ones behind them, keep waiting.
+fn end_missing(pod: &Pod, init: &mut [ContainerStatus], regular: &mut [ContainerStatus]) {
+    let has_begun = |status: &ContainerStatus| {
+        status.state.as_ref().is_none_or(|state| state.waiting.is_none()) || last_exit(status).is_some()
+    };
+    let completed = |(container, status): (&Container, &ContainerStatus)| {
+        if spec::is_sidecar(container) { status.started == Some(true) } else { last_run(status) == Some(0) }
+    };
+    let initialized = regular.iter().any(has_begun) || spec::init_containers(pod).iter().zip(&*init).all(completed);
+    let reached = init.iter().rposition(has_begun).unwrap_or(0) + 1;
+    let missing = init.iter_mut().take(reached).chain(regular.iter_mut().filter(|_| initialized));
+    for status in missing.filter(|status| is_terminated(status).is_none()) {
+        status.state = Some(lost("The container could not be located when the pod was terminated"));
     }
 }
 
@@ -151,6 +205,7 @@ fn container_status(
         restart_count: i32::try_from(instance.restart_count).unwrap_or(i32::MAX),
         started: Some(false),
         user: instance.user.as_ref().map(user),
+        volume_mounts: volume_mounts(container),
         resources: container.resources.clone(),
         allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
         ..Default::default()
@@ -160,19 +215,19 @@ fn container_status(
         Some(previous) => Some(ContainerState { terminated: Some(terminated(previous, facts)), ..Default::default() }),
         None => old.and_then(|old| last_state_from(old, &status)),
     };
+    let plain_init = spec::init_containers(pod).iter().any(|c| c.name == container.name && !spec::is_sidecar(c));
     match instance.state {
         State::Running => {
             status.started = Some((facts.started)(container, instance));
-            status.ready = status.started == Some(true) && (facts.ready)(container, instance);
+            // A plain init container is ready when it is done.
+            status.ready = !plain_init && status.started == Some(true) && (facts.ready)(container, instance);
             let started_at = time(instance.started_at);
             status.state =
                 Some(ContainerState { running: Some(ContainerStateRunning { started_at }), ..Default::default() });
         }
         State::Exited => {
             let ended = ContainerState { terminated: Some(terminated(instance, facts)), ..Default::default() };
-            // A plain init container that succeeded is what "ready" means for it.
-            status.ready = spec::init_containers(pod).iter().any(|c| c.name == container.name && !spec::is_sidecar(c))
-                && instance.exit_code == 0;
+            status.ready = plain_init && instance.exit_code == 0;
             match facts.waiting.get(&container.name).filter(|_| !facts.terminated && facts.failed.is_none()) {
                 Some(reason) => {
                     status.state = Some(waiting(reason));
@@ -201,6 +256,7 @@ fn absent(pod: &Pod, container: &Container, old: Option<&ContainerStatus>, facts
         restart_count: old.map_or(0, |old| old.restart_count),
         last_state: Some(old.and_then(|old| old.last_state.clone()).unwrap_or_default()),
         started: Some(false),
+        volume_mounts: volume_mounts(container),
         ..Default::default()
     };
     match was {
@@ -209,16 +265,12 @@ fn absent(pod: &Pod, container: &Container, old: Option<&ContainerStatus>, facts
             let old = old.cloned().unwrap_or_default();
             return ContainerStatus { started: Some(false), ..old };
         }
-        Some(state) if state.running.is_some() && facts.terminated => {
-            let lost = ContainerStateTerminated {
-                exit_code: 137,
-                reason: Some("ContainerStatusUnknown".into()),
-                message: Some("The container could not be located when the pod was terminated".into()),
-                ..Default::default()
-            };
-            status.container_id = old.and_then(|old| old.container_id.clone());
-            status.state = Some(ContainerState { terminated: Some(lost), ..Default::default() });
-            return status;
+        // It ran, and the runtime knows nothing of it any more.
+        Some(state) if state.running.is_some() && last_exit(&status).is_none() => {
+            status.last_state = Some(lost(
+                "The container could not be located when the pod was deleted.  The container used to be Running",
+            ));
+            status.restart_count += i32::from(pod.metadata.deletion_timestamp.is_none());
         }
         _ => {}
     }
@@ -228,12 +280,24 @@ fn absent(pod: &Pod, container: &Container, old: Option<&ContainerStatus>, facts
     status
 }
 
+/// Read-only mounts are not read-only for what is mounted below them (KEP-3857 is not done here).
+fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_ref().filter(|mounts| !mounts.is_empty())?;
+    let status = mounts.iter().map(|mount| VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only,
+        recursive_read_only: (mount.read_only == Some(true)).then(|| "Disabled".to_owned()),
+    });
+    Some(status.collect())
+}
+
 fn last_state_from(old: &ContainerStatus, new: &ContainerStatus) -> Option<ContainerState> {
-    let ended = old.state.as_ref().filter(|state| state.terminated.is_some());
-    match ended {
-        Some(ended) if old.container_id != new.container_id => Some(ended.clone()),
-        _ => old.last_state.clone(),
-    }
+    let is_other = |state: &&ContainerState| {
+        state.terminated.as_ref().is_some_and(|terminated| terminated.container_id != new.container_id)
+    };
+    // What is this instance's own end is not the end of the one before it.
+    old.state.as_ref().filter(is_other).or_else(|| old.last_state.as_ref().filter(is_other)).cloned()
 }
 
 fn waiting(reason: &Reason) -> ContainerState {
@@ -247,8 +311,9 @@ fn terminated(instance: &Instance, facts: &Facts) -> ContainerStateTerminated {
         exit_code: instance.exit_code,
         reason: (!instance.reason.is_empty()).then(|| instance.reason.clone()),
         message: (!instance.message.is_empty()).then(|| instance.message.clone()),
-        started_at: time(instance.started_at),
-        finished_at: time(instance.finished_at),
+        // A container that never started has the epoch here, as upstream's: without a time clients show the year 1.
+        started_at: time(instance.started_at).or(Some(Time(Timestamp::UNIX_EPOCH))),
+        finished_at: time(instance.finished_at).or(Some(Time(Timestamp::UNIX_EPOCH))),
         container_id: Some(format!("{}://{}", facts.runtime_name, instance.id)),
         signal: None,
     }
@@ -276,11 +341,18 @@ fn last_exit(status: &ContainerStatus) -> Option<i32> {
     Some(status.last_state.as_ref()?.terminated.as_ref()?.exit_code)
 }
 
-/// The pod's phase. It never leaves Succeeded or Failed.
+/// The exit code of the container's last run, unless it runs again.
+fn last_run(status: &ContainerStatus) -> Option<i32> {
+    if is_running(status) { None } else { is_terminated(status).or_else(|| last_exit(status)) }
+}
+
+/// The pod's phase. It never leaves Succeeded or Failed. `initialized`: a regular container has run in the present
+/// sandbox. `terminated`: none will run again.
 fn phase(
     pod: &Pod,
     init: &[ContainerStatus],
     regular: &[ContainerStatus],
+    initialized: bool,
     terminated: bool,
     old: Option<&str>,
 ) -> &'static str {
@@ -289,59 +361,42 @@ fn phase(
         Some("Failed") => return "Failed",
         _ => {}
     }
-    let (mut pending_init, mut failed_init) = (0, 0);
+    // The end of a static pod's containers is not the pod's: its manifest is still there.
+    let terminated = terminated && !spec::is_static(pod);
+    let (mut pending, mut running) = (false, 0);
     for (container, status) in spec::init_containers(pod).iter().zip(init) {
-        if spec::is_sidecar(container) {
-            // Only matters until it has started once.
-            pending_init += usize::from(
-                status.started != Some(true) && last_exit(status).is_none() && is_terminated(status).is_none(),
-            );
-            continue;
-        }
-        match (is_terminated(status), last_exit(status)) {
-            (Some(0), _) => {}
-            (Some(_), _) => failed_init += 1,
-            (None, Some(code)) if !is_running(status) && code != 0 => failed_init += 1,
-            (None, _) => pending_init += 1,
+        let up = is_running(status);
+        match last_run(status) {
+            _ if spec::is_sidecar(container) => {
+                running += usize::from(up);
+                // One that is being restarted does not set the pod back.
+                pending |= !initialized && if up { status.started != Some(true) } else { last_run(status).is_none() };
+            }
+            Some(0) => {}
+            Some(code) if !spec::should_restart(pod, container, code) => return "Failed",
+            Some(_) => {}
+            None => pending = true,
         }
     }
-    let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
-    for status in regular {
-        match (is_running(status), is_terminated(status), last_exit(status)) {
-            (true, ..) => running += 1,
-            (_, Some(code), _) => {
+    let (mut waiting, mut stopped, mut succeeded, mut restarting) = (0, 0, 0, false);
+    for (container, status) in spec::spec(pod).containers.iter().zip(regular) {
+        match last_run(status) {
+            _ if is_running(status) => running += 1,
+            Some(code) => {
                 stopped += 1;
-                succeeded += usize::from(code == 0);
+                succeeded += usize::from(is_terminated(status) == Some(0));
+                restarting |= spec::should_restart(pod, container, code);
             }
-            // Between two runs.
-            (_, None, Some(_)) => stopped += 1,
-            (_, None, None) => waiting += 1,
+            None => waiting += 1,
         }
     }
-    let policy = spec::restart_policy(pod);
-    if failed_init > 0 && policy == RestartPolicy::Never {
-        return "Failed";
-    }
-    if terminated && !spec::is_static(pod) && running == 0 {
-        return if stopped > 0 && stopped == succeeded && waiting == 0 { "Succeeded" } else { "Failed" };
-    }
-    let started_before = regular.iter().any(|s| is_running(s) || last_exit(s).is_some() || is_terminated(s).is_some());
-    if (pending_init > 0 || failed_init > 0) && !started_before {
-        return "Pending";
-    }
-    match (running, waiting, stopped) {
-        (_, 1.., _) => "Pending",
-        (1.., ..) => "Running",
-        (0, 0, 1..) => {
-            let restarts = spec::spec(pod).containers.iter().zip(regular).any(|(container, status)| {
-                is_terminated(status).is_none_or(|code| spec::should_restart(pod, container, code))
-            });
-            match () {
-                () if restarts => "Running",
-                () if stopped == succeeded => "Succeeded",
-                () => "Failed",
-            }
-        }
+    match (running, stopped) {
+        _ if (pending || waiting > 0) && terminated => "Failed",
+        _ if pending || waiting > 0 => "Pending",
+        (1.., _) => "Running",
+        (0, 1..) if restarting && !terminated => "Running",
+        (0, 1..) if stopped == succeeded => "Succeeded",
+        (0, 1..) => "Failed",
         _ => "Pending",
     }
 }
@@ -572,6 +627,92 @@ mod tests {
         };
         assert_eq!(status(false), ("Running".into(), None, false));
         assert_eq!(status(true), ("Failed".into(), Some("Evicted".into()), true));
+    }
+
+    fn pod_with_inits(policy: &str, inits: serde_json::Value) -> Pod {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p"},
+            "spec": {"restartPolicy": policy, "initContainers": inits, "containers": [{"name": "run"}]},
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn initialized_names_every_init_container_that_is_not_done() {
+        let two = serde_json::json!([{"name": "init1"}, {"name": "init2"}]);
+        let sidecar = serde_json::json!([{"name": "init1", "restartPolicy": "Always"}, {"name": "init2"}]);
+        let incomplete = |names: &str| format!("containers with incomplete status: [{names}]");
+        type Case<'a> = (&'a str, &'a serde_json::Value, Vec<(&'a str, State, i32)>, &'a [&'a str], &'a str, String);
+        let cases: Vec<Case> = vec![
+            ("Always", &two, vec![], &[], "Pending", incomplete("init1 init2")),
+            ("Always", &two, vec![("init1", Exited, 1)], &["init1"], "Pending", incomplete("init1 init2")),
+            ("Always", &two, vec![("init1", Exited, 1)], &[], "Pending", incomplete("init1 init2")),
+            ("Never", &two, vec![("init1", Exited, 0), ("init2", Exited, 1)], &[], "Failed", incomplete("init2")),
+            ("Never", &two, vec![("init1", Exited, 1)], &[], "Failed", incomplete("init1 init2")),
+            ("Always", &two, vec![("init1", Exited, 0), ("init2", Running, 0)], &[], "Pending", incomplete("init2")),
+            ("Always", &sidecar, vec![], &[], "Pending", incomplete("init1 init2")),
+            ("Always", &sidecar, vec![("init1", Running, 0)], &[], "Pending", incomplete("init2")),
+            (
+                "Always",
+                &sidecar,
+                vec![("init1", Exited, 1), ("init2", Exited, 0), ("run", Running, 0)],
+                &["init1"],
+                "Running",
+                String::new(),
+            ),
+        ];
+        for (policy, inits, containers, waiting, phase, message) in cases {
+            let terminated = phase == "Failed";
+            let status = status(&pod_with_inits(policy, inits.clone()), &containers, terminated, waiting);
+            let condition =
+                status.conditions.iter().flatten().find(|c| c.type_ == "Initialized").expect("the condition");
+            let found = condition.message.clone().unwrap_or_default();
+            assert_eq!((status.phase.as_deref(), found), (Some(phase), message), "{policy} {containers:?}");
+        }
+    }
+
+    #[test]
+    fn once_a_pod_is_over_each_container_it_reached_has_an_end() {
+        let code = |status: &ContainerStatus| is_terminated(status);
+        let over = status(&pod("Always"), &[("a", Exited, 0)], true, &[]);
+        let codes: Vec<_> = over.container_statuses.iter().flatten().map(code).collect();
+        assert_eq!((codes, over.phase.as_deref()), (vec![Some(0), Some(137)], Some("Failed")));
+        let inits = serde_json::json!([{"name": "init1"}, {"name": "init2"}]);
+        let early = status(&pod_with_inits("Always", inits), &[("init1", Exited, 1)], true, &[]);
+        let codes: Vec<_> = early.init_container_statuses.iter().flatten().map(code).collect();
+        assert_eq!((codes, early.phase.as_deref()), (vec![Some(1), None], Some("Failed")));
+        assert_eq!(early.container_statuses.iter().flatten().map(code).collect::<Vec<_>>(), [None]);
+    }
+
+    #[test]
+    fn a_container_that_could_not_start_ended_once_and_began_never() {
+        let pod = pod("Never");
+        let mut broken = Instance::clone(&instance("a", Exited, 128));
+        (broken.started_at, broken.reason) = (0, "StartError".into());
+        let observed = Observed { containers: vec![Arc::new(broken), instance("b", Exited, 0)], ..Default::default() };
+        let waiting = HashMap::from([("a".to_owned(), Reason::new("RunContainerError", ""))]);
+        let before = generate(&pod, &PodStatus::default(), &observed, &facts(&waiting));
+        let over = generate(&pod, &before, &observed, &Facts { terminated: true, ..facts(&waiting) });
+        let a = &over.container_statuses.expect("statuses")[0];
+        let ended = a.state.as_ref().and_then(|state| state.terminated.as_ref()).expect("an end");
+        assert_eq!((ended.exit_code, ended.reason.as_deref()), (128, Some("StartError")));
+        assert_eq!(ended.started_at, Some(Time(Timestamp::UNIX_EPOCH)));
+        assert_eq!(last_exit(a), None, "it is not its own predecessor");
+    }
+
+    #[test]
+    fn termination_messages_of_a_pod_are_bounded_together() {
+        let mut loud = Instance::clone(&instance("a", Exited, 1));
+        loud.message = "é".repeat(4096);
+        let observed = Observed { containers: vec![Arc::new(loud)], ..Default::default() };
+        let waiting = HashMap::new();
+        let many: Vec<_> =
+            (0..7).map(|n| serde_json::json!({"name": if n == 0 { "a".into() } else { format!("c{n}") }})).collect();
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {"containers": many}})).expect("a pod");
+        let status = generate(&pod, &PodStatus::default(), &observed, &facts(&waiting));
+        let a = &status.container_statuses.expect("statuses")[0];
+        let message = a.state.as_ref().and_then(|s| s.terminated.as_ref()?.message.as_ref()).expect("a message");
+        assert_eq!(message.len(), 12 * 1024 / 7 / 2 * 2);
     }
 
     #[test]
