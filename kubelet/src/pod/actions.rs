@@ -75,37 +75,26 @@ pub fn compute(pod: &Pod, observed: &Observed, verdicts: &dyn Verdicts) -> Actio
     actions
 }
 
-/// The pod has no sandbox: make one, unless all its work is done.
+/// The pod has no sandbox: make one and begin anew, unless all its work is done or nothing of it may run twice.
 fn without_sandbox(pod: &Pod, observed: &Observed, attempt: u32, actions: &mut Actions) {
     let containers = &spec::spec(pod).containers;
-    if attempt > 0 {
-        let done = |c: &Container| match observed.newest(&c.name) {
-            Some(instance) => instance.state == State::Exited && !spec::should_restart(pod, c, instance.exit_code),
-            None => false,
-        };
-        let init_failed = spec::init_containers(pod).iter().any(|c| {
-            !spec::is_sidecar(c)
-                && observed.newest(&c.name).is_some_and(|i| i.state == State::Exited && i.exit_code != 0)
-                && !may_retry_init(pod, c)
-        });
-        if containers.iter().all(done) || init_failed {
-            actions.finished = true;
-            return;
-        }
+    if attempt > 0 && !observed.containers.is_empty() && spec::restart_policy(pod) == RestartPolicy::Never {
+        actions.finished = true;
+        return;
+    }
+    let succeeded = |c: &Container| {
+        spec::container_restart_policy(pod, c) == RestartPolicy::OnFailure
+            && observed.newest(&c.name).is_some_and(|i| i.state == State::Exited && i.exit_code == 0)
+    };
+    let wanted: Vec<usize> = (0..containers.len()).filter(|index| !succeeded(&containers[*index])).collect();
+    if wanted.is_empty() {
+        actions.finished = true;
+        return;
     }
     actions.create_sandbox = Some(attempt);
     match spec::init_containers(pod) {
+        [] => actions.start.extend(wanted.into_iter().map(|index| (Kind::Regular, index))),
         // All that ran before is to run again in the new sandbox, from the first init container on.
-        [] => actions.start.extend((0..containers.len()).filter_map(|index| {
-            let container = &containers[index];
-            let wanted = match observed.newest(&container.name) {
-                Some(instance) if instance.state == State::Exited => {
-                    spec::should_restart(pod, container, instance.exit_code)
-                }
-                _ => true,
-            };
-            wanted.then_some((Kind::Regular, index))
-        })),
         _ => actions.start.push((Kind::Init, 0)),
     }
 }
@@ -327,11 +316,25 @@ mod tests {
 
     #[test]
     fn a_dead_sandbox_is_replaced_unless_the_work_is_done() {
-        let running = compute(&pod("Always"), &observed(false, &[("a", Running, 0)]), &Fine);
-        assert!(running.kill_pod);
-        assert_eq!(running.create_sandbox, Some(1));
-        assert_eq!(running.start, [(Init, 0)]);
-        let done = compute(&pod("Never"), &observed(false, &[("a", Exited, 0), ("b", Exited, 0)]), &Fine);
-        assert_eq!((done.create_sandbox, done.finished), (None, true));
+        for (rule, policy, containers, attempt, start) in [
+            ("what runs goes and begins anew", "Always", vec![("a", Running, 0)], Some(1), vec![(Init, 0)]),
+            ("also what had succeeded", "Always", vec![("a", Exited, 0), ("b", Exited, 0)], Some(1), vec![(Init, 0)]),
+            (
+                "on failure only what has failed",
+                "OnFailure",
+                vec![("a", Exited, 0), ("b", Exited, 1)],
+                Some(1),
+                vec![(Init, 0)],
+            ),
+            ("and nothing where nothing has", "OnFailure", vec![("a", Exited, 0), ("b", Exited, 0)], None, vec![]),
+        ] {
+            let actions = compute(&pod(policy), &observed(false, &containers), &Fine);
+            assert_eq!((actions.create_sandbox, actions.finished), (attempt, attempt.is_none()), "{rule}");
+            assert_eq!(actions.start, start, "{rule}");
+        }
+        let actions = compute(&pod("Never"), &observed(false, &[("a", Running, 0)]), &Fine);
+        assert!(actions.finished && actions.kill_pod && actions.create_sandbox.is_none(), "what ran once is over");
+        let actions = compute(&pod("Never"), &observed(false, &[]), &Fine);
+        assert_eq!(actions.start, [(Init, 0)], "nothing has run yet");
     }
 }

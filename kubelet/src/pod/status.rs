@@ -424,7 +424,7 @@ fn conditions(
         .filter(|(c, s)| if spec::is_sidecar(c) { s.started != Some(true) } else { !s.ready })
         .map(|(_, status)| status.name.as_str())
         .collect();
-    let any_started = regular.iter().any(|s| is_running(s) || last_exit(s).is_some() || is_terminated(s).is_some());
+    let any_started = regular.iter().any(|s| is_running(s) || is_terminated(s).is_some());
 
     let ended = match phase {
         "Succeeded" => Some("PodCompleted"),

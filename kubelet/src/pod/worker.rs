@@ -462,7 +462,21 @@ impl Worker {
         self.observe(pod).await?;
         self.publish(pod, false);
         if !self.observed.is_stopped() {
-            let killed = kill::pod(&self.kubelet, pod, &self.observed, grace).await;
+            let (kubelet, observed) = (self.kubelet.clone(), self.observed.clone());
+            let mut killing = std::pin::pin!(kill::pod(&kubelet, pod, &observed, grace));
+            let killed = loop {
+                tokio::select! {
+                    killed = &mut killing => break killed,
+                    // Clients stop coming once the pod says that it is not ready, and containers end one by one.
+                    () = self.wake.notified() => {
+                        // A failure here must not cut off preStop hooks; the next look will do.
+                        if self.observe(pod).await.is_ok() {
+                            self.probes.sync(&kubelet, pod, &self.observed);
+                            self.publish(pod, false);
+                        }
+                    }
+                }
+            };
             killed.map_err(|error| SyncError {
                 reason: "FailedKillPod",
                 message: format!("error killing pod: {}", error.message()),

@@ -2,5 +2,7 @@
 
 mod admission;
 mod node;
+mod probes;
+mod sandbox;
 mod spdy;
 mod static_pods;

@@ -180,6 +180,14 @@ impl TestNode {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Kills the process that holds a pod's namespaces.
+    pub fn kill_sandbox(&self, uid: &str) {
+        let sandbox = "labels.\"io.cri-containerd.kind\"==sandbox";
+        let filter = format!("{sandbox},labels.\"io.kubernetes.pod.uid\"=={uid}");
+        let id = self.ctr(&["containers", "list", "-q", &filter]).expect("a list");
+        self.ctr(&["tasks", "kill", "--signal", "SIGKILL", id.trim()]).expect("killed");
+    }
+
     /// Ids of all containers, sandboxes among them.
     pub fn containers(&self) -> Vec<String> {
         let list = self.ctr(&["containers", "list", "-q"]).unwrap_or_default();
