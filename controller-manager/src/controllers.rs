@@ -43,6 +43,7 @@ pub const CONTROLLERS: &[Controller] = controllers! {
     "endpoints-controller", "endpoint-controller", ["endpoint"], true, crate::endpoints::run;
     "endpointslice-controller", "endpointslice-controller", ["endpointslice"], true, crate::endpointslice::run;
     "endpointslice-mirroring-controller", "endpointslicemirroring-controller", ["endpointslicemirroring"], true, crate::endpointslicemirroring::run;
+    "ephemeral-volume-controller", "ephemeral-volume-controller", ["ephemeral-volume"], true, crate::volume::ephemeral::run;
     "garbage-collector-controller", "generic-garbage-collector", ["garbagecollector"], true, crate::garbagecollector::run;
     "horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler", ["horizontalpodautoscaling"], true, crate::podautoscaler::run;
     "job-controller", "job-controller", ["job"], true, crate::job::run;
@@ -73,7 +74,6 @@ pub const CONTROLLERS: &[Controller] = controllers! {
 pub const ABSENT: &[(&str, &str)] = &[
     ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
     ("device-taint-eviction-controller", ""),
-    ("ephemeral-volume-controller", "ephemeral-volume"),
     ("kube-apiserver-serving-clustertrustbundle-publisher-controller", ""),
     ("node-route-controller", "route"),
     ("persistentvolume-attach-detach-controller", "attachdetach"),

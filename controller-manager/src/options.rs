@@ -236,6 +236,8 @@ pub struct ResourceQuotaOptions {
 #[derive(Clone, Debug, clap::Args)]
 pub struct WorkerOptions {
     #[arg(long, default_value_t = 5)]
+    pub concurrent_ephemeralvolume_syncs: usize,
+    #[arg(long, default_value_t = 5)]
     pub concurrent_deployment_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_replicaset_syncs: usize,
@@ -379,9 +381,6 @@ pub struct IgnoredOptions {
     /// Accepted, see --disable-attach-detach-reconcile-sync.
     #[arg(long)]
     pub disable_force_detach_on_timeout: bool,
-    /// Accepted: there is no ephemeral-volume controller.
-    #[arg(long, default_value_t = 5)]
-    pub concurrent_ephemeralvolume_syncs: usize,
 }
 
 /// A flag's path; none if it is empty, as upstream's flags are.

@@ -3,4 +3,5 @@
 //! Attaching, expanding and provisioning are done by CSI's own controllers, not in here.
 
 pub mod binder;
+pub mod ephemeral;
 pub mod protection;
