@@ -34,6 +34,7 @@ use crate::pod::{manager, mirror, pleg, spec};
 use crate::quantity::ResourceList;
 use crate::statuses::{self, Statuses};
 use crate::volumes::tokens::Tokens;
+use crate::volumes::usage::Usages;
 use crate::{eviction, logs, node, server, sources};
 
 /// Sandboxes made at once: the runtime gains nothing from more.
@@ -67,6 +68,8 @@ pub struct Kubelet {
     pub pod_infra_image: String,
     pub objects: Objects,
     pub tokens: Tokens,
+    /// What is mounted for pods.
+    pub volumes: Usages,
     pub pods: Pods,
     pub pleg: Pleg,
     pub statuses: Statuses,
@@ -236,6 +239,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         pod_infra_image: args.pod_infra_container_image.clone().unwrap_or_default(),
         objects: Objects::new(client.clone()),
         tokens: Tokens::new(client.clone()),
+        volumes: Usages::default(),
         pods: Pods::default(),
         pleg: Pleg::default(),
         statuses: Statuses::default(),

@@ -1,15 +1,21 @@
 //! What containers, pods and the node use: read from the runtime and from cgroups when someone asks, never before.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 use proto::cri::{ContainerStats, UInt64Value};
 use serde_json::{Value, json};
 
+use crate::container::sandbox;
 use crate::cri::names;
 use crate::kubelet::Kubelet;
 use crate::node::Filesystem;
 use crate::pod::spec;
+use crate::volumes::usage::{self, Tree, VolumeUsage};
 
 /// One container's use.
 #[derive(Clone, Debug, Default)]
@@ -32,12 +38,20 @@ pub struct ContainerUsage {
     pub timestamp: i64,
 }
 
-/// A pod's use in sum.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a pod uses: its running containers, its volumes, and what the kubelet keeps for it.
+#[derive(Clone, Debug, Default)]
 pub struct PodUsage {
-    pub cpu_ns: u64,
-    pub working_set: u64,
-    pub disk: u64,
+    /// With the size of each one's logs.
+    pub containers: Vec<(ContainerUsage, Tree)>,
+    pub volumes: Arc<Vec<VolumeUsage>>,
+    /// What of the node's disk the pod uses: logs, volumes on disk, and writable layers where images share it.
+    pub ephemeral: Tree,
+}
+
+impl PodUsage {
+    pub fn working_set(&self) -> u64 {
+        self.containers.iter().map(|(container, _)| container.working_set).sum()
+    }
 }
 
 fn value(value: Option<UInt64Value>) -> u64 {
@@ -80,16 +94,71 @@ pub async fn containers(kubelet: &Kubelet) -> Vec<ContainerUsage> {
     usages
 }
 
-/// Use by pod uid.
-pub async fn by_pod(kubelet: &Kubelet) -> HashMap<String, PodUsage> {
+/// Use by pod uid, of the pods that have anything running.
+pub async fn pods(kubelet: &Kubelet) -> HashMap<String, PodUsage> {
     let mut pods: HashMap<String, PodUsage> = HashMap::new();
     for container in containers(kubelet).await {
-        let pod = pods.entry(container.uid).or_default();
-        pod.cpu_ns += container.cpu_ns;
-        pod.working_set += container.working_set;
-        pod.disk += container.disk;
+        let uid = container.uid.clone();
+        pods.entry(uid).or_default().containers.push((container, Tree::default()));
+    }
+    let layers_on_node_disk = !image_disk(kubelet).await.dedicated;
+    for pod in kubelet.pods.list() {
+        let uid = spec::uid(&pod);
+        let Some(usage) = pods.get_mut(uid) else { continue };
+        usage.volumes = kubelet.volumes.of(uid, kubelet.config.volume_stats_agg_period.get()).await;
+        let logs = PathBuf::from(sandbox::log_directory(kubelet, &pod));
+        for (container, size) in &mut usage.containers {
+            // A few files of bounded size: there is no need to leave the thread for them.
+            *size = usage::tree(&logs.join(&container.container));
+            usage.ephemeral += *size;
+            if layers_on_node_disk {
+                usage.ephemeral += Tree { bytes: container.disk, inodes: container.inodes };
+            }
+        }
+        for volume in usage.volumes.iter().filter(|volume| is_on_node_disk(&pod, &volume.name)) {
+            usage.ephemeral += volume.used;
+        }
+        usage.ephemeral += usage::tree(&kubelet.pod_dir(uid).join("etc-hosts"));
     }
     pods
+}
+
+/// The volume takes room on the node's disk that is the pod's own.
+fn is_on_node_disk(pod: &Pod, name: &str) -> bool {
+    spec::spec(pod).volumes.iter().flatten().filter(|volume| volume.name == name).any(|volume| {
+        let on_disk = |source: &EmptyDirVolumeSource| source.medium.as_deref().unwrap_or_default().is_empty();
+        volume.empty_dir.as_ref().is_some_and(on_disk) || volume.config_map.is_some()
+    })
+}
+
+/// The claim behind a volume, if there is one.
+fn claim(pod: &Pod, name: &str) -> Option<String> {
+    let volume = spec::spec(pod).volumes.iter().flatten().find(|volume| volume.name == name)?;
+    match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(claim.claim_name.clone()),
+        (_, Some(_)) => Some(format!("{}-{name}", spec::name(pod))),
+        _ => None,
+    }
+}
+
+/// Where images and writable layers are.
+#[derive(Clone, Copy, Debug, Default)]
+struct ImageDisk {
+    filesystem: Filesystem,
+    used: Tree,
+    /// It isn't the node's own.
+    dedicated: bool,
+}
+
+async fn image_disk(kubelet: &Kubelet) -> ImageDisk {
+    let usage = kubelet.cri.image_fs_info().await.unwrap_or_default().into_iter().next().unwrap_or_default();
+    let mountpoint = PathBuf::from(usage.fs_id.map(|id| id.mountpoint).unwrap_or_default());
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+    ImageDisk {
+        filesystem: crate::node::filesystem(&mountpoint).unwrap_or_default(),
+        used: Tree { bytes: value(usage.used_bytes), inodes: value(usage.inodes_used) },
+        dedicated: device(&mountpoint).is_some_and(|disk| device(&kubelet.root_dir) != Some(disk)),
+    }
 }
 
 fn rfc3339(ns: i64) -> String {
@@ -101,45 +170,63 @@ fn rfc3339(ns: i64) -> String {
         .to_string()
 }
 
-fn filesystem(stats: Filesystem, time: &str) -> Value {
+/// A file system, and what someone uses of it.
+fn filesystem(stats: Filesystem, used: Tree, time: &str) -> Value {
     json!({
         "time": time,
         "availableBytes": stats.available_bytes,
         "capacityBytes": stats.capacity_bytes,
-        "usedBytes": stats.capacity_bytes.saturating_sub(stats.available_bytes),
+        "usedBytes": used.bytes,
         "inodesFree": stats.inodes_free,
         "inodes": stats.inodes,
-        "inodesUsed": stats.inodes.saturating_sub(stats.inodes_free),
+        "inodesUsed": used.inodes,
     })
+}
+
+/// All that is used of a file system.
+fn whole(stats: Filesystem) -> Tree {
+    Tree {
+        bytes: stats.capacity_bytes.saturating_sub(stats.available_bytes),
+        inodes: stats.inodes.saturating_sub(stats.inodes_free),
+    }
 }
 
 /// The answer of `/stats/summary` (stats.k8s.io/v1alpha1).
 pub async fn summary(kubelet: &Kubelet) -> Value {
     let now = rfc3339(0);
-    let containers = containers(kubelet).await;
     let disk = kubelet.machine.node_filesystem().unwrap_or_default();
+    let images = image_disk(kubelet).await;
+    let usages = pods(kubelet).await;
     let mut pods = Vec::new();
     for pod in kubelet.pods.list() {
         let uid = spec::uid(&pod);
-        let own: Vec<&ContainerUsage> = containers.iter().filter(|container| container.uid == uid).collect();
-        if own.is_empty() {
-            continue;
-        }
+        let Some(usage) = usages.get(uid) else { continue };
         let status = kubelet.statuses.get(uid).unwrap_or_default();
         let total = kubelet.cgroups.pod_usage(&pod);
+        let volumes = usage.volumes.iter().map(|volume| {
+            let mut stats = filesystem(volume.filesystem, volume.used, &now);
+            stats["name"] = json!(volume.name);
+            if let Some(claim) = claim(&pod, &volume.name) {
+                stats["pvcRef"] = json!({"name": claim, "namespace": spec::namespace(&pod)});
+            }
+            stats
+        });
+        let cpu_ns = usage.containers.iter().map(|(container, _)| container.cpu_ns).sum();
         pods.push(json!({
             "podRef": {"name": spec::name(&pod), "namespace": spec::namespace(&pod), "uid": uid},
             "startTime": status.start_time,
-            "containers": own.iter().map(|c| json!({
+            "containers": usage.containers.iter().map(|(c, logs)| json!({
                 "name": c.container,
                 "startTime": status.start_time,
                 "cpu": {"time": rfc3339(c.timestamp), "usageNanoCores": c.nano_cores, "usageCoreNanoSeconds": c.cpu_ns},
                 "memory": {"time": rfc3339(c.timestamp), "usageBytes": c.usage, "workingSetBytes": c.working_set, "rssBytes": c.rss},
-                "rootfs": {"time": rfc3339(c.timestamp), "usedBytes": c.disk, "inodesUsed": c.inodes},
+                "rootfs": filesystem(images.filesystem, Tree { bytes: c.disk, inodes: c.inodes }, &rfc3339(c.timestamp)),
+                "logs": filesystem(disk, *logs, &now),
             })).collect::<Vec<_>>(),
-            "cpu": {"time": now, "usageCoreNanoSeconds": total.cpu_ns.max(own.iter().map(|c| c.cpu_ns).sum())},
+            "cpu": {"time": now, "usageCoreNanoSeconds": total.cpu_ns.max(cpu_ns)},
             "memory": {"time": now, "usageBytes": total.memory, "workingSetBytes": total.working_set, "rssBytes": total.rss},
-            "ephemeral-storage": {"time": now, "usedBytes": own.iter().map(|c| c.disk).sum::<u64>()},
+            "volume": volumes.collect::<Vec<_>>(),
+            "ephemeral-storage": filesystem(disk, usage.ephemeral, &now),
         }));
     }
     let node = kubelet.cgroups.root_usage();
@@ -155,7 +242,12 @@ pub async fn summary(kubelet: &Kubelet) -> Value {
                 "workingSetBytes": node.working_set,
                 "rssBytes": node.rss,
             },
-            "fs": filesystem(disk, &now),
+            "fs": filesystem(disk, whole(disk), &now),
+            "runtime": {
+                "imageFs": filesystem(images.filesystem, images.used, &now),
+                "containerFs": filesystem(images.filesystem, images.used, &now),
+            },
+            "rlimit": crate::node::pids().map(|(used, max)| json!({"time": now, "maxpid": max, "curproc": used})),
         },
         "pods": pods,
     })

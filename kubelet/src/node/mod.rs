@@ -54,6 +54,14 @@ pub fn filesystem(path: &Path) -> std::io::Result<Filesystem> {
     })
 }
 
+/// Threads that exist, and the most there may be.
+pub fn pids() -> Option<(i64, i64)> {
+    let max = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
+    let load = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let threads = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
+    Some((threads, max))
+}
+
 /// Keeps the kernel from killing the kubelet first when memory runs out, where it lets us.
 pub fn protect_self(oom_score_adj: i32) {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", oom_score_adj.to_string()) {

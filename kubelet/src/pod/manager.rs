@@ -53,6 +53,11 @@ impl Pods {
         self.entries.read().get(uid).map(|entry| entry.desired.borrow().pod.clone())
     }
 
+    /// The pod is on its way out.
+    pub fn is_ending(&self, uid: &str) -> bool {
+        self.entries.read().get(uid).is_some_and(|entry| entry.desired.borrow().must_end())
+    }
+
     /// The pods that use what they asked for: those that may still run, and those that are on their way out.
     pub fn active(&self, statuses: &Statuses) -> Vec<Arc<Pod>> {
         let entries = self.entries.read();

@@ -190,16 +190,12 @@ fn amount(resources: Option<&ResourceRequirements>, side: Side, name: &str) -> i
 }
 
 /// The most the pod needs at once: sidecars run beside all that come after them, plain init containers one at a time
-/// before the rest (KEP-753). `None` for limits where some container has none.
-fn aggregate(pod: &Pod, side: Side, name: &str) -> Option<i64> {
+/// before the rest (KEP-753).
+fn aggregate(pod: &Pod, side: Side, name: &str) -> i64 {
     let spec = spec(pod);
     let own = amount(spec.resources.as_ref(), side, name);
     if own > 0 {
-        return Some(own);
-    }
-    let unbounded = |c: &Container| matches!(side, Side::Limits) && amount(c.resources.as_ref(), side, name) == 0;
-    if spec.containers.iter().chain(init_containers(pod).iter().filter(|c| is_sidecar(c))).any(unbounded) {
-        return None;
+        return own;
     }
     let mut sidecars = 0;
     let mut peak = 0;
@@ -212,17 +208,25 @@ fn aggregate(pod: &Pod, side: Side, name: &str) -> Option<i64> {
         }
     }
     let running: i64 = spec.containers.iter().map(|c| amount(c.resources.as_ref(), side, name)).sum();
-    Some(peak.max(running + sidecars))
+    peak.max(running + sidecars)
 }
 
 /// The pod's request of `name`: thousandths of cores for cpu, units otherwise; with its overhead.
 pub fn request(pod: &Pod, name: &str) -> i64 {
-    aggregate(pod, Side::Requests, name).unwrap_or(0) + quantity::of(spec(pod).overhead.as_ref(), name)
+    aggregate(pod, Side::Requests, name) + quantity::of(spec(pod).overhead.as_ref(), name)
 }
 
 /// The pod's limit of `name`, `None` where it is unbounded.
 pub fn limit(pod: &Pod, name: &str) -> Option<i64> {
-    aggregate(pod, Side::Limits, name).map(|limit| limit + quantity::of(spec(pod).overhead.as_ref(), name))
+    let unbounded = |c: &Container| container_limit(c, name) == 0;
+    let lasting = spec(pod).containers.iter().chain(init_containers(pod).iter().filter(|c| is_sidecar(c)));
+    let bounded = amount(spec(pod).resources.as_ref(), Side::Limits, name) > 0 || !lasting.into_iter().any(unbounded);
+    bounded.then(|| aggregate(pod, Side::Limits, name) + quantity::of(spec(pod).overhead.as_ref(), name))
+}
+
+/// The sum of the limits that the pod's containers have, 0 where none has one.
+pub fn limits_sum(pod: &Pod, name: &str) -> i64 {
+    aggregate(pod, Side::Limits, name)
 }
 
 /// One container's request or limit, in the same units.

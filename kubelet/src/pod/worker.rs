@@ -348,6 +348,7 @@ impl Worker {
         self.volumes = volumes::setup(&kubelet, pod, &facts)
             .await
             .map_err(|error| SyncError { reason: "FailedMount", message: error.to_string() })?;
+        kubelet.volumes.mounted(spec::uid(pod), &self.volumes);
         self.volumes_at = Some(Instant::now());
         Ok(())
     }
@@ -522,6 +523,7 @@ impl Worker {
     async fn clean_up(&mut self, pod: &Arc<Pod>, deleted: bool) -> Result<(), String> {
         let uid = spec::uid(pod);
         self.kubelet.tokens.forget(uid);
+        self.kubelet.volumes.forget(uid);
         self.kubelet.images.forget(uid);
         if deleted {
             for sandbox in std::mem::take(&mut self.observed).sandboxes {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 
+use super::usage::Measure;
 use super::{MountedVolume, VolumeError, blocking, io, mounts, ownership};
 use crate::quantity;
 
@@ -35,5 +36,5 @@ pub async fn setup(
         Ok(())
     })
     .await?;
-    Ok(MountedVolume { path, read_only: false, selinux_relabel: true })
+    Ok(MountedVolume { path, read_only: false, selinux_relabel: true, measure: Measure::Files })
 }

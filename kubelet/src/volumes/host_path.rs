@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
 
+use super::usage::Measure;
 use super::{MountedVolume, VolumeError, blocking, io, ownership};
 
 pub async fn setup(source: &HostPathVolumeSource) -> Result<MountedVolume, VolumeError> {
@@ -12,7 +13,7 @@ pub async fn setup(source: &HostPathVolumeSource) -> Result<MountedVolume, Volum
     let type_ = source.type_.clone().unwrap_or_default();
     let checked = path.clone();
     blocking(move || check(&checked, &type_)).await?;
-    Ok(MountedVolume { path, read_only: false, selinux_relabel: false })
+    Ok(MountedVolume { path, read_only: false, selinux_relabel: false, measure: Measure::Nothing })
 }
 
 fn check(path: &Path, type_: &str) -> Result<(), VolumeError> {

@@ -13,6 +13,7 @@ mod payload;
 mod persistent;
 pub mod subpath;
 pub mod tokens;
+pub mod usage;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -50,12 +51,14 @@ pub struct MountedVolume {
     pub path: PathBuf,
     pub read_only: bool,
     pub selinux_relabel: bool,
+    pub measure: Measure,
 }
 
 /// Volumes by name.
 pub type MountedVolumes = HashMap<String, MountedVolume>;
 
 pub use ownership::set_mode;
+use usage::Measure;
 
 /// The directory of one volume; `plugin` as in "kubernetes.io/empty-dir".
 fn volume_dir(pod_dir: &Path, plugin: &str, name: &str) -> PathBuf {
@@ -111,7 +114,7 @@ async fn setup_one(
         atomic_writer::write(&dir, &payload, fs_group)
     })
     .await?;
-    Ok(MountedVolume { path, read_only: true, selinux_relabel: true })
+    Ok(MountedVolume { path, read_only: true, selinux_relabel: true, measure: Measure::Files })
 }
 
 /// Runs file system work off the event loop.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod};
 use kube::Api;
 
+use super::usage::Measure;
 use super::{MountedVolume, VolumeError, blocking, host_path, io, ownership};
 use crate::kubelet::Kubelet;
 use crate::pod::spec;
@@ -32,7 +33,8 @@ pub async fn setup(
     let mut mounted = if let Some(source) = &volume.host_path {
         host_path::setup(source).await?
     } else if let Some(local) = &volume.local {
-        MountedVolume { path: PathBuf::from(&local.path), read_only: false, selinux_relabel: true }
+        let path = PathBuf::from(&local.path);
+        MountedVolume { path, read_only: false, selinux_relabel: true, measure: Measure::Filesystem }
     } else {
         return Err(invalid(format!("the volume of claim {name:?} is of a type this kubelet can't mount")));
     };

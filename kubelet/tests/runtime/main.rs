@@ -6,3 +6,4 @@ mod probes;
 mod sandbox;
 mod spdy;
 mod static_pods;
+mod stats;

@@ -108,6 +108,7 @@ impl TestNode {
             "address": "127.0.0.1",
             "healthzPort": 0,
             "failSwapOn": false,
+            "volumeStatsAggPeriod": "100ms",
             "evictionHard": {"memory.available": "1Mi"},
         });
         fs::write(self.path("kubelet.json"), config.to_string()).expect("written");
@@ -268,7 +269,7 @@ pub fn get(port: u16, path: &str) -> Option<String> {
 fn write_image(path: &Path) {
     let mut layer = tar::Builder::new(Vec::new());
     layer.append_path_with_name(find("busybox").expect("busybox"), "bin/busybox").expect("added");
-    for applet in ["sh", "sleep", "cat", "test", "touch"] {
+    for applet in ["sh", "sleep", "cat", "test", "touch", "dd", "env"] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);

@@ -2,11 +2,15 @@
 //! (kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction). One pod per round, so that its end can show
 //! in the next look.
 
+mod local_storage;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use apimachinery::quantity::{Format, Quantity};
+use component_base::metrics::{self, IntCounterVec};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +22,20 @@ use crate::node::{Filesystem, machine};
 use crate::pod::status::Reason;
 use crate::pod::{spec, worker};
 use crate::quantity;
+use crate::stats::ContainerUsage;
+use crate::volumes::usage::Tree;
 
 const PERIOD: Duration = Duration::from_secs(10);
+/// What a pod has to end where it is not to be waited for.
+const GRACE_MIN: Duration = Duration::from_secs(1);
+
+static EVICTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    metrics::int_counter_vec(
+        "kubelet_evictions",
+        "[ALPHA] Cumulative number of pod evictions by eviction signal",
+        &["eviction_signal"],
+    )
+});
 
 /// Signal, the node condition it makes, and the resource that pods are ranked by.
 const SIGNALS: [(&str, &str, &str); 7] = [
@@ -143,6 +159,9 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
         if kubelet.eviction.conditions() != before {
             kubelet.node_changed.notify_one();
         }
+        if kubelet.config.local_storage_capacity_isolation && hold_to_own_bounds(&kubelet).await {
+            continue; // that may be all it takes
+        }
         if let Some(threshold) = crossed.first() {
             relieve(&kubelet, threshold, read[threshold.signal]).await;
         }
@@ -178,18 +197,10 @@ async fn observe(kubelet: &Kubelet) -> HashMap<&'static str, Observation> {
         working_set => clamp(working_set),
     };
     read.insert("memory.available", Observation { available: capacity - used, capacity });
-    if let Some((used, max)) = pids().await {
+    if let Some((used, max)) = crate::node::pids() {
         read.insert("pid.available", Observation { available: max - used, capacity: max });
     }
     read
-}
-
-/// Threads that exist, and the most there may be.
-async fn pids() -> Option<(i64, i64)> {
-    let max = tokio::fs::read_to_string("/proc/sys/kernel/pid_max").await.ok()?.trim().parse().ok()?;
-    let load = tokio::fs::read_to_string("/proc/loadavg").await.ok()?;
-    let threads = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
-    Some((threads, max))
 }
 
 /// Makes room: unused images where the disk is full, else the pod that ranks first.
@@ -199,19 +210,16 @@ async fn relieve(kubelet: &Kubelet, threshold: &Threshold, seen: Observation) {
     if threshold.condition == "DiskPressure" && gc::delete_unused(kubelet).await.is_ok_and(|freed| freed > 0) {
         return; // the next round sees whether that was enough
     }
-    let stats = crate::stats::by_pod(kubelet).await;
-    let mut pods: Vec<Arc<Pod>> = kubelet.pods.list();
-    pods.retain(|pod| {
-        let phase = kubelet.statuses.get(spec::uid(pod)).and_then(|status| status.phase);
-        !spec::is_critical(pod) && !matches!(phase.as_deref(), Some("Succeeded" | "Failed"))
-    });
+    let stats = crate::stats::pods(kubelet).await;
+    let mut pods: Vec<Arc<Pod>> = evictable(kubelet);
     let usage = |pod: &Pod| -> i64 {
-        let usage = stats.get(spec::uid(pod));
+        let Some(usage) = stats.get(spec::uid(pod)) else { return 0 };
         let value = match threshold.resource {
-            "memory" => usage.map(|usage| usage.working_set),
-            _ => usage.map(|usage| usage.disk),
+            "memory" => usage.working_set(),
+            "inodes" => usage.ephemeral.inodes,
+            _ => usage.ephemeral.bytes,
         };
-        i64::try_from(value.unwrap_or(0)).unwrap_or(i64::MAX)
+        i64::try_from(value).unwrap_or(i64::MAX)
     };
     pods.sort_by_key(|pod| rank(pod, threshold.resource, usage(pod)));
     let Some(pod) = pods.first() else {
@@ -222,20 +230,84 @@ async fn relieve(kubelet: &Kubelet, threshold: &Threshold, seen: Observation) {
         );
         return;
     };
-    let available = quantity::bytes(seen.available).0;
-    let bound = quantity::bytes(amount(&threshold.value, seen.capacity)).0;
-    let message = format!(
-        "The node was low on resource: {}. Threshold quantity: {bound}, available: {available}. ",
-        threshold.resource
+    let text = |amount: i64| Quantity::new(amount, Format::BinarySi);
+    let mut message = format!(
+        "The node was low on resource: {}. Threshold quantity: {}, available: {}. ",
+        threshold.resource,
+        text(amount(&threshold.value, seen.capacity)),
+        text(seen.available),
     );
-    kubelet.event(pod, None, "Warning", "Evicted", &message);
+    for (container, logs) in stats.get(spec::uid(pod)).into_iter().flat_map(|usage| &usage.containers) {
+        message += &blame(pod, container, *logs, threshold.resource).unwrap_or_default();
+    }
     let grace = match threshold.grace {
-        None => Duration::from_secs(1),
-        Some(_) => spec::grace_period(pod).min(kubelet.eviction.soft_grace_max.max(Duration::from_secs(1))),
+        None => GRACE_MIN,
+        Some(_) => spec::grace_period(pod).min(kubelet.eviction.soft_grace_max.max(GRACE_MIN)),
     };
-    let eviction =
-        worker::Eviction { reason: Reason::new("Evicted", &message), grace: Some(grace), disruption: message };
+    evict(kubelet, pod, threshold.signal, grace, &message, &message).await;
+}
+
+/// The pods that may be evicted.
+fn evictable(kubelet: &Kubelet) -> Vec<Arc<Pod>> {
+    let mut pods = kubelet.pods.active(&kubelet.statuses);
+    pods.retain(|pod| !spec::is_critical(pod) && !kubelet.pods.is_ending(spec::uid(pod)));
+    pods
+}
+
+/// Ends a pod; `disruption` is the message of the condition DisruptionTarget, "" for none.
+async fn evict(kubelet: &Kubelet, pod: &Pod, signal: &str, grace: Duration, message: &str, disruption: &str) {
+    tracing::info!(pod = spec::key(pod), signal, message, "Evicting a pod");
+    EVICTIONS.with_label_values(&[signal]).inc();
+    kubelet.event(pod, None, "Warning", "Evicted", message);
+    let reason = Reason::new("Evicted", message);
+    let eviction = worker::Eviction { reason, grace: Some(grace), disruption: disruption.to_owned() };
     kubelet.pods.evict(spec::uid(pod), eviction).await;
+}
+
+/// Ends the pods that use more of the disk than they have said they would; returns whether there were any.
+async fn hold_to_own_bounds(kubelet: &Kubelet) -> bool {
+    let pods: Vec<Arc<Pod>> = evictable(kubelet).into_iter().filter(|pod| local_storage::is_bounded(pod)).collect();
+    if pods.is_empty() {
+        return false;
+    }
+    let stats = crate::stats::pods(kubelet).await;
+    let mut any = false;
+    for pod in pods {
+        let Some(usage) = stats.get(spec::uid(&pod)) else { continue };
+        let used = local_storage::Used {
+            volumes: usage.volumes.iter().map(|volume| (volume.name.as_str(), volume.used.bytes)).collect(),
+            containers: usage
+                .containers
+                .iter()
+                .map(|(container, logs)| (container.container.as_str(), container.disk + logs.bytes))
+                .collect(),
+            all: usage.ephemeral.bytes,
+        };
+        if let Some(exceeded) = local_storage::exceeded(&pod, &used) {
+            evict(kubelet, &pod, exceeded.signal, GRACE_MIN, &exceeded.message, "").await;
+            any = true;
+        }
+    }
+    any
+}
+
+/// What a container has to do with the shortage, where it uses more than it requested.
+fn blame(pod: &Pod, usage: &ContainerUsage, logs: Tree, resource: &str) -> Option<String> {
+    let name = &usage.container;
+    let container = spec::spec(pod).containers.iter().chain(spec::init_containers(pod)).find(|c| c.name == *name)?;
+    let used = match resource {
+        "memory" => usage.working_set,
+        "ephemeral-storage" => usage.disk + logs.bytes,
+        _ => return None,
+    };
+    let used = i64::try_from(used).ok()?;
+    let request = container.resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get(resource));
+    let text = request.map_or("0", |request| request.0.as_str());
+    let more = used > quantity::parse(text).unwrap_or(0);
+    let used = Quantity::new(used, Format::BinarySi);
+    more.then(|| {
+        format!("Container {name} was using {used}, request is {text}, has larger consumption of {resource}. ")
+    })
 }
 
 /// Who goes first: pods that use more than they asked for, then low priority, then the largest excess.
