@@ -119,6 +119,8 @@ pub struct Settings {
     pub front_proxy_identity: Option<Watched<Identity>>,
     /// The port this server listens at.
     pub port: u16,
+    /// `--enable-garbage-collector`
+    pub collects_garbage: bool,
 }
 
 /// The API and its storage.
@@ -143,6 +145,8 @@ pub struct Api {
     pub callout: Arc<Callout>,
     /// For admission that asks what a user may; set once, before the first request.
     pub authz: OnceLock<Arc<Authorizers>>,
+    /// Whether somebody looks after the dependents of what is deleted.
+    pub collects_garbage: bool,
 }
 
 impl Api {
@@ -189,6 +193,7 @@ impl Api {
             gates: settings.gates,
             callout: Arc::new(Callout::new(resolver, settings.front_proxy_identity)),
             authz: OnceLock::new(),
+            collects_garbage: settings.collects_garbage,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Putting the server together from its flags, and taking it down again.
 
+use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
 use crate::admission::{Chain, configuration};
 use crate::allocation::ServiceAllocator;
 use crate::api::{Api, Settings};
@@ -14,6 +15,7 @@ use crate::bootstrap::{self, Cluster};
 use crate::handlers::negotiate::serve_cbor;
 use crate::options::{EtcdFlags, Options};
 use crate::registry::table;
+use crate::server::health::HealthLimits;
 use crate::server::inflight::Inflight;
 use crate::server::{Server, pipeline};
 use crate::storage::codec::{Media, MediaType};
@@ -25,10 +27,11 @@ use crate::webhook::client::Identity;
 use anyhow::Context;
 use component_base::serving;
 use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls, Watched};
+use http::HeaderValue;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once: a watch or two of every node of a large cluster. Idle ones cost about 20 kB each.
@@ -63,6 +66,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
                 &options.disable_admission_plugins,
                 &configured,
                 gates,
+                DefaultTolerationSeconds {
+                    not_ready: options.default_not_ready_toleration_seconds,
+                    unreachable: options.default_unreachable_toleration_seconds,
+                },
             )?,
             allocators: vec![Box::new(allocator)],
             event_ttl_seconds: options.event_ttl.0.as_secs() as i64,
@@ -70,6 +77,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             aggregator_routing: options.enable_aggregator_routing,
             front_proxy_identity: front_proxy_identity(&options)?,
             port: options.serving.secure_port,
+            collects_garbage: options.enable_garbage_collector,
         },
     );
     api.progress.history.set_bytes_max(options.etcd.watch_history_bytes_max);
@@ -242,10 +250,22 @@ fn assemble(
         request_timeout: options.request_timeout.0,
         address: SocketAddr::new(advertised, options.serving.secure_port).to_string(),
         bootstrapped: AtomicBool::new(false),
+        health: HealthLimits {
+            etcd: options.etcd.etcd_healthcheck_timeout.0,
+            etcd_readiness: options.etcd.etcd_readycheck_timeout.0,
+            live_from: Instant::now() + options.livez_grace_period.0,
+        },
+        transport_security: transport_security(&options.serving.strict_transport_security_directives)?,
         closing,
         draining,
         api,
     })
+}
+
+/// `Strict-Transport-Security`, where it is asked for.
+fn transport_security(directives: &[String]) -> anyhow::Result<Option<HeaderValue>> {
+    let text = directives.join("; ");
+    Ok((!text.is_empty()).then(|| HeaderValue::from_str(&text)).transpose()?)
 }
 
 fn authenticators(options: &Options) -> anyhow::Result<Authenticators> {
@@ -352,6 +372,9 @@ fn server_tls(options: &Options, advertised: IpAddr) -> anyhow::Result<Arc<rustl
         }
     };
     let mut config = ServerTls::new(cert);
+    if serving.disable_http2_serving {
+        config.alpn.retain(|protocol| protocol != b"h2");
+    }
     if serving.tls_min_version == "VersionTLS13" {
         const ONLY_13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
         config.versions = ONLY_13;

@@ -1,4 +1,4 @@
-//! Pods stay five minutes on a node that is not ready or not reachable, unless they say otherwise.
+//! Pods stay some minutes on a node that is not ready or not reachable, unless they say otherwise.
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
@@ -7,10 +7,21 @@ use apimachinery::Value;
 use futures::future::BoxFuture;
 use serde_json::json;
 
-pub struct DefaultTolerationSeconds;
+/// How long, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct DefaultTolerationSeconds {
+    pub not_ready: i64,
+    pub unreachable: i64,
+}
 
-const SECONDS: i64 = 300;
-const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+impl Default for DefaultTolerationSeconds {
+    fn default() -> Self {
+        Self { not_ready: 300, unreachable: 300 }
+    }
+}
+
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 impl Plugin for DefaultTolerationSeconds {
     fn name(&self) -> &'static str {
@@ -22,25 +33,28 @@ impl Plugin for DefaultTolerationSeconds {
             && attributes.subresource.is_empty()
             && matches!(attributes.operation, Operation::Create | Operation::Update);
         if let (true, Some(pod)) = (applies, attributes.object.as_mut()) {
-            add(pod);
+            self.add(pod);
         }
         Box::pin(async { Ok(()) })
     }
 }
 
-fn add(pod: &mut Value) {
-    let mut tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
-    for taint in TAINTS {
-        let tolerated = tolerations.iter().any(|t| {
-            let key = t["key"].as_str().unwrap_or("");
-            (key == taint || key.is_empty()) && matches!(t["effect"].as_str().unwrap_or(""), "" | "NoExecute")
-        });
-        if !tolerated {
-            tolerations
-                .push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
+impl DefaultTolerationSeconds {
+    fn add(&self, pod: &mut Value) {
+        let mut tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
+        for (taint, seconds) in [(NOT_READY, self.not_ready), (UNREACHABLE, self.unreachable)] {
+            let tolerated = tolerations.iter().any(|t| {
+                let key = t["key"].as_str().unwrap_or("");
+                (key == taint || key.is_empty()) && matches!(t["effect"].as_str().unwrap_or(""), "" | "NoExecute")
+            });
+            if !tolerated {
+                tolerations.push(
+                    json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}),
+                );
+            }
         }
+        pod["spec"]["tolerations"] = tolerations.into();
     }
-    pod["spec"]["tolerations"] = tolerations.into();
 }
 
 #[cfg(test)]
@@ -50,13 +64,14 @@ mod tests {
     #[test]
     fn only_what_is_not_tolerated_already_is_added() {
         let mut pod =
-            json!({"spec": {"tolerations": [{"key": TAINTS[0], "operator": "Exists", "effect": "NoExecute"}]}});
-        add(&mut pod);
+            json!({"spec": {"tolerations": [{"key": NOT_READY, "operator": "Exists", "effect": "NoExecute"}]}});
+        let plugin = DefaultTolerationSeconds { unreachable: 7, ..Default::default() };
+        plugin.add(&mut pod);
         let tolerations = pod["spec"]["tolerations"].as_array().unwrap().clone();
         assert_eq!(tolerations.len(), 2);
-        assert_eq!(tolerations[1]["key"], TAINTS[1]);
+        assert_eq!((&tolerations[1]["key"], &tolerations[1]["tolerationSeconds"]), (&json!(UNREACHABLE), &json!(7)));
         let mut all = json!({"spec": {"tolerations": [{"operator": "Exists"}]}});
-        add(&mut all);
+        plugin.add(&mut all);
         assert_eq!(all["spec"]["tolerations"].as_array().unwrap().len(), 1);
     }
 }

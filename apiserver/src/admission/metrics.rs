@@ -166,7 +166,7 @@ mod tests {
     fn every_plugin_has_a_row() {
         let gates: FeatureGates = "AllAlpha=true,AllBeta=true".parse().unwrap_or_default();
         let all: Vec<String> = TAKES_PART.iter().map(|(name, ..)| name.to_string()).collect();
-        let chain = Chain::new(&all, &[], &Default::default(), &gates).unwrap();
+        let chain = Chain::new(&all, &[], &Default::default(), &gates, Default::default()).unwrap();
         for (name, [admits, validates]) in &chain.metrics.plugins {
             assert!(admits.counts.contains(&true) || validates.counts.contains(&true), "{name}");
         }

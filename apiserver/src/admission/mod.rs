@@ -36,6 +36,7 @@ use anyhow::Context;
 use apimachinery::Value;
 use component_base::feature_gates::FeatureGates;
 use configuration::Configurations;
+use default_toleration_seconds::DefaultTolerationSeconds;
 use futures::future::BoxFuture;
 use metrics::{ChainMetrics, Stage};
 use pod_security::PodSecurity;
@@ -224,6 +225,7 @@ impl Chain {
         disabled: &[String],
         configured: &Configurations,
         gates: &FeatureGates,
+        tolerations: DefaultTolerationSeconds,
     ) -> anyhow::Result<Chain> {
         let pod_security = PodSecurity::new(configured.get("PodSecurity"));
         let pod_security = pod_security.context("the configuration of the admission plugin PodSecurity")?;
@@ -236,7 +238,7 @@ impl Chain {
             Box::new(always_pull_images::AlwaysPullImages),
             Box::new(pod_security),
             Box::new(priority::Priority),
-            Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+            Box::new(tolerations),
             Box::new(extended_resource_toleration::ExtendedResourceToleration),
             Box::new(default_storage_class::DefaultStorageClass),
             Box::new(storage_object_in_use_protection::StorageObjectInUseProtection),

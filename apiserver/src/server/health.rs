@@ -9,7 +9,7 @@ use crate::handlers::render::respond;
 use component_base::serving::full;
 use http::{HeaderValue, StatusCode};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a check asks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,8 +80,15 @@ const CHECKS: &[Check] = &[
     ready("shutdown", Asks::Stop),
 ];
 
-/// How long etcd gets to answer.
-const ETCD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How patient the checks are.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthLimits {
+    /// How long etcd may take to answer: for health, and for readiness.
+    pub etcd: Duration,
+    pub etcd_readiness: Duration,
+    /// Until then a server that still starts is alive.
+    pub live_from: Instant,
+}
 
 /// The query of a request for one of the three.
 #[derive(Debug, Default, PartialEq)]
@@ -108,23 +115,17 @@ impl Options {
 pub async fn answer(server: &Server, path: &str, query: Option<&str>) -> Option<Response> {
     let (endpoint, name) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
     let mut checks = CHECKS.iter().filter(|check| endpoint == "readyz" || !check.ready_only);
+    let starts = endpoint == "livez" && Instant::now() < server.health.live_from;
     if !name.is_empty() {
         let check = checks.find(|check| check.name == name)?;
-        return Some(match run(server, check.asks).await {
+        return Some(match run(server, check, starts).await {
             Ok(()) => plain(StatusCode::OK, "ok".into()),
             Err(why) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
         });
     }
-    let mut etcd = None;
     let mut results = Vec::new();
     for check in checks {
-        let result = match (check.asks, &etcd) {
-            (Asks::Etcd, Some(known)) => Result::clone(known),
-            (asks, _) => run(server, asks).await,
-        };
-        if check.asks == Asks::Etcd {
-            etcd = Some(result.clone());
-        }
+        let result = run(server, check, starts).await;
         if let Err(why) = &result {
             tracing::debug!(check = check.name, why, "health check failed");
         }
@@ -166,12 +167,16 @@ fn plain(code: StatusCode, text: String) -> Response {
     response
 }
 
-async fn run(server: &Server, asks: Asks) -> Result<(), String> {
-    match asks {
+/// `starts`: what belongs to the start is not held against the server yet.
+async fn run(server: &Server, check: &Check, starts: bool) -> Result<(), String> {
+    match check.asks {
         Asks::Etcd => {
-            let answer = tokio::time::timeout(ETCD_TIMEOUT, server.api.etcd.healthy()).await;
+            let HealthLimits { etcd, etcd_readiness, .. } = server.health;
+            let limit = if check.ready_only { etcd_readiness } else { etcd };
+            let answer = tokio::time::timeout(limit, server.api.etcd.healthy()).await;
             answer.map_err(|_| "etcd does not answer".to_owned())?.map_err(|e| e.to_string())
         }
+        Asks::Caches | Asks::Bootstrap if starts => Ok(()),
         Asks::Caches if server.api.progress.seen() == 0 => Err("the watch caches are not loaded yet".into()),
         Asks::Bootstrap if !server.bootstrapped.load(Ordering::Acquire) => Err("not finished".into()),
         Asks::Stop if server.closing.is_cancelled() => Err("process is shutting down".into()),

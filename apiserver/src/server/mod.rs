@@ -16,6 +16,8 @@ use crate::authn::Authenticators;
 use crate::authz::Authorizers;
 use crate::authz::rbac::Rbac;
 use crate::streaming::KubeletClient;
+use health::HealthLimits;
+use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -41,6 +43,9 @@ pub struct Server {
     pub address: String,
     /// The objects that every cluster has are in place.
     pub bootstrapped: AtomicBool,
+    pub health: HealthLimits,
+    /// `Strict-Transport-Security` of every answer, where it is asked for.
+    pub transport_security: Option<HeaderValue>,
     /// Set when the server was told to stop: readiness fails, so that load balancers look elsewhere. All else goes on.
     pub closing: CancellationToken,
     /// Set after `--shutdown-delay-duration`: nobody new is let in, watches end, requests that run are let end.

@@ -38,6 +38,9 @@ pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response 
         }
     };
     response.headers_mut().insert("audit-id", audit_id);
+    if let Some(directives) = &server.transport_security {
+        response.headers_mut().insert(http::header::STRICT_TRANSPORT_SECURITY, directives.clone());
+    }
     // Only what never changes says otherwise.
     let caching = response.headers_mut().entry(http::header::CACHE_CONTROL);
     caching.or_insert(HeaderValue::from_static("no-cache, private"));

@@ -130,7 +130,7 @@ impl Write<'_> {
     fn step(&self, old: &Value, options: &DeleteOptions) -> Step {
         let row = &self.endpoint.row;
         let mut object = old.clone();
-        let finalizers_changed = set_gc_finalizers(&mut object, row, options);
+        let finalizers_changed = self.api.collects_garbage && set_gc_finalizers(&mut object, row, options);
         hold_definition(&mut object, row);
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
             || is_held_namespace(row, &object);

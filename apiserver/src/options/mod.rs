@@ -1,5 +1,9 @@
 //! Flags of kube-apiserver, under upstream's names.
 
+mod accepted;
+
+pub use accepted::Accepted;
+
 use crate::storage::history::HISTORY_BYTES_MAX;
 use clap::Parser;
 use component_base::cli::{GoDuration, KeyValues, LoggingFlags};
@@ -23,6 +27,8 @@ pub struct Options {
     pub service: ServiceFlags,
     #[command(flatten)]
     pub kubelet: KubeletFlags,
+    #[command(flatten)]
+    pub accepted: Accepted,
 
     /// API groups and versions to switch on or off: api/all=true, api/beta=true, <group>/<version>[/<resource>]=true|false.
     #[arg(long, default_value = "")]
@@ -36,6 +42,15 @@ pub struct Options {
     /// File with configuration of admission plugins.
     #[arg(long)]
     pub admission_control_config_file: Option<PathBuf>,
+    /// How long pods stay on a node that is not ready, seconds, unless they say otherwise.
+    #[arg(long, default_value_t = 300)]
+    pub default_not_ready_toleration_seconds: i64,
+    /// The same for a node that is unreachable.
+    #[arg(long, default_value_t = 300)]
+    pub default_unreachable_toleration_seconds: i64,
+    /// Whether deletions leave dependents to the garbage collector. Must agree with kube-controller-manager's flag.
+    #[arg(long, default_value_t = true)]
+    pub enable_garbage_collector: bool,
     /// Whether containers may ask to be privileged.
     #[arg(long)]
     pub allow_privileged: bool,
@@ -60,6 +75,9 @@ pub struct Options {
     /// Give clients of aggregated and network-isolated clusters a way out; accepted for compatibility.
     #[arg(long)]
     pub egress_selector_config_file: Option<PathBuf>,
+    /// How long /livez passes while the server starts, though not all of it has started; 0 does not wait.
+    #[arg(long, default_value = "0s")]
+    pub livez_grace_period: GoDuration,
     /// How long to keep serving after a signal before connections are told to go.
     #[arg(long, default_value = "0s")]
     pub shutdown_delay_duration: GoDuration,
@@ -106,6 +124,12 @@ pub struct Serving {
     /// Cipher suites for TLS 1.2; accepted for compatibility, the safe ones are served.
     #[arg(long, value_delimiter = ',')]
     pub tls_cipher_suites: Vec<String>,
+    /// Serve HTTP/1.1 only.
+    #[arg(long)]
+    pub disable_http2_serving: bool,
+    /// Directives of Strict-Transport-Security, such as max-age=31536000,includeSubDomains; without them the header is not sent.
+    #[arg(long, value_delimiter = ',')]
+    pub strict_transport_security_directives: Vec<String>,
     /// Origins that browsers may call from, as regular expressions.
     #[arg(long, value_delimiter = ',')]
     pub cors_allowed_origins: Vec<String>,
@@ -131,6 +155,12 @@ pub struct EtcdFlags {
     /// How often old revisions are compacted away; 0 never.
     #[arg(long, default_value = "5m0s")]
     pub etcd_compaction_interval: GoDuration,
+    /// How long etcd may take to answer a health check.
+    #[arg(long, default_value = "2s")]
+    pub etcd_healthcheck_timeout: GoDuration,
+    /// The same for readiness.
+    #[arg(long, default_value = "2s")]
+    pub etcd_readycheck_timeout: GoDuration,
     /// How objects are written: application/vnd.kubernetes.protobuf or application/json, which empty means too.
     #[arg(long, default_value = "application/vnd.kubernetes.protobuf")]
     pub storage_media_type: String,
@@ -261,6 +291,13 @@ impl Options {
             "--storage-media-type {given:?} invalid, allowed values: {}",
             media.join(", ")
         );
+        for directive in &self.serving.strict_transport_security_directives {
+            let known = directive.starts_with("max-age=") || ["includeSubDomains", "preload"].contains(&&**directive);
+            anyhow::ensure!(
+                known,
+                "--strict-transport-security-directives: {directive:?} is not one of max-age=<seconds>, includeSubDomains, preload"
+            );
+        }
         let known = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook", "ABAC"];
         for mode in &self.authz.authorization_mode {
             anyhow::ensure!(known.contains(&&**mode), "--authorization-mode: {mode:?} is not one of {known:?}");
@@ -285,6 +322,24 @@ mod tests {
             // Flags are Go's: a boolean takes its value behind an equals sign.
             let options: Options = component_base::cli::try_parse("kube-apiserver", flags).unwrap();
             assert_eq!(options.allows_anonymous(), allowed);
+        }
+    }
+
+    #[test]
+    fn what_starts_upstreams_server_starts_this_one() {
+        let flags = "--watch-cache-sizes=pods#100,nodes#10 --enable-priority-and-fairness=false --storage-initialization-timeout=2m \
+            --delete-collection-workers=5 --livez-grace-period=10s --strict-transport-security-directives=max-age=3,includeSubDomains \
+            --goaway-chance=0.001 --etcd-healthcheck-timeout=3s --show-hidden-metrics-for-version=";
+        let flags = flags.split_ascii_whitespace();
+        let flags = ["kube-apiserver", "--etcd-servers=http://127.0.0.1:2379"].into_iter().chain(flags);
+        let options: Options = component_base::cli::try_parse("kube-apiserver", flags).unwrap();
+        assert!(options.check().is_ok());
+        assert_eq!(options.etcd.etcd_healthcheck_timeout.0.as_secs(), 3);
+        let unsafe_ones = ["--audit-log-path=/x", "--encryption-provider-config=/x", "--oidc-issuer-url=https://x"];
+        for flag in unsafe_ones {
+            let flags = ["kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", flag];
+            let parsed = component_base::cli::try_parse::<Options, _, _>("kube-apiserver", flags);
+            assert!(parsed.is_err(), "{flag} protects nobody here and must not look as if it did");
         }
     }
 
