@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 
 use super::{ContainerConfigError, expansion, field};
@@ -50,17 +51,22 @@ pub async fn make(
             }
             (_, Some(reference)) => {
                 let found = objects.secret(namespace, &reference.name).await;
-                optional(found, reference.optional)?.map(|secret| {
-                    let data = secret.data.iter().flatten();
-                    data.map(|(k, v)| (k.clone(), String::from_utf8_lossy(&v.0).into_owned())).collect()
-                })
+                match optional(found, reference.optional)? {
+                    Some(secret) => {
+                        let data = secret.data.iter().flatten().filter(|(key, _)| is_name(&format!("{prefix}{key}")));
+                        let text =
+                            |(key, value)| Ok((String::clone(key), text(namespace, &reference.name, key, value)?));
+                        Some(data.map(text).collect::<Result<_, ContainerConfigError>>()?)
+                    }
+                    None => None,
+                }
             }
             _ => None,
         };
         for (key, value) in data.unwrap_or_default() {
             let name = format!("{prefix}{key}");
-            // Printable ASCII without "=" (KEP-4369); others are skipped, as a shell could not read them either.
-            if !name.is_empty() && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+            // Others are skipped, as a shell could not read them either.
+            if is_name(&name) {
                 environment.set(&name, value);
             }
         }
@@ -125,10 +131,24 @@ async fn from_source(
         let value = secret.as_ref().and_then(|secret| secret.data.as_ref()?.get(&reference.key));
         return match value {
             None if reference.optional != Some(true) => Err(missing("Secret", &reference.name, &reference.key)),
-            value => Ok(value.map(|value| String::from_utf8_lossy(&value.0).into_owned())),
+            value => value.map(|value| text(namespace, &reference.name, &reference.key, value)).transpose(),
         };
     }
     Err(invalid("valueFrom names no source".into()))
+}
+
+/// What may be a variable's name: printable ASCII without "=" (KEP-4369).
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=')
+}
+
+/// A Secret's value as a variable can have it.
+fn text(namespace: &str, name: &str, key: &str, value: &ByteString) -> Result<String, ContainerConfigError> {
+    String::from_utf8(value.0.clone()).map_err(|_| ContainerConfigError::NotText {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        key: key.to_owned(),
+    })
 }
 
 /// Turns "not found" into `None` where the reference allows it.
@@ -145,6 +165,21 @@ fn optional<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_and_never_changed() {
+        let read = |bytes: &[u8]| text("ns", "s", "k", &ByteString(bytes.to_vec())).map_err(|error| error.to_string());
+        assert_eq!(read("naïve".as_bytes()), Ok("naïve".to_owned()));
+        assert!(read(b"\xff\xfe").is_err_and(|message| message.starts_with("key k of Secret ns/s is not UTF-8")));
+    }
+
+    #[test]
+    fn names_are_printable_and_need_not_be_a_shells() {
+        for (name, valid) in [("A", true), ("data-1", true), ("a.b", true), ("a=b", false), ("é", false), ("", false)]
+        {
+            assert_eq!(is_name(name), valid, "{name:?}");
+        }
+    }
 
     #[tokio::test]
     async fn later_variables_see_earlier_ones_and_win_over_services() {

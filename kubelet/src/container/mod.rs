@@ -20,6 +20,11 @@ pub enum ContainerConfigError {
     Object(#[from] crate::objects::ObjectError),
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
     MissingKey { kind: &'static str, namespace: String, name: String, key: String },
+    /// CRI carries environments as text. Runtimes refuse other bytes, or would change them.
+    #[error(
+        "key {key} of Secret {namespace}/{name} is not UTF-8, which an environment variable has to be; mount the Secret as a volume"
+    )]
+    NotText { namespace: String, name: String, key: String },
     #[error("container {container:?}: {message}")]
     Invalid { container: String, message: String },
     #[error("{0}")]
