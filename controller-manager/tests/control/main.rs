@@ -11,6 +11,7 @@ mod namespaces;
 mod policies;
 mod quotas;
 mod tokens_and_nodes;
+mod volumes;
 
 use ::stand::Stand;
 use serde_json::{Value, json};
