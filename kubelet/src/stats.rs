@@ -132,7 +132,7 @@ fn is_on_node_disk(pod: &Pod, name: &str) -> bool {
 }
 
 /// The claim behind a volume, if there is one.
-fn claim(pod: &Pod, name: &str) -> Option<String> {
+pub fn claim(pod: &Pod, name: &str) -> Option<String> {
     let volume = spec::spec(pod).volumes.iter().flatten().find(|volume| volume.name == name)?;
     match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(claim), _) => Some(claim.claim_name.clone()),
@@ -181,6 +181,22 @@ fn filesystem(stats: Filesystem, used: Tree, time: &str) -> Value {
         "inodes": stats.inodes,
         "inodesUsed": used.inodes,
     })
+}
+
+/// Leaves of a summary what an autoscaler looks at.
+pub fn only_cpu_and_memory(summary: &mut Value) {
+    let keep = |stats: &mut Value, fields: &[&str]| {
+        if let Value::Object(stats) = stats {
+            stats.retain(|field, _| fields.contains(&field.as_str()));
+        }
+    };
+    keep(&mut summary["node"], &["nodeName", "startTime", "cpu", "memory"]);
+    for pod in summary["pods"].as_array_mut().into_iter().flatten() {
+        keep(pod, &["podRef", "startTime", "containers", "cpu", "memory"]);
+        for container in pod["containers"].as_array_mut().into_iter().flatten() {
+            keep(container, &["name", "startTime", "cpu", "memory"]);
+        }
+    }
 }
 
 /// All that is used of a file system.

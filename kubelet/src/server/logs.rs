@@ -1,6 +1,6 @@
 //! `/containerLogs` and `/logs`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use component_base::serving::{self, Body};
@@ -119,30 +119,34 @@ fn options(query: &Query) -> Result<Options, String> {
     })
 }
 
+/// Where the node's own logs are.
+const NODE_LOGS: &str = "/var/log";
+
+/// The file or directory below `root` that a path means. Links and "..", however they are written, may lead anywhere; only
+/// what is really below the root is shown.
+fn below(root: &Path, path: &str) -> Option<PathBuf> {
+    let root = root.canonicalize().ok()?;
+    let real = root.join(path.trim_start_matches('/')).canonicalize().ok()?;
+    real.starts_with(&root).then_some(real)
+}
+
 /// `GET /logs/{path}`: files below /var/log, and lists of its directories.
 pub async fn node(_: Arc<Kubelet>, request: Request<Incoming>) -> Response<Body> {
-    let root = Path::new("/var/log");
-    let path = root.join(segments(&request, "/logs/").join("/"));
-    // Links may lead anywhere; only what is really below the root is shown.
-    let real = match tokio::fs::canonicalize(&path).await {
-        Ok(real) if real.starts_with(root) => real,
-        _ => return failure(StatusCode::NOT_FOUND, "404 page not found\n"),
+    let path = segments(&request, "/logs/").join("/");
+    let Some(real) = below(Path::new(NODE_LOGS), &path) else {
+        return failure(StatusCode::NOT_FOUND, "404 page not found\n");
     };
     if real.is_dir() {
-        let mut names = Vec::new();
-        if let Ok(mut entries) = tokio::fs::read_dir(&real).await {
-            while let Ok(Some(entry)) = entries.next_entry().await {
-                let slash = if entry.path().is_dir() { "/" } else { "" };
-                names.push(format!("{}{slash}", entry.file_name().to_string_lossy()));
+        // Its links are relative, so it has to be a directory for the client too.
+        if !request.uri().path().ends_with('/') {
+            let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+            let mut response = failure(StatusCode::MOVED_PERMANENTLY, "");
+            if let Ok(location) = HeaderValue::try_from(format!("{name}/")) {
+                response.headers_mut().insert(header::LOCATION, location);
             }
+            return response;
         }
-        names.sort();
-        let escape = |name: &str| name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
-        let lines: Vec<String> =
-            names.iter().map(|name| escape(name)).map(|n| format!("<a href=\"{n}\">{n}</a>\n")).collect();
-        let mut response = Response::new(serving::full(format!("<pre>\n{}</pre>\n", lines.concat())));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        return response;
+        return list(&real).await;
     }
     match tokio::fs::File::open(&real).await {
         Ok(file) => {
@@ -159,9 +163,52 @@ pub async fn node(_: Arc<Kubelet>, request: Request<Incoming>) -> Response<Body>
     }
 }
 
+/// A directory as a page of links.
+async fn list(dir: &Path) -> Response<Body> {
+    let mut names = Vec::new();
+    if let Ok(mut entries) = tokio::fs::read_dir(dir).await {
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            let slash = if entry.path().is_dir() { "/" } else { "" };
+            names.push(format!("{}{slash}", entry.file_name().to_string_lossy()));
+        }
+    }
+    names.sort();
+    let escape = |name: &str| name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let lines: Vec<String> =
+        names.iter().map(|name| escape(name)).map(|n| format!("<a href=\"{n}\">{n}</a>\n")).collect();
+    let mut response = Response::new(serving::full(format!("<pre>\n{}</pre>\n", lines.concat())));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_outside_of_the_log_directory_is_shown() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("log");
+        std::fs::create_dir_all(root.join("pods")).expect("made");
+        std::fs::write(root.join("pods/a.log"), "").expect("written");
+        std::fs::write(dir.path().join("secret"), "").expect("written");
+        std::os::unix::fs::symlink(dir.path().join("secret"), root.join("link")).expect("linked");
+        std::os::unix::fs::symlink("pods/a.log", root.join("inside")).expect("linked");
+        for (path, shown) in [
+            ("", true),
+            ("pods", true),
+            ("pods/a.log", true),
+            ("inside", true),
+            ("pods/../pods/a.log", true),
+            ("../secret", false),
+            ("pods/../../secret", false),
+            ("/../secret", false),
+            ("link", false),
+            ("missing", false),
+        ] {
+            assert_eq!(below(&root, path).is_some(), shown, "{path:?}");
+        }
+    }
 
     #[test]
     fn options_come_from_the_query() {

@@ -1,5 +1,6 @@
 //! Metrics: the process's own, and what pods and node use, under upstream's names.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -8,20 +9,23 @@ use component_base::serving::{self, Body};
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::kubelet::Kubelet;
 use crate::pod::spec;
 use crate::stats::{self, ContainerUsage};
+use crate::volumes::usage::VolumeUsage;
 
 type Handler = fn(Arc<Kubelet>, Request<Incoming>) -> BoxFuture<'static, Response<Body>>;
 
 /// Paths and who answers them.
-pub const ROUTES: [(&str, Handler); 5] = [
+pub const ROUTES: [(&str, Handler); 6] = [
     ("/metrics", |kubelet, _| Box::pin(own(kubelet))),
+    ("/metrics/probes", |_, _| Box::pin(async { text(registered(|name| name.starts_with(PROBES))) })),
     ("/metrics/resource", |kubelet, _| Box::pin(resource(kubelet))),
     ("/metrics/cadvisor", |kubelet, _| Box::pin(cadvisor(kubelet))),
-    ("/stats/summary", |kubelet, _| Box::pin(summary(kubelet))),
-    ("/stats/summary/", |kubelet, _| Box::pin(summary(kubelet))),
+    ("/stats/summary", |kubelet, request| Box::pin(summary(kubelet, request))),
+    ("/stats/summary/", |kubelet, request| Box::pin(summary(kubelet, request))),
 ];
 
 fn text(text: String) -> Response<Body> {
@@ -30,8 +34,32 @@ fn text(text: String) -> Response<Body> {
     response
 }
 
-async fn summary(kubelet: Arc<Kubelet>) -> Response<Body> {
-    serving::json(StatusCode::OK, &stats::summary(&kubelet).await)
+async fn summary(kubelet: Arc<Kubelet>, request: Request<Incoming>) -> Response<Body> {
+    let mut summary = stats::summary(&kubelet).await;
+    if super::Query::of(&request).flag("only_cpu_and_memory") {
+        stats::only_cpu_and_memory(&mut summary);
+    }
+    serving::json(StatusCode::OK, &summary)
+}
+
+/// Families of `/metrics/probes`: they have a series for each probe of each pod, which not everyone who reads `/metrics`
+/// wants.
+const PROBES: &str = "prober_";
+
+/// The registered families whose name is `wanted`.
+fn registered(wanted: impl Fn(&str) -> bool) -> String {
+    let mut text = String::new();
+    let mut keep = true;
+    for line in registry::render().lines() {
+        if let Some(name) = line.strip_prefix("# HELP ").and_then(|rest| rest.split(' ').next()) {
+            keep = wanted(name);
+        }
+        if keep {
+            text += line;
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// Text in Prometheus' format.
@@ -63,7 +91,8 @@ fn labels(pairs: &[(&str, &str)]) -> String {
 
 /// `/metrics`: the process, and counts of what it runs.
 async fn own(kubelet: Arc<Kubelet>) -> Response<Body> {
-    let mut out = Exposition(registry::render());
+    let mut out = Exposition(registered(|name| !name.starts_with(PROBES)));
+    claims(&kubelet, &mut out).await;
     let statuses: Vec<_> = kubelet.pods.list().iter().filter_map(|pod| kubelet.statuses.get(spec::uid(pod))).collect();
     let running = statuses.iter().filter(|status| status.phase.as_deref() == Some("Running")).count();
     out.family(
@@ -95,6 +124,37 @@ async fn own(kubelet: Arc<Kubelet>) -> Response<Body> {
         [(labels(&[("node", &kubelet.node_name)]), 1.0)],
     );
     text(out.0)
+}
+
+/// Gauges of the volumes of claims: name, help, value.
+type VolumeGauge = (&'static str, &'static str, fn(&VolumeUsage) -> u64);
+const VOLUME_GAUGES: [VolumeGauge; 6] = [
+    ("capacity_bytes", "Capacity in bytes of the volume", |v| v.filesystem.capacity_bytes),
+    ("available_bytes", "Number of available bytes in the volume", |v| v.filesystem.available_bytes),
+    ("used_bytes", "Number of used bytes in the volume", |v| v.used.bytes),
+    ("inodes", "Maximum number of inodes in the volume", |v| v.filesystem.inodes),
+    ("inodes_free", "Number of free inodes in the volume", |v| v.filesystem.inodes_free),
+    ("inodes_used", "Number of used inodes in the volume", |v| v.used.inodes),
+];
+
+/// What the claims of the node's pods use; several pods may share one.
+async fn claims(kubelet: &Kubelet, out: &mut Exposition) {
+    let mut claims = BTreeMap::new();
+    let claiming =
+        |pod: &Arc<Pod>| spec::spec(pod).volumes.iter().flatten().any(|v| stats::claim(pod, &v.name).is_some());
+    for pod in kubelet.pods.list().into_iter().filter(claiming) {
+        let usages = kubelet.volumes.of(spec::uid(&pod), kubelet.config.volume_stats_agg_period.get()).await;
+        for usage in usages.iter() {
+            if let Some(claim) = stats::claim(&pod, &usage.name) {
+                let pairs = [("namespace", spec::namespace(&pod)), ("persistentvolumeclaim", claim.as_str())];
+                claims.insert(labels(&pairs), usage.clone());
+            }
+        }
+    }
+    for (name, help, value) in VOLUME_GAUGES {
+        let samples = claims.iter().map(|(labels, usage)| (labels.clone(), value(usage) as f64));
+        out.family(&format!("kubelet_volume_stats_{name}"), "gauge", &format!("[ALPHA] {help}"), samples);
+    }
 }
 
 fn seconds(ns: u64) -> f64 {

@@ -122,23 +122,39 @@ fn read_only(kubelet: &Arc<Kubelet>) -> Router {
     router
 }
 
+/// Paths that `enableDebuggingHandlers` opens.
+const DEBUGGING: [&str; 8] =
+    ["/run/", "/exec/", "/attach/", "/portForward/", "/containerLogs/", "/runningpods/", "/debug/pprof/", "/logs/"];
+
 fn router(kubelet: &Arc<Kubelet>) -> Router {
+    let router = read_only(kubelet);
+    if !kubelet.config.enable_debugging_handlers {
+        return DEBUGGING
+            .into_iter()
+            .fold(router, |router, path| closed(router, path, "Debug endpoints are disabled.\n"));
+    }
     let config = serde_json::to_value(&kubelet.config).unwrap_or_default();
-    let mut router = read_only(kubelet).with_configz("kubeletconfig", config);
+    let mut router = router.with_configz("kubeletconfig", config);
     for path in ["/runningpods", "/runningpods/"] {
         router = on(router, kubelet, path, pods::running);
     }
-    if kubelet.config.enable_debugging_handlers {
-        router = on(router, kubelet, "/containerLogs/", logs::container);
-        router = on(router, kubelet, "/exec/", streaming::exec);
-        router = on(router, kubelet, "/attach/", streaming::attach);
-        router = on(router, kubelet, "/portForward/", streaming::port_forward);
-        router = on(router, kubelet, "/run/", streaming::run);
-        if kubelet.config.enable_system_log_handler {
-            router = on(router, kubelet, "/logs/", logs::node);
-        }
+    router = on(router, kubelet, "/containerLogs/", logs::container);
+    router = on(router, kubelet, "/exec/", streaming::exec);
+    router = on(router, kubelet, "/attach/", streaming::attach);
+    router = on(router, kubelet, "/portForward/", streaming::port_forward);
+    router = on(router, kubelet, "/run/", streaming::run);
+    for path in ["/logs", "/logs/"] {
+        router = match kubelet.config.enable_system_log_handler {
+            true => on(router, kubelet, path, logs::node),
+            false => closed(router, path, "logs endpoint is disabled.\n"),
+        };
     }
     router
+}
+
+/// Adds a path that the configuration has closed.
+fn closed(router: Router, path: &str, message: &'static str) -> Router {
+    router.on(path, move |_| async move { failure(StatusCode::METHOD_NOT_ALLOWED, message) })
 }
 
 /// The parameters of a query; of one given twice, all values in order.

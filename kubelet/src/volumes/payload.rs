@@ -1,6 +1,6 @@
 //! What configMap, secret, downwardAPI and projected volumes hold: a set of small files, gathered from the API server.
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
 
 use super::VolumeError;
 use super::atomic_writer::{File, Payload};
@@ -160,25 +160,51 @@ impl Collector<'_> {
     }
 }
 
-/// A token is for the pod's own user where all containers share one, and for its fsGroup; else anyone in the pod.
+/// A token is for the pod's own user where all containers share one, and for its fsGroup; else for anyone in the pod.
 fn token_access(pod: &Pod, mode: i32) -> (i32, Option<u32>) {
     let spec = spec::spec(pod);
     let outer = spec.security_context.as_ref();
-    let own = |container: &k8s_openapi::api::core::v1::Container| {
+    let ephemeral = spec::ephemeral_containers(pod);
+    let own = |container: &Container| {
         container.security_context.as_ref().and_then(|context| context.run_as_user).or(outer?.run_as_user)
     };
-    let mut users = spec.containers.iter().chain(spec::init_containers(pod)).map(own);
-    let first = users.next().flatten().filter(|first| users.all(|user| user == Some(*first)));
-    match first.and_then(|uid| u32::try_from(uid).ok()) {
-        _ if outer.is_some_and(|outer| outer.fs_group.is_some()) => (0o600, None),
-        Some(uid) => (0o600, Some(uid)),
-        None => (mode, None),
-    }
+    let mut users = spec.containers.iter().chain(spec::init_containers(pod)).chain(&ephemeral).map(own);
+    let shared = users.next().flatten().filter(|first| users.all(|user| user == Some(*first)));
+    let uid = shared.and_then(|uid| u32::try_from(uid).ok());
+    let grouped = outer.is_some_and(|outer| outer.fs_group.is_some());
+    (if uid.is_some() || grouped { 0o600 } else { mode }, uid)
 }
 
 fn unless_optional<T>(found: Result<T, ObjectError>, optional: Option<bool>) -> Result<Option<T>, VolumeError> {
     match found {
         Err(error) if error.is_not_found() && optional == Some(true) => Ok(None),
         other => Ok(Some(other?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_belongs_to_the_user_that_all_containers_share_and_to_the_fs_group() {
+        let user = |uid: i64| json!({"name": "c", "securityContext": {"runAsUser": uid}});
+        let none = json!({"name": "c"});
+        for (context, containers, expected) in [
+            (json!({}), json!([none]), (0o644, None)),
+            (json!({"runAsUser": 1000}), json!([none]), (0o600, Some(1000))),
+            (json!({}), json!([user(7), user(7)]), (0o600, Some(7))),
+            (json!({}), json!([user(7), user(8)]), (0o644, None)),
+            (json!({}), json!([user(7), none]), (0o644, None)),
+            (json!({"runAsUser": 1000}), json!([none, user(8)]), (0o644, None)),
+            (json!({"fsGroup": 5}), json!([none]), (0o600, None)),
+            (json!({"fsGroup": 5, "runAsUser": 1000}), json!([none]), (0o600, Some(1000))),
+        ] {
+            let pod = json!({"spec": {"securityContext": context, "containers": containers}});
+            let parsed: Pod = serde_json::from_value(pod.clone()).expect("a pod");
+            assert_eq!(token_access(&parsed, 0o644), expected, "{pod}");
+        }
     }
 }

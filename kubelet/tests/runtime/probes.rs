@@ -35,6 +35,9 @@ fn readiness_is_probed_while_a_pod_terminates_so_that_clients_stay_away() {
     };
     node.apply("web", &pod("web", 2_000_000_000));
     eventually("the pod is ready", || node.container("web", "main").filter(|status| status["ready"] == true));
+    let (own, probes) = (node.get("/metrics").expect("metrics"), node.get("/metrics/probes").expect("metrics"));
+    assert!(!own.contains("prober_probe_total") && own.contains("kubelet_running_pods"), "{own}");
+    assert!(probes.contains("prober_probe_total{") && !probes.contains("kubelet_"), "{probes}");
     // The other needs its place, so it has to go.
     node.apply("other", &pod("other", 2_000_001_000));
     let draining = eventually("the pod is not ready any more", || {
