@@ -236,20 +236,9 @@ mod tests {
             id: format!("{name}-id"),
             name: name.into(),
             sandbox: "s".into(),
-            restart_count: 0,
-            hash: None,
             state,
-            created_at: 1,
-            started_at: 1,
-            finished_at: 0,
             exit_code,
-            reason: String::new(),
-            message: String::new(),
-            image: String::new(),
-            image_ref: String::new(),
-            log_path: String::new(),
-            user: None,
-            grace_period: None,
+            ..Default::default()
         })
     }
 

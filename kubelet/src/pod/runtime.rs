@@ -26,8 +26,9 @@ pub struct Sandbox {
     pub host_network: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
+    #[default]
     Created,
     Running,
     Exited,
@@ -35,7 +36,7 @@ pub enum State {
 }
 
 /// One container instance, of any attempt.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Instance {
     pub id: String,
     pub name: String,

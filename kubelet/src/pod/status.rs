@@ -534,20 +534,13 @@ mod tests {
             id: name.into(),
             name: name.into(),
             sandbox: "s".into(),
-            restart_count: 0,
-            hash: None,
             state,
             created_at: 1,
             started_at: 1,
             finished_at: 1,
             exit_code,
-            reason: String::new(),
-            message: String::new(),
             image: "i".into(),
-            image_ref: "sha".into(),
-            log_path: String::new(),
-            user: None,
-            grace_period: None,
+            ..Default::default()
         })
     }
 

@@ -10,14 +10,14 @@ use std::time::Duration;
 use component_base::metrics::{self, IntCounterVec};
 use component_base::runtime::AbortOnDrop;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, Probe};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::kubelet::Kubelet;
 use crate::pod::actions::{Kill, Verdicts};
 use crate::pod::runtime::{Instance, Observed, State};
-use crate::pod::spec;
+use crate::pod::{mirror, spec};
 use handlers::Outcome;
 
 static PROBES: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -116,10 +116,10 @@ impl Probes {
         self.results.lock().retain(|(id, _), _| alive.contains(&id.as_str()));
         self.failed_hooks.retain(|id, _| alive.contains(&id.as_str()));
         for (key, container, instance) in wanted {
+            self.adopt(kubelet, pod, &instance, key.1);
             if self.tasks.contains_key(&key) {
                 continue;
             }
-            self.adopt(kubelet, pod, container, &instance, key.1);
             let ips = observed.sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
             let task = Task {
                 kubelet: kubelet.clone(),
@@ -140,20 +140,15 @@ impl Probes {
 
     /// After a restart of the kubelet a container keeps the verdict that the API server knows, until its probes say
     /// otherwise: an upgrade of the kubelet must not take every pod of the node out of its Services.
-    fn adopt(&self, kubelet: &Kubelet, pod: &Pod, container: &Container, instance: &Instance, kind: Kind) {
-        if instance.started_at >= kubelet.started_at.as_nanosecond() as i64 {
+    fn adopt(&self, kubelet: &Kubelet, pod: &Pod, instance: &Instance, kind: Kind) {
+        if instance.started_at >= kubelet.started_at.as_nanosecond() as i64 || self.verdict(instance, kind).is_some() {
             return;
         }
-        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        let known = statuses.into_iter().find(|status| status.name == container.name);
-        let same = known.filter(|status| status.container_id.as_deref().is_some_and(|id| id.ends_with(&instance.id)));
-        let verdict = match kind {
-            Kind::Readiness => same.is_some_and(|status| status.ready),
-            Kind::Startup => same.is_some_and(|status| status.started == Some(true)),
-            Kind::Liveness => return,
-        };
-        if verdict {
-            self.results.lock().entry((instance.id.clone(), kind)).or_insert(true);
+        // The API server knows a static pod by its mirror.
+        let mirror = spec::is_static(pod).then(|| mirror::of(kubelet, &spec::full_name(pod))).flatten();
+        let status = mirror.as_ref().map_or(&pod.status, |mirror| &mirror.status);
+        if status.as_ref().is_some_and(|status| was_passed(status, instance, kind)) {
+            self.results.lock().insert((instance.id.clone(), kind), true);
         }
     }
 
@@ -175,6 +170,17 @@ impl Probes {
     pub fn verdicts<'a>(&'a self, pod: &'a Pod) -> impl Verdicts + 'a {
         View { probes: self, pod }
     }
+}
+
+/// The status tells that this very instance had passed the probe.
+fn was_passed(status: &PodStatus, instance: &Instance, kind: Kind) -> bool {
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let is_same = |id: &str| id.rsplit('/').next() == Some(&instance.id);
+    all.into_iter().find(|status| status.container_id.as_deref().is_some_and(is_same)).is_some_and(|same| match kind {
+        Kind::Readiness => same.ready,
+        Kind::Startup => same.started == Some(true),
+        Kind::Liveness => false,
+    })
 }
 
 struct View<'a> {
@@ -340,6 +346,32 @@ pub fn forget(pod: &Pod) {
                     [kind.name(), result, &container.name, spec::name(pod), spec::namespace(pod), spec::uid(pod)];
                 let _ = PROBES.remove_label_values(&labels);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_taken_over_only_for_the_same_instance() {
+        let instance = |id: &str| Instance { id: id.into(), ..Default::default() };
+        let status: PodStatus = serde_json::from_value(json!({
+            "initContainerStatuses": [{"name": "side", "containerID": "containerd://s", "ready": true, "started": true, "image": "", "imageID": "", "restartCount": 0}],
+            "containerStatuses": [{"name": "a", "containerID": "containerd://a", "ready": false, "started": true, "image": "", "imageID": "", "restartCount": 0}],
+        }))
+        .expect("a status");
+        for (id, kind, passed) in [
+            ("s", Kind::Readiness, true),
+            ("a", Kind::Readiness, false),
+            ("a", Kind::Startup, true),
+            ("a", Kind::Liveness, false),
+            ("aa", Kind::Startup, false),
+        ] {
+            assert_eq!(was_passed(&status, &instance(id), kind), passed, "{id} {kind:?}");
         }
     }
 }
