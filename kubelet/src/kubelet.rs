@@ -191,9 +191,7 @@ fn event_type(kind: &str) -> Type {
 /// Runs a kubelet with these flags until `shutdown`. Pods go on running after it.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let config = args.configuration()?;
-    for unknown in config.extra.keys() {
-        tracing::debug!(field = unknown, "The configuration has a field that has no effect here");
-    }
+    check_machine(&config)?;
     let started = Instant::now();
     let cri = Cri::connect(
         &config.container_runtime_endpoint,
@@ -339,6 +337,21 @@ async fn connect(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     };
     // Set here and nowhere else.
     let _ = kubelet.api.set(stores);
+}
+
+/// Refuses machines that the configuration says are not to be run on.
+fn check_machine(config: &KubeletConfiguration) -> anyhow::Result<()> {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    anyhow::ensure!(
+        !config.fail_swap_on || swaps.lines().count() <= 1,
+        "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false. /proc/swaps contained: {:?}",
+        swaps.lines().collect::<Vec<_>>()
+    );
+    anyhow::ensure!(
+        !config.fail_cgroup_v1 || Cgroups::new(config).version() == Version::V2,
+        "kubelet is configured to not run on a host using cgroup v1"
+    );
+    Ok(())
 }
 
 async fn await_runtime(cri: &Cri) -> proto::cri::VersionResponse {

@@ -1,99 +1,411 @@
 //! Command line flags, under upstream's names. A flag that is given overrides the configuration file's field.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use component_base::cli::{GoDuration, KeyValues, LoggingFlags};
 use component_base::feature_gates::FeatureGates;
 
 use crate::config::{ConfigError, KubeletConfiguration, Taint};
 
-/// Makes the flags that override a field of the configuration, and what applies them.
+/// Makes the flags that override a field of the configuration, and what applies them: switches, which are true where they
+/// stand alone; lists, separated by commas; and other values.
 macro_rules! overrides {
-    ($($(#[$doc:meta])* $flag:ident: $type:ty => $($field:ident).+;)*) => {
+    (
+        switches { $($(#[$switch_doc:meta])* $switch:ident => $($switch_field:ident).+;)* }
+        lists { $($(#[$list_doc:meta])* $list:ident => $($list_field:ident).+;)* }
+        values { $($(#[$doc:meta])* $flag:ident: $type:ty => $($field:ident).+;)* }
+    ) => {
         /// Flags that stand for fields of the configuration file. Upstream deprecates them, and people use them.
         #[derive(Clone, Debug, Default, clap::Args)]
         pub struct Overrides {
-            $($(#[$doc])* #[arg(long)] pub $flag: Option<$type>,)*
+            $(
+                $(#[$switch_doc])*
+                #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, value_name = "bool")]
+                pub $switch: Option<bool>,
+            )*
+            $(
+                $(#[$list_doc])*
+                #[arg(long, value_delimiter = ',', value_name = "strings")]
+                pub $list: Option<Vec<String>>,
+            )*
+            $($(#[$doc])* #[arg(long, value_name = <$type as Named>::NAME)] pub $flag: Option<$type>,)*
         }
 
         impl Overrides {
             fn apply(&self, config: &mut KubeletConfiguration) {
+                $(if let Some(value) = self.$switch { config.$($switch_field).+ = value; })*
+                $(if let Some(value) = &self.$list {
+                    config.$($list_field).+ = value.iter().filter(|item| !item.is_empty()).cloned().collect();
+                })*
                 $(if let Some(value) = &self.$flag { config.$($field).+ = value.clone().into(); })*
             }
         }
     };
 }
 
+/// What upstream's help calls a flag's value.
+trait Named {
+    const NAME: &'static str;
+}
+
+macro_rules! named {
+    ($($type:ty => $name:literal;)*) => {
+        $(impl Named for $type {
+            const NAME: &'static str = $name;
+        })*
+    };
+}
+
+named! {
+    String => "string";
+    i32 => "int32";
+    i64 => "int";
+    GoDuration => "duration";
+    Ip => "ip";
+    Pairs => "mapStringString";
+    Thresholds => "mapStringString";
+    Headers => "colonSeparatedMultimapStringString";
+    Taints => "[]v1.Taint";
+}
+
+/// What Go's ParseBool takes.
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+    }
+}
+
+/// A map flag: `a=1,b=2`.
+#[derive(Clone, Debug, Default)]
+pub struct Pairs(BTreeMap<String, String>);
+
+impl FromStr for Pairs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        pairs(text, '=', "string=string").map(Self)
+    }
+}
+
+impl From<Pairs> for BTreeMap<String, String> {
+    fn from(pairs: Pairs) -> Self {
+        pairs.0
+    }
+}
+
+/// Eviction thresholds: `memory.available<1Gi,nodefs.available<10%`.
+#[derive(Clone, Debug, Default)]
+pub struct Thresholds(BTreeMap<String, String>);
+
+impl FromStr for Thresholds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        pairs(text, '<', "string<string").map(Self)
+    }
+}
+
+impl From<Thresholds> for BTreeMap<String, String> {
+    fn from(thresholds: Thresholds) -> Self {
+        thresholds.0
+    }
+}
+
+/// Pairs separated by commas; nothing is no pair.
+fn pairs(text: &str, separator: char, form: &str) -> Result<BTreeMap<String, String>, String> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let pair = |part: &str| {
+        let (key, value) = part.split_once(separator).ok_or_else(|| format!("malformed pair, expect {form}"))?;
+        Ok((key.trim().to_owned(), value.trim().to_owned()))
+    };
+    parts.map(pair).collect()
+}
+
+/// Headers: `a:1,a:2,b:3`.
+#[derive(Clone, Debug, Default)]
+pub struct Headers(BTreeMap<String, Vec<String>>);
+
+impl FromStr for Headers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once(':').ok_or("malformed pair, expect string:string")?;
+            headers.entry(key.trim().to_owned()).or_default().push(value.trim().to_owned());
+        }
+        Ok(Self(headers))
+    }
+}
+
+impl From<Headers> for BTreeMap<String, Vec<String>> {
+    fn from(headers: Headers) -> Self {
+        headers.0
+    }
+}
+
+/// An IP address, kept as it was written.
+#[derive(Clone, Debug)]
+pub struct Ip(String);
+
+impl FromStr for Ip {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<IpAddr>() {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(format!("{text:?} is not a valid IP address")),
+        }
+    }
+}
+
+impl From<Ip> for String {
+    fn from(ip: Ip) -> Self {
+        ip.0
+    }
+}
+
+/// Taints: `key=value:Effect,key:Effect`.
+#[derive(Clone, Debug, Default)]
+pub struct Taints(Vec<Taint>);
+
+impl FromStr for Taints {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',').filter(|part| !part.is_empty()).map(parse_taint).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl From<Taints> for Vec<Taint> {
+    fn from(taints: Taints) -> Self {
+        taints.0
+    }
+}
+
+fn parse_taint(text: &str) -> Result<Taint, String> {
+    let invalid = |why: &str| format!("invalid taint spec: {text}, {why}");
+    let (pair, effect) = text.rsplit_once(':').ok_or_else(|| invalid("it has no effect"))?;
+    if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
+        return Err(format!("invalid taint effect: {effect}, unsupported taint effect"));
+    }
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    if key.is_empty() {
+        return Err(invalid("it has no key"));
+    }
+    Ok(Taint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
+}
+
 overrides! {
-    /// Address to serve on; 0.0.0.0 and :: mean all.
-    address: String => address;
-    /// Port to serve on with authentication.
-    port: u16 => port;
-    /// Port for /healthz on the healthz bind address, 0 to disable.
-    healthz_port: u16 => healthz_port;
-    /// Address for /healthz.
-    healthz_bind_address: String => healthz_bind_address;
-    /// Directory of static pod manifests.
-    pod_manifest_path: String => static_pod_path;
-    /// URL of static pod manifests.
-    manifest_url: String => static_pod_url;
-    /// Container runtime's socket.
-    container_runtime_endpoint: String => container_runtime_endpoint;
-    /// Image service's socket, where it differs from the runtime's.
-    image_service_endpoint: String => image_service_endpoint;
-    /// Domain of the cluster.
-    cluster_domain: String => cluster_domain;
-    /// cgroupfs or systemd; a runtime that knows its own driver is believed over this.
-    cgroup_driver: String => cgroup_driver;
-    /// Cgroup that pods' cgroups go into.
-    cgroup_root: String => cgroup_root;
-    /// Make a cgroup tree of QoS classes and pods.
-    cgroups_per_qos: bool => cgroups_per_qos;
-    /// Allow requests without credentials, as system:anonymous.
-    anonymous_auth: bool => authentication.anonymous.enabled;
-    /// Authenticate bearer tokens by TokenReview.
-    authentication_token_webhook: bool => authentication.webhook.enabled;
-    /// AlwaysAllow or Webhook.
-    authorization_mode: String => authorization.mode;
-    /// CA bundle that client certificates are verified with.
-    client_ca_file: String => authentication.x509.client_ca_file;
-    /// Certificate to serve with.
-    tls_cert_file: String => tls_cert_file;
-    /// Its private key.
-    tls_private_key_file: String => tls_private_key_file;
-    /// Most pods the node runs.
-    max_pods: i64 => max_pods;
-    /// Most processes per pod; -1: as many as the node allows.
-    pod_max_pids: i64 => pod_pids_limit;
-    /// resolv.conf that pods' DNS configuration is made from.
-    resolv_conf: String => resolv_conf;
-    /// How often pods are looked at without cause.
-    sync_frequency: GoDuration => sync_frequency;
-    /// How often static pod files are looked at without cause.
-    file_check_frequency: GoDuration => file_check_frequency;
-    /// How often the node's status is computed.
-    node_status_update_frequency: GoDuration => node_status_update_frequency;
-    /// Register the node with the API server.
-    register_node: bool => register_node;
-    /// Refuse to start while swap is on.
-    fail_swap_on: bool => fail_swap_on;
-    /// Pull one image at a time.
-    serialize_image_pulls: bool => serialize_image_pulls;
-    /// Use RuntimeDefault as the seccomp profile of pods that name none.
-    seccomp_default: bool => seccomp_default;
-    /// Requests per second to the API server.
-    kube_api_qps: i32 => kube_api_qps;
-    /// Requests to the API server at once beyond that.
-    kube_api_burst: i32 => kube_api_burst;
-    /// Enable the endpoints for exec, logs and so on.
-    enable_debugging_handlers: bool => enable_debugging_handlers;
-    /// Get a certificate for the client by rotation.
-    rotate_certificates: bool => rotate_certificates;
-    /// Root of pods' log directories.
-    pod_logs_dir: String => pod_logs_dir;
-    /// OOM score adjustment of the kubelet itself.
-    oom_score_adj: i32 => oom_score_adj;
+    switches {
+        /// Allow requests without credentials, as system:anonymous.
+        anonymous_auth => authentication.anonymous.enabled;
+        /// Authenticate bearer tokens by TokenReview.
+        authentication_token_webhook => authentication.webhook.enabled;
+        /// Make a cgroup tree of QoS classes and pods.
+        cgroups_per_qos => cgroups_per_qos;
+        /// Accepted, without effect: there is no Go profiler.
+        contention_profiling => enable_contention_profiling;
+        /// Hold containers to their CPU limits.
+        cpu_cfs_quota => cpu_cfs_quota;
+        /// Leave attaching to the controller manager. It always is.
+        enable_controller_attach_detach => enable_controller_attach_detach;
+        /// Enable the endpoints for exec, logs and so on.
+        enable_debugging_handlers => enable_debugging_handlers;
+        /// Serve at all.
+        enable_server => enable_server;
+        /// Refuse to start on cgroup v1.
+        fail_cgroupv1 => fail_cgroup_v1;
+        /// Refuse to start while swap is on.
+        fail_swap_on => fail_swap_on;
+        /// Accepted, without effect: memory is looked at every 10 s.
+        kernel_memcg_notification => kernel_memcg_notification;
+        /// Hold pods to their limits of ephemeral storage.
+        local_storage_capacity_isolation => local_storage_capacity_isolation;
+        /// Accepted, without effect: iptables is kube-proxy's.
+        make_iptables_util_chains => make_iptables_util_chains;
+        /// Accepted, without effect: kernel settings are left as they are.
+        protect_kernel_defaults => protect_kernel_defaults;
+        /// Register the node with the API server.
+        register_node => register_node;
+        /// Get a new client certificate before the old one ends.
+        rotate_certificates => rotate_certificates;
+        /// Get the serving certificate from the API server.
+        rotate_server_certificates => server_tls_bootstrap;
+        /// Refused: a kubelet that runs its pods once is no more.
+        runonce => run_once;
+        /// Use RuntimeDefault as the seccomp profile of pods that name none.
+        seccomp_default => seccomp_default;
+        /// Pull one image at a time.
+        serialize_image_pulls => serialize_image_pulls;
+    }
+    lists {
+        /// Sysctls (or patterns that end in *) that pods may set although they are not safe.
+        allowed_unsafe_sysctls => allowed_unsafe_sysctls;
+        /// DNS servers of the cluster.
+        cluster_dns => cluster_dns;
+        /// What is held to its reservation: pods, system-reserved, kube-reserved, or none.
+        enforce_node_allocatable => enforce_node_allocatable;
+        /// Cipher suites to serve with.
+        tls_cipher_suites => tls_cipher_suites;
+    }
+    values {
+        /// Address to serve on; 0.0.0.0 and :: mean all.
+        address: Ip => address;
+        /// How long an answer of TokenReview is good.
+        authentication_token_webhook_cache_ttl: GoDuration => authentication.webhook.cache_ttl;
+        /// AlwaysAllow or Webhook.
+        authorization_mode: String => authorization.mode;
+        /// How long a yes of SubjectAccessReview is good.
+        authorization_webhook_cache_authorized_ttl: GoDuration => authorization.webhook.cache_authorized_ttl;
+        /// How long a no of SubjectAccessReview is good.
+        authorization_webhook_cache_unauthorized_ttl: GoDuration => authorization.webhook.cache_unauthorized_ttl;
+        /// cgroupfs or systemd; a runtime that knows its own driver is believed over this.
+        cgroup_driver: String => cgroup_driver;
+        /// Cgroup that pods' cgroups go into.
+        cgroup_root: String => cgroup_root;
+        /// CA bundle that client certificates are verified with.
+        client_ca_file: String => authentication.x509.client_ca_file;
+        /// Domain of the cluster.
+        cluster_domain: String => cluster_domain;
+        /// Logs kept per container, the current one among them.
+        container_log_max_files: i32 => container_log_max_files;
+        /// Size at which a container's log is rotated.
+        container_log_max_size: String => container_log_max_size;
+        /// Container runtime's socket.
+        container_runtime_endpoint: String => container_runtime_endpoint;
+        /// Period of CPU quotas, 1ms to 1s.
+        cpu_cfs_quota_period: GoDuration => cpu_cfs_quota_period;
+        /// Accepted, without effect: CPUs are not pinned.
+        cpu_manager_policy: String => cpu_manager_policy;
+        /// Accepted, without effect: CPUs are not pinned.
+        cpu_manager_policy_options: Pairs => cpu_manager_policy_options;
+        /// Accepted, without effect: CPUs are not pinned.
+        cpu_manager_reconcile_period: GoDuration => cpu_manager_reconcile_period;
+        /// Events at once beyond --event-qps.
+        event_burst: i32 => event_burst;
+        /// Events per second; 0: no bound.
+        event_qps: i32 => event_record_qps;
+        /// Thresholds that evict at once, as signal<value.
+        eviction_hard: Thresholds => eviction_hard;
+        /// Most seconds a pod has to end when a soft threshold evicts it.
+        eviction_max_pod_grace_period: i64 => eviction_max_pod_grace_period;
+        /// What has to be won back beyond a threshold, as signal=value.
+        eviction_minimum_reclaim: Pairs => eviction_minimum_reclaim;
+        /// How long a pressure condition outlasts its cause.
+        eviction_pressure_transition_period: GoDuration => eviction_pressure_transition_period;
+        /// Thresholds that evict after a grace period, as signal<value.
+        eviction_soft: Thresholds => eviction_soft;
+        /// Grace periods of the soft thresholds, as signal=duration.
+        eviction_soft_grace_period: Pairs => eviction_soft_grace_period;
+        /// How often static pod files are looked at without cause.
+        file_check_frequency: GoDuration => file_check_frequency;
+        /// Accepted, without effect: the network is CNI's.
+        hairpin_mode: String => hairpin_mode;
+        /// Address for /healthz.
+        healthz_bind_address: Ip => healthz_bind_address;
+        /// Port for /healthz on the healthz bind address, 0 to disable.
+        healthz_port: i32 => healthz_port;
+        /// How often the URL of static pods is asked.
+        http_check_frequency: GoDuration => http_check_frequency;
+        /// Use of the image file system, in percent, above which unused images are removed.
+        image_gc_high_threshold: i32 => image_gc_high_threshold_percent;
+        /// Use down to which they are removed.
+        image_gc_low_threshold: i32 => image_gc_low_threshold_percent;
+        /// Image service's socket, where it differs from the runtime's.
+        image_service_endpoint: String => image_service_endpoint;
+        /// Requests to the API server at once beyond --kube-api-qps.
+        kube_api_burst: i32 => kube_api_burst;
+        /// Accepted, without effect: requests are JSON.
+        kube_api_content_type: String => content_type;
+        /// Requests per second to the API server.
+        kube_api_qps: i32 => kube_api_qps;
+        /// Resources kept for Kubernetes' own processes.
+        kube_reserved: Pairs => kube_reserved;
+        /// Accepted, without effect: its cgroup is left as it is.
+        kube_reserved_cgroup: String => kube_reserved_cgroup;
+        /// Accepted, without effect: the kubelet stays in its cgroup.
+        kubelet_cgroups: String => kubelet_cgroups;
+        /// URL of static pod manifests.
+        manifest_url: String => static_pod_url;
+        /// Headers for that URL, as name:value.
+        manifest_url_header: Headers => static_pod_url_header;
+        /// Accepted, without effect: the limit of the process holds.
+        max_open_files: i64 => max_open_files;
+        /// Most pods the node runs.
+        max_pods: i64 => max_pods;
+        /// Accepted, without effect: memory is not pinned.
+        memory_manager_policy: String => memory_manager_policy;
+        /// How long an unused image is kept at least.
+        minimum_image_ttl_duration: GoDuration => image_minimum_gc_age;
+        /// Most images in the node's status; -1: all.
+        node_status_max_images: i32 => node_status_max_images;
+        /// How often the node's status is computed.
+        node_status_update_frequency: GoDuration => node_status_update_frequency;
+        /// OOM score adjustment of the kubelet itself.
+        oom_score_adj: i32 => oom_score_adj;
+        /// Range of pods' addresses, for a kubelet without API server.
+        pod_cidr: String => pod_cidr;
+        /// Root of pods' log directories.
+        pod_logs_dir: String => pod_logs_dir;
+        /// Directory of static pod manifests.
+        pod_manifest_path: String => static_pod_path;
+        /// Most processes per pod; -1: as many as the node allows.
+        pod_max_pids: i64 => pod_pids_limit;
+        /// Most pods per CPU, where that is less than --max-pods; 0: no such bound.
+        pods_per_core: i64 => pods_per_core;
+        /// Port to serve on with authentication.
+        port: i32 => port;
+        /// Provider ID to register the node with.
+        provider_id: String => provider_id;
+        /// Accepted, without effect.
+        qos_reserved: Pairs => qos_reserved;
+        /// Port to serve on without authentication, read only; 0: none.
+        read_only_port: i32 => read_only_port;
+        /// Taints to register the node with, as key=value:effect.
+        register_with_taints: Taints => register_with_taints;
+        /// Pulls at once beyond --registry-qps.
+        registry_burst: i32 => registry_burst;
+        /// Pulls per second; 0: no bound.
+        registry_qps: i32 => registry_pull_qps;
+        /// Accepted, without effect: CPUs are not pinned.
+        reserved_cpus: String => reserved_system_cpus;
+        /// resolv.conf that pods' DNS configuration is made from; empty: none.
+        resolv_conf: String => resolv_conf;
+        /// How long the runtime may take to answer.
+        runtime_request_timeout: GoDuration => runtime_request_timeout;
+        /// How long a stream may be idle.
+        streaming_connection_idle_timeout: GoDuration => streaming_connection_idle_timeout;
+        /// How often pods are looked at without cause.
+        sync_frequency: GoDuration => sync_frequency;
+        /// Accepted, without effect: other processes stay in their cgroups.
+        system_cgroups: String => system_cgroups;
+        /// Resources kept for the system, as cpu=500m,memory=1Gi.
+        system_reserved: Pairs => system_reserved;
+        /// Accepted, without effect: its cgroup is left as it is.
+        system_reserved_cgroup: String => system_reserved_cgroup;
+        /// Certificate to serve with.
+        tls_cert_file: String => tls_cert_file;
+        /// Least version of TLS to serve: VersionTLS12 or VersionTLS13.
+        tls_min_version: String => tls_min_version;
+        /// The serving certificate's private key.
+        tls_private_key_file: String => tls_private_key_file;
+        /// Accepted, without effect: nothing is aligned to NUMA nodes.
+        topology_manager_policy: String => topology_manager_policy;
+        /// Accepted, without effect: nothing is aligned to NUMA nodes.
+        topology_manager_policy_options: Pairs => topology_manager_policy_options;
+        /// Accepted, without effect: nothing is aligned to NUMA nodes.
+        topology_manager_scope: String => topology_manager_scope;
+        /// Accepted, without effect: there are no exec plugins for volumes.
+        volume_plugin_dir: String => volume_plugin_dir;
+        /// How long a measurement of volumes is good.
+        volume_stats_agg_period: GoDuration => volume_stats_agg_period;
+    }
 }
 
 /// The kubelet runs on each node: it registers the node, runs the containers of the node's pods through a CRI runtime,
@@ -122,15 +434,9 @@ pub struct Args {
     /// Labels to register the node with.
     #[arg(long, default_value = "")]
     pub node_labels: KeyValues,
-    /// Taints to register the node with, as key=value:effect.
-    #[arg(long, value_delimiter = ',')]
-    pub register_with_taints: Vec<String>,
-    /// Register the node as unschedulable.
-    #[arg(long)]
+    /// false registers the node as unschedulable.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     pub register_schedulable: Option<bool>,
-    /// Provider ID to register the node with.
-    #[arg(long)]
-    pub provider_id: Option<String>,
     /// "external" leaves addresses to the cloud controller manager.
     #[arg(long)]
     pub cloud_provider: Option<String>,
@@ -143,25 +449,42 @@ pub struct Args {
     /// Image of the pod sandbox: image collection leaves it alone. The runtime has its own setting.
     #[arg(long)]
     pub pod_infra_container_image: Option<String>,
-    /// DNS servers of the cluster.
-    #[arg(long, value_delimiter = ',')]
-    pub cluster_dns: Vec<String>,
-    /// Hard eviction thresholds, as signal<value.
-    #[arg(long)]
-    pub eviction_hard: Option<String>,
-    /// Resources kept for the system, as cpu=500m,memory=1Gi.
-    #[arg(long)]
-    pub system_reserved: Option<KeyValues>,
-    /// Resources kept for Kubernetes' own processes.
-    #[arg(long)]
-    pub kube_reserved: Option<KeyValues>,
     /// Accepted for upstream's sake, without effect: containers' runtime is always remote.
     #[arg(long, hide = true)]
     pub container_runtime: Option<String>,
     #[command(flatten)]
+    pub ineffective: Ineffective,
+    #[command(flatten)]
     pub overrides: Overrides,
     #[command(flatten)]
     pub logging: LoggingFlags,
+}
+
+/// Upstream's flags that have no effect here, so that a command line made for it works.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Ineffective {
+    #[arg(long, hide = true)]
+    pub exit_on_lock_contention: Option<String>,
+    #[arg(long, hide = true)]
+    pub experimental_allocatable_ignore_eviction: Option<String>,
+    #[arg(long, hide = true)]
+    pub experimental_mounter_path: Option<String>,
+    #[arg(long, hide = true)]
+    pub image_credential_provider_bin_dir: Option<String>,
+    #[arg(long, hide = true)]
+    pub image_credential_provider_config: Option<String>,
+    #[arg(long, hide = true)]
+    pub lock_file: Option<String>,
+    #[arg(long, hide = true)]
+    pub maximum_dead_containers: Option<i32>,
+    #[arg(long, hide = true)]
+    pub maximum_dead_containers_per_container: Option<i32>,
+    #[arg(long, hide = true)]
+    pub minimum_container_ttl_duration: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    pub reserved_memory: Option<String>,
+    #[arg(long, hide = true)]
+    pub runtime_cgroups: Option<String>,
 }
 
 impl Args {
@@ -171,36 +494,18 @@ impl Args {
             Some(path) => KubeletConfiguration::load(path, self.config_dir.as_deref())?,
             None => KubeletConfiguration::default(),
         };
+        for unknown in config.unknown() {
+            tracing::warn!("Using lenient decoding as strict decoding failed: unknown field {unknown:?}");
+        }
         self.overrides.apply(&mut config);
-        if !self.cluster_dns.is_empty() {
-            config.cluster_dns.clone_from(&self.cluster_dns);
-        }
-        if let Some(thresholds) = &self.eviction_hard {
-            let pairs = thresholds.split(',').filter_map(|pair| pair.split_once('<'));
-            config.eviction_hard = pairs.map(|(signal, value)| (signal.to_owned(), value.to_owned())).collect();
-        }
-        for (flag, field) in
-            [(&self.system_reserved, &mut config.system_reserved), (&self.kube_reserved, &mut config.kube_reserved)]
-        {
-            if let Some(KeyValues(reserved)) = flag {
-                field.clone_from(reserved);
-            }
-        }
-        config.register_with_taints.extend(self.register_with_taints.iter().filter_map(|taint| parse_taint(taint)));
         config.feature_gates.extend(BTreeMap::clone(&self.logging.feature_gates.0));
         FeatureGates::new(config.feature_gates.clone()).map_err(ConfigError::FeatureGates)?.publish();
         if config.image_service_endpoint.is_empty() {
             config.image_service_endpoint.clone_from(&config.container_runtime_endpoint);
         }
+        config.validate()?;
         Ok(config)
     }
-}
-
-/// "key=value:Effect" or "key:Effect".
-fn parse_taint(text: &str) -> Option<Taint> {
-    let (pair, effect) = text.rsplit_once(':')?;
-    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-    Some(Taint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
 }
 
 #[cfg(test)]
@@ -231,5 +536,51 @@ mod tests {
         assert_eq!(config.cluster_dns, ["10.96.0.10"]);
         assert_eq!(config.eviction_hard, BTreeMap::from([("memory.available".into(), "5%".into())]));
         assert_eq!(config.register_with_taints.len(), 2);
+    }
+
+    fn parse(flags: &[&str]) -> Result<KubeletConfiguration, String> {
+        let args = std::iter::once("kubelet").chain(flags.iter().copied());
+        let args: Args = cli::try_parse("kubelet", args).map_err(|error| error.to_string())?;
+        args.configuration().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn switches_stand_alone_and_empty_values_clear() {
+        let config = parse(&[
+            "--fail-swap-on",
+            "--cpu-cfs-quota=f",
+            "--eviction-hard=",
+            "--cluster-dns=",
+            "--resolv-conf=",
+            "--manifest-url-header=a:1,a:2",
+            "--maximum-dead-containers=5",
+            "--kube-reserved=cpu=1,memory=1Gi",
+        ])
+        .expect("a configuration");
+        assert!(config.fail_swap_on && !config.cpu_cfs_quota);
+        assert!(config.eviction_hard.is_empty() && config.cluster_dns.is_empty());
+        assert_eq!(config.resolv_conf.as_deref(), Some(""));
+        assert_eq!(config.static_pod_url_header["a"], ["1", "2"]);
+        assert_eq!(config.kube_reserved["memory"], "1Gi");
+    }
+
+    #[test]
+    fn odd_values_are_refused() {
+        for (flag, message) in [
+            ("--no-such-flag", "--no-such-flag"),
+            ("--address=localhost", "is not a valid IP address"),
+            ("--max-pods=many", "invalid digit"),
+            ("--max-pods=-1", "maxPods (--max-pods) -1 must not be a negative number"),
+            ("--fail-swap-on=perhaps", "strconv.ParseBool"),
+            ("--eviction-hard=memory.available", "malformed pair, expect string<string"),
+            ("--kube-reserved=cpu", "malformed pair, expect string=string"),
+            ("--register-with-taints=a=b", "invalid taint spec"),
+            ("--register-with-taints=a=b:Never", "unsupported taint effect"),
+            ("--port=0", "port (--port) 0 must be between 1 and 65535"),
+            ("--sync-frequency=1", "1"),
+        ] {
+            let error = parse(&[flag]).expect_err(flag);
+            assert!(error.contains(message), "{flag}: {error}");
+        }
     }
 }

@@ -38,7 +38,7 @@ static EVICTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 });
 
 /// Signal, the node condition it makes, and the resource that pods are ranked by.
-const SIGNALS: [(&str, &str, &str); 7] = [
+pub const SIGNALS: [(&str, &str, &str); 7] = [
     ("memory.available", "MemoryPressure", "memory"),
     ("nodefs.available", "DiskPressure", "ephemeral-storage"),
     ("nodefs.inodesFree", "DiskPressure", "inodes"),

@@ -45,10 +45,10 @@ async fn collect(kubelet: &Kubelet, records: &mut HashMap<String, Record>) -> an
     let mountpoint = usage.fs_id.map(|id| id.mountpoint).unwrap_or_default();
     let stats = crate::node::filesystem(Path::new(&mountpoint))?;
     let percent = 100 - 100 * stats.available_bytes / stats.capacity_bytes.max(1);
-    if percent < u64::from(config.image_gc_high_threshold_percent) {
+    if percent < u64::from(config.image_gc_high_threshold_percent.unsigned_abs()) {
         return Ok(());
     }
-    let free = stats.capacity_bytes * u64::from(100 - config.image_gc_low_threshold_percent) / 100;
+    let free = stats.capacity_bytes * u64::from((100 - config.image_gc_low_threshold_percent).unsigned_abs()) / 100;
     let wanted = free.saturating_sub(stats.available_bytes);
     tracing::info!(percent, wanted, "Image file system is above the high threshold, removing unused images");
     let freed = free_space(kubelet, records, wanted).await;

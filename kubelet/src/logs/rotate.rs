@@ -52,7 +52,7 @@ async fn rotate_all(kubelet: &Kubelet, size_max: u64) -> anyhow::Result<()> {
 }
 
 async fn rotate(kubelet: &Kubelet, id: &str, path: &Path) -> anyhow::Result<()> {
-    let keep = kubelet.config.container_log_max_files.max(2) as usize;
+    let keep = kubelet.config.container_log_max_files.max(2).unsigned_abs() as usize;
     let old = path.to_path_buf();
     tokio::task::spawn_blocking(move || tidy(&old, keep)).await??;
     let moved = PathBuf::from(format!("{}.{}", path.display(), jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S")));

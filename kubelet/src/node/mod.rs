@@ -132,7 +132,7 @@ fn initial(kubelet: &Kubelet, args: &Args) -> Node {
     node.spec = Some(NodeSpec {
         taints: (!taints.is_empty()).then_some(taints),
         unschedulable: (args.register_schedulable == Some(false)).then_some(true),
-        provider_id: args.provider_id.clone().filter(|id| !id.is_empty()),
+        provider_id: Some(kubelet.config.provider_id.clone()).filter(|id| !id.is_empty()),
         ..Default::default()
     });
     node

@@ -60,7 +60,8 @@ pub async fn serve(
     }))
 }
 
-fn address(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+fn address(host: &str, port: i32) -> anyhow::Result<SocketAddr> {
+    let port = u16::try_from(port).with_context(|| format!("{port} is no port"))?;
     let ip = host.parse().with_context(|| format!("{host:?} is not an IP address to serve on"))?;
     Ok(SocketAddr::new(ip, port))
 }
