@@ -189,7 +189,9 @@ fn event_type(kind: &str) -> Type {
 }
 
 /// Runs a kubelet with these flags until `shutdown`. Pods go on running after it.
-pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(mut args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // The runtime, which mounts from it, has a working directory of its own.
+    args.root_dir = std::path::absolute(&args.root_dir).context("finding --root-dir")?;
     let config = args.configuration()?;
     check_machine(&config)?;
     let started = Instant::now();

@@ -35,7 +35,7 @@ static PREEMPTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 });
 
 /// Reasons that the metric tells apart; upstream bounds the label the same way.
-const COUNTED: [&str; 10] = [
+const COUNTED: [&str; 11] = [
     "AppArmor",
     "Evicted",
     "OutOfcpu",
@@ -46,6 +46,7 @@ const COUNTED: [&str; 10] = [
     "PodOSSelectorNodeLabelDoesNotMatch",
     "SupplementalGroupsPolicyNotSupported",
     "SysctlForbidden",
+    "UnexpectedAdmissionError",
 ];
 
 /// What admission looks at of the node.
