@@ -259,7 +259,8 @@ impl Structural {
         result
     }
 
-    /// Fills in defaults, from the outside in, so that what is filled in gets its own defaults.
+    /// Fills in defaults, from the outside in, so that what is filled in gets its own defaults. A null that no default replaces and
+    /// that its schema does not allow goes: many clients write one for what they do not set.
     pub fn fill_in(&self, value: &mut Value) {
         match value {
             Value::Object(members) => {
@@ -269,11 +270,14 @@ impl Structural {
                         members.insert(name.clone(), default.clone());
                     }
                 }
-                for (name, value) in members.iter_mut() {
-                    if let Some(schema) = self.member(name) {
+                members.retain(|name, value| match self.member(name) {
+                    Some(schema) if value.is_null() => schema.nullable,
+                    Some(schema) => {
                         schema.fill_in(value);
+                        true
                     }
-                }
+                    None => true,
+                });
             }
             Value::Array(items) => {
                 if let Some(schema) = &self.items {
@@ -596,6 +600,20 @@ mod tests {
         let mut bare = json!({});
         widget().fill_in(&mut bare);
         assert_eq!(bare, json!({}));
+    }
+
+    #[test]
+    fn nulls_that_a_schema_does_not_allow_are_as_good_as_absent() {
+        let schema = Structural::read(&json!({"type": "object", "properties": {
+            "plain": {"type": "object"}, "maybe": {"type": "string", "nullable": true}, "preset": {"type": "integer", "default": 3},
+            "list": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+            "map": {"type": "object", "additionalProperties": {"type": "string"}},
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}));
+        let mut object = json!({"plain": null, "maybe": null, "preset": null, "list": [{"a": null}], "map": {"x": null, "y": "z"},
+            "free": {"x": null}});
+        schema.fill_in(&mut object);
+        let want = json!({"maybe": null, "preset": 3, "list": [{}], "map": {"y": "z"}, "free": {"x": null}});
+        assert_eq!(object, want);
     }
 
     #[test]

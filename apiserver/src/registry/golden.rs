@@ -65,7 +65,7 @@ fn create(row: &Resource, mut object: Value) -> Result<Value, Vec<(String, Strin
         remove(&mut object, "status");
     }
     let user = crate::authn::User { name: "golden".into(), ..Default::default() };
-    let context = Context { user: &user, now: "2024-01-01T00:00:00Z" };
+    let context = Context { user: &user, now: "2024-01-01T00:00:00Z", labelled: false };
     (row.strategy.prepare_for_create)(&mut object, &context);
     row.form.normalize(&mut object, &mut Report::default()).unwrap();
     let errors = Errors::new();
@@ -192,7 +192,7 @@ fn tables_have_upstreams_columns() {
 fn no_object_is_too_strange() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/facts/roundtrip");
     let user = crate::authn::User::apiserver();
-    let context = Context { user: &user, now: "2024-01-01T00:00:00Z" };
+    let context = Context { user: &user, now: "2024-01-01T00:00:00Z", labelled: false };
     for row in builtin() {
         let group = if row.kind.group.is_empty() { "core" } else { &row.kind.group };
         let file = format!("{folder}/{group}.{}.{}.json", row.kind.version, row.kind.kind);

@@ -14,7 +14,7 @@ fn row<'a>(rows: &'a [std::sync::Arc<Resource>], name: &str) -> &'a Resource {
 }
 
 fn made(row: &Resource, mut object: Value) -> Value {
-    let context = Context { user: &crate::authn::NOBODY, now: "2024-01-01T00:00:00Z" };
+    let context = Context { user: &crate::authn::NOBODY, now: "2024-01-01T00:00:00Z", labelled: false };
     row.form.normalize(&mut object, &mut Report::default()).unwrap();
     (row.strategy.default)(&mut object);
     (row.strategy.prepare_for_create)(&mut object, &context);
@@ -39,7 +39,7 @@ fn create(row: &Resource, object: Value) -> Vec<String> {
 
 /// Where a change is wrong.
 fn update(row: &Resource, object: Value, old: Value) -> Vec<String> {
-    let context = Context { user: &crate::authn::NOBODY, now: "2024-01-01T00:00:00Z" };
+    let context = Context { user: &crate::authn::NOBODY, now: "2024-01-01T00:00:00Z", labelled: false };
     let (mut object, old) = (made(row, object), made(row, old));
     (row.strategy.prepare_for_update)(&mut object, &old, &context);
     let errors = Errors::new();

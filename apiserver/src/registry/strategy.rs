@@ -17,6 +17,8 @@ pub struct Context<'a> {
     pub user: &'a User,
     /// RFC 3339, to the second, UTC.
     pub now: &'a str,
+    /// Whether a new object came with labels of its own.
+    pub labelled: bool,
 }
 
 /// A member of an object that field selectors may name, besides `metadata.name` and `metadata.namespace`.

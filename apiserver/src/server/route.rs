@@ -136,6 +136,7 @@ pub fn writer<'a>(
         raw: false,
         internal: false,
         emptied: false,
+        labelled: false,
         view: None,
         conversions: Default::default(),
     }

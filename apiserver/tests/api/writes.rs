@@ -169,3 +169,35 @@ async fn a_patch_that_makes_no_object_of_the_kind_says_why() {
         assert!(message.starts_with(" \"\" is invalid: patch: Invalid value: ") && message.contains(want), "{message}");
     }
 }
+
+#[tokio::test]
+async fn what_charts_write_too_much_does_no_harm() {
+    let stand = Stand::start().await;
+    // A namespace for what has none.
+    let role = json!({"metadata": {"name": "r", "namespace": "default"}, "rules": []});
+    let made = stand.create("/apis/rbac.authorization.k8s.io/v1/clusterroles", role).await;
+    assert_eq!(made["metadata"]["namespace"], Value::Null);
+    // The host's network and a port of which only the container's number is given.
+    let container = json!({"name": "c", "image": "i", "ports": [{"containerPort": 9100}]});
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"hostNetwork": true, "containers": [container]}});
+    let set =
+        json!({"metadata": {"name": "s"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    let made = stand.create("/apis/apps/v1/namespaces/default/daemonsets", set).await;
+    let port = &made["spec"]["template"]["spec"]["containers"][0]["ports"][0];
+    assert_eq!((&port["containerPort"], &port["hostPort"]), (&json!(9100), &Value::Null));
+    let pod = json!({"metadata": {"name": "p"}, "spec": template["spec"]});
+    let made = stand.create("/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!(made["spec"]["containers"][0]["ports"][0]["hostPort"], 9100);
+    // Labels of a job that are those of its pods are its own all the same; only a job without any shares theirs.
+    let job = |labels: Value| {
+        let spec = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
+        json!({"metadata": {"generateName": "j", "labels": labels},
+            "spec": {"template": {"metadata": {"labels": {"a": "b"}}, "spec": spec}}})
+    };
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    assert_eq!(stand.create(jobs, job(json!({"a": "b"}))).await["metadata"]["labels"], json!({"a": "b"}));
+    let made = stand.create(jobs, job(Value::Null)).await;
+    assert_eq!(made["metadata"]["labels"], made["spec"]["template"]["metadata"]["labels"]);
+    assert!(made["metadata"]["labels"]["batch.kubernetes.io/job-name"].is_string());
+}

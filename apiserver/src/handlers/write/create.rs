@@ -29,6 +29,7 @@ impl Write<'_> {
         let row = self.endpoint.row.clone();
         let strategy = row.strategy;
         self.check_identity(&mut object)?;
+        self.labelled = !object["metadata"]["labels"].as_object().is_none_or(|labels| labels.is_empty());
         let generate = meta_text(&object, "name").is_empty() && !meta_text(&object, "generateName").is_empty();
         if generate {
             let name = generate_name(meta_text(&object, "generateName"));
@@ -152,9 +153,8 @@ impl Write<'_> {
                 ));
             }
         } else if !given.is_empty() {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
+            // Charts give one to everything.
+            metadata(object).remove("namespace");
         }
         if !self.name.is_empty() {
             let name = meta_text(object, "name");

@@ -54,6 +54,8 @@ pub struct Write<'a> {
     pub internal: bool,
     /// The object came with lists or maps that are empty.
     pub emptied: bool,
+    /// A new object came with labels.
+    pub labelled: bool,
     /// What admission sees of the object, if not all.
     pub view: Option<&'a dyn View>,
     /// What the field manager must see in other versions.
@@ -120,6 +122,7 @@ impl<'a> Write<'a> {
             raw: false,
             internal: true,
             emptied: false,
+            labelled: false,
             view: None,
             conversions: Wanted::default(),
         }
@@ -130,7 +133,7 @@ impl<'a> Write<'a> {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { user: self.user, now: &self.now }
+        Context { user: self.user, now: &self.now, labelled: self.labelled }
     }
 
     /// Fields that a writer of this endpoint never owns: the status for the object, all but the status for its status.

@@ -107,13 +107,12 @@ fn labels_of_template(job: &mut Value) {
     }
 }
 
-fn prepare_for_create(job: &mut Value, _: &Context<'_>) {
+fn prepare_for_create(job: &mut Value, context: &Context<'_>) {
     if job["spec"]["manualSelector"] == true {
         return;
     }
-    // Upstream's default makes the job and its pods share one map, so that labels given to the pods now are the job's too. Labels
-    // that the client gave the job itself cannot be told from such a default when they are the same as the pods'.
-    let shared = get(job, "metadata.labels").is_some_and(|own| Some(own) == get(job, "spec.template.metadata.labels"));
+    // Upstream's default makes the job and its pods share one map, so that labels given to the pods now are the job's too.
+    let shared = !context.labelled && get(job, "metadata.labels").is_some();
     let (uid, name) = (text(job, "metadata.uid").to_owned(), text(job, "metadata.name").to_owned());
     let spec = object(job, "spec");
     let labels = object(object(object(spec, "template"), "metadata"), "labels");

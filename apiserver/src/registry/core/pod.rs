@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn gated_pods_say_why_they_wait() {
-        let context = Context { user: &crate::authn::NOBODY, now: "2024-01-01T00:00:00Z" };
+        let context = Context { user: &crate::authn::NOBODY, now: "2024-01-01T00:00:00Z", labelled: false };
         let mut pod = json!({"spec": {"schedulingGates": [{"name": "a"}]}, "status": {"phase": "Running"}});
         prepare_for_create(&mut pod, &context);
         assert_eq!(text(&pod, "status.phase"), "Pending");

@@ -248,7 +248,7 @@ fn warnings(service: &Value, _: Option<&Value>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    static CONTEXT: Context<'static> = Context { user: &crate::authn::NOBODY, now: "" };
+    static CONTEXT: Context<'static> = Context { user: &crate::authn::NOBODY, now: "", labelled: false };
 
     fn created(spec: Value) -> Value {
         let mut service = json!({ "spec": spec });

@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn resizing_takes_nothing_but_resources() {
-        let context = Context { user: &crate::authn::NOBODY, now: "" };
+        let context = Context { user: &crate::authn::NOBODY, now: "", labelled: false };
         let old = pod(|p| p["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}}));
         let mut new = pod(|p| {
             p["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2"}});

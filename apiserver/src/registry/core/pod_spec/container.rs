@@ -164,18 +164,15 @@ fn ports(list: &Cursor<'_>) {
     }
 }
 
-/// On the host's network a container's port is the host's (0 is set to it by defaults, or means that there is none).
+/// On the host's network a container's port is the host's. A pod's is set to it by defaults; a template may leave that to its pods (0).
 pub fn host_network_ports(spec: &Cursor<'_>) {
     if !spec.field("hostNetwork").bool() {
         return;
     }
-    for list in ["initContainers", "containers"] {
-        for port in spec.field(list).items().flat_map(|container| container.field("ports").items()) {
-            let [host, container] =
-                ["hostPort", "containerPort"].map(|name| port.field(name).i64().unwrap_or_default());
-            if host != container {
-                port.field("hostPort").invalid_value(host, "must match `containerPort` when `hostNetwork` is true");
-            }
+    for port in spec.field("containers").items().flat_map(|container| container.field("ports").items()) {
+        let [host, container] = ["hostPort", "containerPort"].map(|name| port.field(name).i64().unwrap_or_default());
+        if host != 0 && host != container {
+            port.field("hostPort").invalid_value(host, "must match `containerPort` when `hostNetwork` is true");
         }
     }
 }
