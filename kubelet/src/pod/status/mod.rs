@@ -1,17 +1,22 @@
 //! PodStatus as a pure function of the pod, what the runtime has, and what the worker knows besides. Phase and condition
 //! rules: kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle.
 
-use std::collections::{BTreeMap, HashMap};
+mod conditions;
+mod phase;
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodStatus, VolumeMountStatus,
+    ContainerUser, HostIP, LinuxContainerUser, Pod, PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::runtime::{Instance, Observed, State};
 use super::spec;
+use conditions::{condition, conditions};
+use phase::phase;
 
 /// A short CamelCase reason and a sentence for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -346,172 +351,8 @@ fn last_run(status: &ContainerStatus) -> Option<i32> {
     if is_running(status) { None } else { is_terminated(status).or_else(|| last_exit(status)) }
 }
 
-/// The pod's phase. It never leaves Succeeded or Failed. `initialized`: a regular container has run in the present
-/// sandbox. `terminated`: none will run again.
-fn phase(
-    pod: &Pod,
-    init: &[ContainerStatus],
-    regular: &[ContainerStatus],
-    initialized: bool,
-    terminated: bool,
-    old: Option<&str>,
-) -> &'static str {
-    match old {
-        Some("Succeeded") => return "Succeeded",
-        Some("Failed") => return "Failed",
-        _ => {}
-    }
-    // The end of a static pod's containers is not the pod's: its manifest is still there.
-    let terminated = terminated && !spec::is_static(pod);
-    let (mut pending, mut running) = (false, 0);
-    for (container, status) in spec::init_containers(pod).iter().zip(init) {
-        let up = is_running(status);
-        match last_run(status) {
-            _ if spec::is_sidecar(container) => {
-                running += usize::from(up);
-                // One that is being restarted does not set the pod back.
-                pending |= !initialized && if up { status.started != Some(true) } else { last_run(status).is_none() };
-            }
-            Some(0) => {}
-            Some(code) if !spec::should_restart(pod, container, code) => return "Failed",
-            Some(_) => {}
-            None => pending = true,
-        }
-    }
-    let (mut waiting, mut stopped, mut succeeded, mut restarting) = (0, 0, 0, false);
-    for (container, status) in spec::spec(pod).containers.iter().zip(regular) {
-        match last_run(status) {
-            _ if is_running(status) => running += 1,
-            Some(code) => {
-                stopped += 1;
-                succeeded += usize::from(is_terminated(status) == Some(0));
-                restarting |= spec::should_restart(pod, container, code);
-            }
-            None => waiting += 1,
-        }
-    }
-    match (running, stopped) {
-        _ if (pending || waiting > 0) && terminated => "Failed",
-        _ if pending || waiting > 0 => "Pending",
-        (1.., _) => "Running",
-        (0, 1..) if restarting && !terminated => "Running",
-        (0, 1..) if stopped == succeeded => "Succeeded",
-        (0, 1..) => "Failed",
-        _ => "Pending",
-    }
-}
-
-/// The kubelet's own conditions. Others' (readiness gates, the scheduler's) are left as the API server has them.
-fn conditions(
-    pod: &Pod,
-    old: &PodStatus,
-    phase: &str,
-    init: &[ContainerStatus],
-    regular: &[ContainerStatus],
-    has_sandbox: bool,
-    now: Timestamp,
-) -> Vec<PodCondition> {
-    let sidecars_not_ready =
-        spec::init_containers(pod).iter().zip(init).filter(|(c, s)| spec::is_sidecar(c) && !s.ready);
-    let unready: Vec<&str> = sidecars_not_ready
-        .map(|(_, status)| status)
-        .chain(regular.iter().filter(|status| !status.ready))
-        .map(|status| status.name.as_str())
-        .collect();
-    let incomplete: Vec<&str> = spec::init_containers(pod)
-        .iter()
-        .zip(init)
-        .filter(|(c, s)| if spec::is_sidecar(c) { s.started != Some(true) } else { !s.ready })
-        .map(|(_, status)| status.name.as_str())
-        .collect();
-    let any_started = regular.iter().any(|s| is_running(s) || is_terminated(s).is_some());
-
-    let ended = match phase {
-        "Succeeded" => Some("PodCompleted"),
-        "Failed" => Some("PodFailed"),
-        _ => None,
-    };
-    let initialized = match ended {
-        Some("PodCompleted") => Ok(Some("PodCompleted")),
-        _ if incomplete.is_empty() || any_started => Ok(None),
-        _ => Err(Reason::new(
-            "ContainersNotInitialized",
-            format!("containers with incomplete status: [{}]", incomplete.join(" ")),
-        )),
-    };
-    let containers_ready = match ended {
-        Some(reason) => Err(Reason::new(reason, "")),
-        None if unready.is_empty() => Ok(None),
-        None => {
-            Err(Reason::new("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))))
-        }
-    };
-    let ready = containers_ready.clone().and_then(|ok| readiness_gates(pod, old).map(|()| ok));
-    let sandbox = if has_sandbox { Ok(None) } else { Err(Reason::default()) };
-
-    [
-        ("PodReadyToStartContainers", sandbox),
-        ("Initialized", initialized),
-        ("Ready", ready),
-        ("ContainersReady", containers_ready),
-        ("PodScheduled", Ok(None)),
-    ]
-    .into_iter()
-    .map(|(type_, verdict)| {
-        let (status, reason) = match verdict {
-            Ok(reason) => ("True", Reason::new(reason.unwrap_or_default(), "")),
-            Err(reason) => ("False", reason),
-        };
-        condition(pod, old, type_, status, reason, now)
-    })
-    .collect()
-}
-
-/// One condition; its transition time comes from `old` where its status is the same there.
-fn condition(pod: &Pod, old: &PodStatus, type_: &str, status: &str, reason: Reason, now: Timestamp) -> PodCondition {
-    let before = old.conditions.iter().flatten().find(|c| c.type_ == type_ && c.status == status);
-    PodCondition {
-        type_: type_.into(),
-        status: status.into(),
-        reason: (!reason.reason.is_empty()).then_some(reason.reason),
-        message: (!reason.message.is_empty()).then_some(reason.message),
-        last_transition_time: before
-            .and_then(|before| before.last_transition_time.clone())
-            .or_else(|| time(now.as_nanosecond() as i64)),
-        observed_generation: pod.metadata.generation,
-        last_probe_time: None,
-    }
-}
-
 fn is_terminal(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
-}
-
-fn readiness_gates(pod: &Pod, old: &PodStatus) -> Result<(), Reason> {
-    let current: BTreeMap<&str, &str> = pod
-        .status
-        .iter()
-        .chain([old])
-        .flat_map(|status| status.conditions.iter().flatten())
-        .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
-        .collect();
-    let problems: Vec<String> = spec::spec(pod)
-        .readiness_gates
-        .iter()
-        .flatten()
-        .filter_map(|gate| match current.get(gate.condition_type.as_str()) {
-            Some(&"True") => None,
-            Some(status) => Some(format!(
-                "the status of pod readiness gate \"{}\" is not \"True\", but {status}",
-                gate.condition_type
-            )),
-            None => Some(format!(
-                "corresponding condition of pod readiness gate \"{}\" does not exist.",
-                gate.condition_type
-            )),
-        })
-        .collect();
-    if problems.is_empty() { Ok(()) } else { Err(Reason::new("ReadinessGatesNotReady", problems.join(", "))) }
 }
 
 #[cfg(test)]
