@@ -233,9 +233,9 @@ overrides! {
         protect_kernel_defaults => protect_kernel_defaults;
         /// Register the node with the API server.
         register_node => register_node;
-        /// Get a new client certificate before the old one ends.
+        /// Accepted, without effect: certificates are not rotated yet.
         rotate_certificates => rotate_certificates;
-        /// Get the serving certificate from the API server.
+        /// Accepted, without effect: the serving certificate is configured or self-signed.
         rotate_server_certificates => server_tls_bootstrap;
         /// Refused: a kubelet that runs its pods once is no more.
         runonce => run_once;
@@ -257,13 +257,13 @@ overrides! {
     values {
         /// Address to serve on; 0.0.0.0 and :: mean all.
         address: Ip => address;
-        /// How long an answer of TokenReview is good.
+        /// Accepted, without effect: an answer of TokenReview is good for a fixed time.
         authentication_token_webhook_cache_ttl: GoDuration => authentication.webhook.cache_ttl;
         /// AlwaysAllow or Webhook.
         authorization_mode: String => authorization.mode;
-        /// How long a yes of SubjectAccessReview is good.
+        /// Accepted, without effect: a yes of SubjectAccessReview is good for a fixed time.
         authorization_webhook_cache_authorized_ttl: GoDuration => authorization.webhook.cache_authorized_ttl;
-        /// How long a no of SubjectAccessReview is good.
+        /// Accepted, without effect: a no of SubjectAccessReview is good for a fixed time.
         authorization_webhook_cache_unauthorized_ttl: GoDuration => authorization.webhook.cache_unauthorized_ttl;
         /// cgroupfs or systemd; a runtime that knows its own driver is believed over this.
         cgroup_driver: String => cgroup_driver;
@@ -287,9 +287,9 @@ overrides! {
         cpu_manager_policy_options: Pairs => cpu_manager_policy_options;
         /// Accepted, without effect: CPUs are not pinned.
         cpu_manager_reconcile_period: GoDuration => cpu_manager_reconcile_period;
-        /// Events at once beyond --event-qps.
+        /// Accepted, without effect: events have a bound of their own.
         event_burst: i32 => event_burst;
-        /// Events per second; 0: no bound.
+        /// Accepted, without effect: events have a bound of their own.
         event_qps: i32 => event_record_qps;
         /// Thresholds that evict at once, as signal<value.
         eviction_hard: Thresholds => eviction_hard;
@@ -369,9 +369,9 @@ overrides! {
         read_only_port: i32 => read_only_port;
         /// Taints to register the node with, as key=value:effect.
         register_with_taints: Taints => register_with_taints;
-        /// Pulls at once beyond --registry-qps.
+        /// Accepted, without effect: pulls are bounded by their number.
         registry_burst: i32 => registry_burst;
-        /// Pulls per second; 0: no bound.
+        /// Accepted, without effect: pulls are bounded by their number.
         registry_qps: i32 => registry_pull_qps;
         /// Accepted, without effect: CPUs are not pinned.
         reserved_cpus: String => reserved_system_cpus;
@@ -379,7 +379,7 @@ overrides! {
         resolv_conf: String => resolv_conf;
         /// How long the runtime may take to answer.
         runtime_request_timeout: GoDuration => runtime_request_timeout;
-        /// How long a stream may be idle.
+        /// Accepted, without effect: the runtime ends idle streams.
         streaming_connection_idle_timeout: GoDuration => streaming_connection_idle_timeout;
         /// How often pods are looked at without cause.
         sync_frequency: GoDuration => sync_frequency;

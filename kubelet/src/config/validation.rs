@@ -108,6 +108,10 @@ fn rules(config: &KubeletConfiguration) -> Vec<(bool, String)> {
         one_of(&c.topology_manager_scope, &["container", "pod"], "topologyManagerScope (--topology-manager-scope)"),
         one_of(&c.hairpin_mode, &["none", "hairpin-veth", "promiscuous-bridge"], "option hairpinMode (--hairpin-mode)"),
         one_of(&c.authorization.mode, &["AlwaysAllow", "Webhook"], "authorization.mode (--authorization-mode)"),
+        (
+            ["", "VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"].contains(&c.tls_min_version.as_str()),
+            format!("tlsMinVersion (--tls-min-version): unknown tls version {:?}", c.tls_min_version),
+        ),
         one_of(&c.cgroup_driver, &["cgroupfs", "systemd"], "cgroupDriver (--cgroup-driver)"),
         (
             (Duration::from_secs(1)..=Duration::from_secs(300)).contains(&restart),

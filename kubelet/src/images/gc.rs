@@ -41,6 +41,7 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
 async fn collect(kubelet: &Kubelet, records: &mut HashMap<String, Record>) -> anyhow::Result<()> {
     detect(kubelet, records).await?;
     let config = &kubelet.config;
+    remove_old(kubelet, records).await;
     let Some(usage) = kubelet.cri.image_fs_info().await?.into_iter().next() else { return Ok(()) };
     let mountpoint = usage.fs_id.map(|id| id.mountpoint).unwrap_or_default();
     let stats = crate::node::filesystem(Path::new(&mountpoint))?;
@@ -94,6 +95,27 @@ async fn detect(kubelet: &Kubelet, records: &mut HashMap<String, Record>) -> any
     Ok(())
 }
 
+/// Removes images that nobody has used for `imageMaximumGCAge`, however much room there is. What happened before this
+/// kubelet started is unknown, so it has to have run as long.
+async fn remove_old(kubelet: &Kubelet, records: &mut HashMap<String, Record>) {
+    let age_max = kubelet.config.image_maximum_gc_age.get();
+    if age_max.is_zero() || kubelet.started.elapsed() <= age_max {
+        return;
+    }
+    for id in old(records, age_max, Instant::now()) {
+        match kubelet.cri.remove_image(&id).await {
+            Ok(()) => drop(records.remove(&id)),
+            Err(error) => tracing::warn!(image = id, %error, "Can't remove an image that is unused for long"),
+        }
+    }
+}
+
+/// Images that were last used longer than `age_max` ago.
+fn old(records: &HashMap<String, Record>, age_max: Duration, now: Instant) -> Vec<String> {
+    let unused = records.iter().filter(|(_, record)| !record.pinned && !record.in_use);
+    unused.filter(|(_, record)| now - record.last_used > age_max).map(|(id, _)| id.clone()).collect()
+}
+
 /// Removes unused images until `wanted` bytes are free; returns the bytes freed.
 async fn free_space(kubelet: &Kubelet, records: &mut HashMap<String, Record>, wanted: u64) -> u64 {
     let now = Instant::now();
@@ -131,4 +153,23 @@ pub async fn delete_unused(kubelet: &Kubelet) -> anyhow::Result<u64> {
         }
     }
     Ok(freed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_old_when_nobody_has_used_it_for_long() {
+        let start = Instant::now();
+        let record = |in_use, pinned| Record { detected: start, last_used: start, in_use, size: 1, pinned };
+        let records = HashMap::from([
+            ("unused".to_owned(), record(false, false)),
+            ("used".to_owned(), record(true, false)),
+            ("pinned".to_owned(), record(false, true)),
+        ]);
+        let (age, second) = (Duration::from_secs(3600), Duration::from_secs(1));
+        assert!(old(&records, age, start + age).is_empty());
+        assert_eq!(old(&records, age, start + age + second), ["unused"]);
+    }
 }

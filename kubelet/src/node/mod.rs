@@ -168,6 +168,7 @@ async fn register(kubelet: &Kubelet, args: &Args, api: &Api<Node>) {
 /// Writes the status when it changes, and now and then when it doesn't.
 async fn report(kubelet: &Kubelet, args: &Args, api: &Api<Node>) {
     let mut last: Option<(NodeStatus, Instant)> = None;
+    let mut pod_cidr = String::new();
     let mut ticks = tokio::time::interval(kubelet.config.node_status_update_frequency.get());
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -191,6 +192,7 @@ async fn report(kubelet: &Kubelet, args: &Args, api: &Api<Node>) {
                 }
             },
         };
+        tell_pod_cidr(kubelet, &mut pod_cidr).await;
         let new = status(kubelet, args, Some(&old)).await;
         let due = last.as_ref().is_none_or(|(_, at)| at.elapsed() >= kubelet.config.node_status_report_frequency.get());
         let Some(patch) = patch(&old, &new, due) else { continue };
@@ -200,6 +202,20 @@ async fn report(kubelet: &Kubelet, args: &Args, api: &Api<Node>) {
             Err(kube::Error::Api(status)) if status.code == 404 => last = None,
             Err(error) => tracing::warn!(%error, "Can't write the node's status"),
         }
+    }
+}
+
+/// Tells the runtime the node's range of pod addresses, where it has a new one: some make their CNI configuration of it.
+async fn tell_pod_cidr(kubelet: &Kubelet, told: &mut String) {
+    let spec = kubelet.node().and_then(|node| node.spec.clone()).unwrap_or_default();
+    let ranges = spec.pod_cidrs.unwrap_or_default().join(",");
+    let range = if ranges.is_empty() { kubelet.config.pod_cidr.clone() } else { ranges };
+    if range.is_empty() || range == *told {
+        return;
+    }
+    match kubelet.cri.update_runtime_config(&range).await {
+        Ok(()) => *told = range,
+        Err(error) => tracing::warn!(range, %error, "Can't tell the runtime the range of pod addresses yet"),
     }
 }
 

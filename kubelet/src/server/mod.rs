@@ -43,6 +43,10 @@ pub async fn serve(
         let listener = serving::bind(address(&config.address, config.port)?).await?;
         let (tls, hints) = (certificate(&kubelet, args)?, auth::client_ca(&kubelet)?);
         let mut server_tls = ServerTls::new(tls);
+        if config.tls_min_version == "VersionTLS13" {
+            server_tls.versions = tls::ONLY_TLS13;
+        }
+        server_tls.restrict_cipher_suites(&config.tls_cipher_suites)?;
         if let Some(ca) = &hints {
             server_tls.client_ca_hints = ca.hints();
         }
