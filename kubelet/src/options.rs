@@ -490,10 +490,9 @@ pub struct Ineffective {
 impl Args {
     /// The configuration in effect: file, then drop-ins, then flags.
     pub fn configuration(&self) -> Result<KubeletConfiguration, ConfigError> {
-        let mut config = match &self.config {
-            Some(path) => KubeletConfiguration::load(path, self.config_dir.as_deref())?,
-            None => KubeletConfiguration::default(),
-        };
+        let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        let (file, drop_ins) = (given(&self.config), given(&self.config_dir));
+        let mut config = KubeletConfiguration::load(file.as_deref(), drop_ins.as_deref())?;
         for unknown in config.unknown() {
             tracing::warn!("Using lenient decoding as strict decoding failed: unknown field {unknown:?}");
         }
@@ -555,6 +554,8 @@ mod tests {
             "--manifest-url-header=a:1,a:2",
             "--maximum-dead-containers=5",
             "--kube-reserved=cpu=1,memory=1Gi",
+            "--allowed-unsafe-sysctls=a,b",
+            "--allowed-unsafe-sysctls=c",
         ])
         .expect("a configuration");
         assert!(config.fail_swap_on && !config.cpu_cfs_quota);
@@ -562,6 +563,7 @@ mod tests {
         assert_eq!(config.resolv_conf.as_deref(), Some(""));
         assert_eq!(config.static_pod_url_header["a"], ["1", "2"]);
         assert_eq!(config.kube_reserved["memory"], "1Gi");
+        assert_eq!(config.allowed_unsafe_sysctls, ["a", "b", "c"]);
     }
 
     #[test]

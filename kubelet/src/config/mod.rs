@@ -401,10 +401,13 @@ impl Default for KubeletConfiguration {
 }
 
 impl KubeletConfiguration {
-    /// Reads the YAML or JSON file at `path` and the `*.conf` files of `drop_ins` over it. Fields they omit, and
-    /// durations they give as zero where upstream treats zero as unset, have upstream's defaults.
-    pub fn load(path: &Path, drop_ins: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut merged = read(path)?;
+    /// Reads the YAML or JSON file at `path`, if there is one, and the `*.conf` files of `drop_ins` over it, in the order of
+    /// their names. Fields they omit have upstream's defaults.
+    pub fn load(path: Option<&Path>, drop_ins: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut merged = match path {
+            Some(path) => read(path)?,
+            None => serde_json::json!({"apiVersion": API_VERSION, "kind": KIND}),
+        };
         let mut more: Vec<PathBuf> = Vec::new();
         if let Some(dir) = drop_ins {
             let entries = std::fs::read_dir(dir)
@@ -416,7 +419,8 @@ impl KubeletConfiguration {
         for path in more {
             merge(&mut merged, read(&path)?);
         }
-        Self::from_value(&path.display().to_string(), merged)
+        let name = path.or(drop_ins).map(|path| path.display().to_string()).unwrap_or_default();
+        Self::from_value(&name, merged)
     }
 
     fn from_value(name: &str, mut value: serde_json::Value) -> Result<Self, ConfigError> {
@@ -578,6 +582,22 @@ mod tests {
         assert_eq!(hard("evictionHard: {memory.available: 1Gi}"), 1);
         assert_eq!(hard("evictionHard: {memory.available: 1Gi}\nmergeDefaultEvictionSettings: true"), 5);
         assert_eq!(hard("evictionHard: {}"), 0);
+    }
+
+    #[test]
+    fn drop_ins_go_over_the_file_in_the_order_of_their_names() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, fields: &str| {
+            let text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n{fields}");
+            std::fs::write(dir.path().join(name), text).expect("written");
+        };
+        write("10-a.conf", "maxPods: 5\nclusterDNS: [a, b]\nevictionHard: {memory.available: 1Gi}");
+        write("20-b.conf", "maxPods: 6\nclusterDNS: [c]\nevictionHard: {pid.available: '5'}");
+        write("30-c.yaml", "maxPods: 7");
+        let config = KubeletConfiguration::load(None, Some(dir.path())).expect("loads");
+        assert_eq!((config.max_pods, config.cluster_dns.as_slice()), (6, &["c".to_owned()][..]));
+        assert_eq!(config.eviction_hard.len(), 2);
+        assert!(KubeletConfiguration::load(None, Some(Path::new("/no/such/directory"))).is_err());
     }
 
     #[test]
