@@ -380,7 +380,9 @@ async fn client(
     let Some(kubeconfig) = args.kubeconfig.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(None);
     };
-    if let Some(bootstrap) = args.bootstrap_kubeconfig.as_deref().filter(|_| !kubeconfig.exists()) {
+    if let Some(bootstrap) =
+        args.bootstrap_kubeconfig.as_deref().filter(|path| !path.as_os_str().is_empty() && !kubeconfig.exists())
+    {
         node::bootstrap::client_certificate(bootstrap, kubeconfig, &args.cert_dir, node_name, shutdown).await?;
     }
     let flags = component_base::client::ClientFlags {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use component_base::cli::{GoDuration, KeyValues, LoggingFlags};
+use component_base::cli::{self, GoDuration, KeyValues, LoggingFlags};
 use component_base::feature_gates::FeatureGates;
 
 use crate::config::{ConfigError, KubeletConfiguration, Taint};
@@ -414,16 +414,16 @@ overrides! {
 #[command(name = "kubelet", rename_all = "kebab-case")]
 pub struct Args {
     /// KubeletConfiguration file (kubelet.config.k8s.io/v1beta1).
-    #[arg(long)]
+    #[arg(long, value_parser = cli::path)]
     pub config: Option<PathBuf>,
     /// Directory of drop-in files (*.conf) that are merged over the configuration file in the order of their names.
-    #[arg(long)]
+    #[arg(long, value_parser = cli::path)]
     pub config_dir: Option<PathBuf>,
     /// How to reach the API server. Without it the kubelet runs static pods only.
-    #[arg(long)]
+    #[arg(long, value_parser = cli::path)]
     pub kubeconfig: Option<PathBuf>,
     /// kubeconfig to get a client certificate with, where --kubeconfig doesn't exist yet.
-    #[arg(long)]
+    #[arg(long, value_parser = cli::path)]
     pub bootstrap_kubeconfig: Option<PathBuf>,
     /// Name of the node; default: the host name.
     #[arg(long)]
@@ -509,8 +509,6 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
-    use component_base::cli;
-
     use super::*;
 
     #[test]
@@ -551,6 +549,8 @@ mod tests {
             "--eviction-hard=",
             "--cluster-dns=",
             "--resolv-conf=",
+            "--config=",
+            "--kubeconfig=",
             "--manifest-url-header=a:1,a:2",
             "--maximum-dead-containers=5",
             "--kube-reserved=cpu=1,memory=1Gi",

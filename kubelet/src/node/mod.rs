@@ -306,6 +306,12 @@ fn patch(old: &NodeStatus, new: &NodeStatus, due: bool) -> Option<Value> {
         if let (true, Value::Array(items)) = (field == "addresses" && before.is_some(), &mut value) {
             items.push(json!({"$patch": "replace"}));
         }
+        if let ("allocatable", Value::Object(amounts)) = (field.as_str(), &mut value) {
+            // Merging would keep what has gone from the capacity.
+            for name in before.and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+                amounts.entry(name.clone()).or_insert(Value::Null);
+            }
+        }
         patch.insert(field.clone(), value);
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
@@ -314,6 +320,15 @@ fn patch(old: &NodeStatus, new: &NodeStatus, due: bool) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resource_that_has_gone_can_not_be_had_any_more() {
+        let status = |allocatable: Value| -> NodeStatus {
+            serde_json::from_value(json!({"allocatable": allocatable})).expect("a status")
+        };
+        let found = patch(&status(json!({"cpu": "1", "example.com/gpu": "2"})), &status(json!({"cpu": "1"})), false);
+        assert_eq!(found, Some(json!({"allocatable": {"cpu": "1", "example.com/gpu": null}})));
+    }
 
     #[test]
     fn heartbeats_alone_are_written_only_when_due() {
