@@ -259,8 +259,8 @@ impl Structural {
         result
     }
 
-    /// Fills in defaults, from the outside in, so that what is filled in gets its own defaults. A null that no default replaces and
-    /// that its schema does not allow goes: many clients write one for what they do not set.
+    /// Fills in defaults, from the outside in, so that what is filled in gets its own defaults. A null that its schema does not allow is
+    /// replaced by the default.
     pub fn fill_in(&self, value: &mut Value) {
         match value {
             Value::Object(members) => {
@@ -270,18 +270,36 @@ impl Structural {
                         members.insert(name.clone(), default.clone());
                     }
                 }
-                members.retain(|name, value| match self.member(name) {
-                    Some(schema) if value.is_null() => schema.nullable,
-                    Some(schema) => {
+                for (name, value) in members.iter_mut() {
+                    if let Some(schema) = self.member(name) {
                         schema.fill_in(value);
-                        true
                     }
-                    None => true,
-                });
+                }
             }
             Value::Array(items) => {
                 if let Some(schema) = &self.items {
                     items.iter_mut().for_each(|item| schema.fill_in(item));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes out the nulls that are left after [`Structural::fill_in`] and that their schemas do not allow: many clients write one for
+    /// what they do not set.
+    pub fn drop_nulls(&self, value: &mut Value) {
+        match value {
+            Value::Object(members) => members.retain(|name, value| match self.member(name) {
+                Some(schema) if value.is_null() => schema.nullable,
+                Some(schema) => {
+                    schema.drop_nulls(value);
+                    true
+                }
+                None => true,
+            }),
+            Value::Array(items) => {
+                if let Some(schema) = &self.items {
+                    items.iter_mut().for_each(|item| schema.drop_nulls(item));
                 }
             }
             _ => {}
@@ -612,6 +630,7 @@ mod tests {
         let mut object = json!({"plain": null, "maybe": null, "preset": null, "list": [{"a": null}], "map": {"x": null, "y": "z"},
             "free": {"x": null}});
         schema.fill_in(&mut object);
+        schema.drop_nulls(&mut object);
         let want = json!({"maybe": null, "preset": 3, "list": [{}], "map": {"y": "z"}, "free": {"x": null}});
         assert_eq!(object, want);
     }

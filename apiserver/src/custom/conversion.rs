@@ -186,6 +186,7 @@ pub fn conform(row: &Resource, object: &mut Value) -> Result<()> {
     let fit = row.form.normalize(object, &mut Report::default());
     fit.map_err(|e| failure(format!("{} in version {:?}: {e}", row.kind.kind, row.kind.version)))?;
     row.form.fill_in(object);
+    row.form.drop_nulls(object);
     Ok(())
 }
 

@@ -72,6 +72,13 @@ impl Form {
         }
     }
 
+    /// Takes out nulls that the schema does not allow.
+    pub fn drop_nulls(&self, object: &mut Value) {
+        if let Form::Custom(schema) = self {
+            schema.drop_nulls(object);
+        }
+    }
+
     /// Judges by the rules that the schema itself states.
     pub fn validate(&self, object: &Cursor<'_>) {
         if let Form::Custom(schema) = self {

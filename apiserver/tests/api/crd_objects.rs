@@ -104,3 +104,24 @@ async fn defaults_are_filled_in_for_requests_and_from_storage() {
     assert_eq!(second["a"], "A");
     assert!(stand.get(&format!("{objects}/first")).await["a"].is_null());
 }
+
+#[tokio::test]
+async fn a_null_is_as_good_as_absent_but_for_who_applies_it() {
+    let stand = Stand::start().await;
+    let spec = json!({"type": "object", "properties": {"part": {"type": "object"}, "maybe": {"type": "string", "nullable": true}}});
+    let schema = json!({"type": "object", "properties": {"spec": spec}});
+    stand.create(DEFINITIONS, definition("ns", schema)).await;
+    let path = "/apis/objects.example.com/v1/namespaces/default/ns";
+    stand.until(path, |code, _| code == 200).await;
+    let object = json!({"apiVersion": "objects.example.com/v1", "kind": "NSKind", "metadata": {"name": "a"},
+        "spec": {"part": null, "maybe": null}});
+    let made = stand.create(path, object.clone()).await;
+    assert_eq!(made["spec"], json!({"maybe": null}));
+    let (apply, accept) = ("application/apply-patch+yaml", "application/json");
+    let (code, status) = stand.call("PATCH", &format!("{path}/b?fieldManager=m"), apply, accept, &object).await;
+    assert_eq!(code, 400, "another name: {status}");
+    let mut object = object;
+    object["metadata"]["name"] = "b".into();
+    let (code, status) = stand.call("PATCH", &format!("{path}/b?fieldManager=m"), apply, accept, &object).await;
+    assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!("spec.part")), "{status}");
+}

@@ -45,6 +45,8 @@ impl Write<'_> {
         (strategy.default)(&mut object);
         row.form.fill_in(&mut object);
         if !self.applies {
+            // Who applies owns what stands there, nulls too.
+            row.form.drop_nulls(&mut object);
             self.with_manager(|m| m.update(&row.zero, &mut object));
         }
 

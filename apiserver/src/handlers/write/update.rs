@@ -277,6 +277,8 @@ impl Write<'_> {
         (row.strategy.default)(&mut object);
         row.form.fill_in(&mut object);
         if !self.applies {
+            // Who applies owns what stands there, nulls too.
+            row.form.drop_nulls(&mut object);
             self.with_manager(|m| m.update(old, &mut object));
         }
         Ok(object)
