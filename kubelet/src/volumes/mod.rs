@@ -24,6 +24,7 @@ use crate::container::field::NodeFacts;
 use crate::kubelet::Kubelet;
 use crate::objects::ObjectError;
 use crate::pod::spec;
+use crate::quantity;
 
 /// Why a volume can't be set up. The pod waits and tries again.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,9 @@ async fn setup_one(
         return persistent::setup(kubelet, pod, claim).await;
     }
     if let Some(source) = &volume.empty_dir {
-        return empty_dir::setup(dir("kubernetes.io/empty-dir"), source, fs_group).await;
+        let allocatable = quantity::of(Some(&kubelet.allocatable()), "memory");
+        let memory = empty_dir::memory_max(pod, source, allocatable);
+        return empty_dir::setup(dir("kubernetes.io/empty-dir"), source, memory, fs_group).await;
     }
     let Some((plugin, in_memory)) = payload::plugin(volume) else {
         return Err(VolumeError::Invalid(format!("volume {:?} is of a type this kubelet can't mount", volume.name)));
