@@ -49,6 +49,8 @@ struct Entry {
     /// What the API server has, as far as known: its last answer, or what the watch showed.
     server: PodStatus,
     server_version: u64,
+    /// The worker knew what the API server knew of the pod when it made the status.
+    informed: bool,
     /// The pod has ended and been deleted: once its status is written, the object may go.
     finish: bool,
 }
@@ -75,23 +77,26 @@ impl Statuses {
         self.entries.lock().get(uid).map(|entry| entry.status.clone())
     }
 
-    /// Takes a new status; it is written soon.
-    pub fn set(&self, pod: &Arc<Pod>, status: PodStatus) {
+    /// Takes a new status; it is written soon. One made without knowing what the API server knew of the pod (`informed`)
+    /// is not: a restarted kubelet would take static pods out of their Services until they are probed.
+    pub fn set(&self, pod: &Arc<Pod>, status: PodStatus, informed: bool) {
         let uid = spec::uid(pod).to_owned();
         let mut entries = self.entries.lock();
         match entries.get_mut(&uid) {
-            Some(entry) if entry.status == status => {
+            Some(entry) if entry.status == status && entry.informed == informed => {
                 entry.pod = pod.clone();
                 return;
             }
             Some(entry) => {
                 entry.pod = pod.clone();
                 entry.status = status;
+                entry.informed = informed;
             }
             None => {
                 let server =
                     if spec::is_static(pod) { PodStatus::default() } else { pod.status.clone().unwrap_or_default() };
-                let entry = Entry { pod: pod.clone(), status, server, server_version: version(pod), finish: false };
+                let server_version = version(pod);
+                let entry = Entry { pod: pod.clone(), status, server, server_version, informed, finish: false };
                 entries.insert(uid.clone(), entry);
             }
         }
@@ -156,6 +161,11 @@ async fn write(kubelet: &Kubelet, client: kube::Client, uid: &str) -> Result<(),
     let (pod, status, mut server, finish) = {
         let entries = kubelet.statuses.entries.lock();
         let Some(entry) = entries.get(uid) else { return Ok(()) };
+        if !entry.informed {
+            // The worker looks again, now that the API server answers.
+            kubelet.pods.wake(uid);
+            return Ok(());
+        }
         (entry.pod.clone(), entry.status.clone(), entry.server.clone(), entry.finish)
     };
     let api_uid = if spec::is_static(&pod) {

@@ -18,7 +18,7 @@ use super::backoff::Backoffs;
 use super::runtime::{self, Observed, State as ContainerState};
 use super::start::{self, Started};
 use super::status::{self, Facts, Reason};
-use super::{kill, spec};
+use super::{kill, mirror, spec};
 use crate::kubelet::Kubelet;
 use crate::probes::{self, Probes};
 use crate::volumes::{self, MountedVolumes};
@@ -272,7 +272,7 @@ impl Worker {
             Some(End::Gone) => return,
             Some(End::Rejected(reason)) => {
                 self.reported = status::rejected(pod, &reason, self.start_time);
-                return self.kubelet.statuses.set(pod, self.reported.clone());
+                return self.kubelet.statuses.set(pod, self.reported.clone(), true);
             }
             _ => {}
         }
@@ -290,7 +290,9 @@ impl Worker {
             runtime_name: &self.kubelet.runtime_name,
         };
         self.reported = status::generate(pod, &self.reported, &self.observed, &facts);
-        self.kubelet.statuses.set(pod, self.reported.clone());
+        let informed =
+            terminated || !spec::is_static(pod) || mirror::of(&self.kubelet, &spec::full_name(pod)).is_some();
+        self.kubelet.statuses.set(pod, self.reported.clone(), informed);
     }
 
     /// One look at the pod and the steps that follow from it.
