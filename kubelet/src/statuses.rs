@@ -158,16 +158,16 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
 }
 
 async fn write(kubelet: &Kubelet, client: kube::Client, uid: &str) -> Result<(), kube::Error> {
-    let (pod, status, mut server, finish) = {
+    let (pod, status, mut server, finish, informed) = {
         let entries = kubelet.statuses.entries.lock();
         let Some(entry) = entries.get(uid) else { return Ok(()) };
-        if !entry.informed {
-            // The worker looks again, now that the API server answers.
-            kubelet.pods.wake(uid);
-            return Ok(());
-        }
-        (entry.pod.clone(), entry.status.clone(), entry.server.clone(), entry.finish)
+        (entry.pod.clone(), entry.status.clone(), entry.server.clone(), entry.finish, entry.informed)
     };
+    if !informed {
+        // The worker looks again, now that the API server answers.
+        kubelet.pods.wake(uid);
+        return Ok(());
+    }
     let api_uid = if spec::is_static(&pod) {
         let Some(mirror) = mirror::of(kubelet, &spec::full_name(&pod)) else { return Ok(()) };
         server = mirror.status.clone().unwrap_or_default();

@@ -60,9 +60,13 @@ impl Pods {
 
     /// The pods that use what they asked for: those that may still run, and those that are on their way out.
     pub fn active(&self, statuses: &Statuses) -> Vec<Arc<Pod>> {
-        let entries = self.entries.read();
-        let unstopped = entries.values().filter(|entry| !entry.stopped.is_cancelled());
-        let active = unstopped.map(|entry| entry.desired.borrow().clone()).filter(|desired| {
+        // Taken out first: the statuses have a lock of their own.
+        let unstopped: Vec<Desired> = {
+            let entries = self.entries.read();
+            let unstopped = entries.values().filter(|entry| !entry.stopped.is_cancelled());
+            unstopped.map(|entry| entry.desired.borrow().clone()).collect()
+        };
+        let active = unstopped.into_iter().filter(|desired| {
             let uid = spec::uid(&desired.pod);
             let known = statuses.get(uid).or_else(|| desired.pod.status.clone());
             let terminal = matches!(known.and_then(|s| s.phase).as_deref(), Some("Succeeded" | "Failed"));
