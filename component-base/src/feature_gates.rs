@@ -153,7 +153,7 @@ impl FeatureGates {
 static ENABLED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     metrics::int_gauge_vec(
         "kubernetes_feature_enabled",
-        "[BETA] This metric records the data about the stage and enablement of a k8s feature.",
+        "[BETA] Whether a feature gate is on (1) or off (0), by its stage",
         &["name", "stage"],
     )
 });

@@ -32,7 +32,7 @@ const GRACE_MIN: Duration = Duration::from_secs(1);
 static EVICTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     metrics::int_counter_vec(
         "kubelet_evictions",
-        "[ALPHA] Cumulative number of pod evictions by eviction signal",
+        "[ALPHA] Pods evicted, by the signal that asked for it",
         &["eviction_signal"],
     )
 });

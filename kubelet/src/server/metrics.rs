@@ -98,7 +98,7 @@ async fn own(kubelet: Arc<Kubelet>) -> Response<Body> {
     out.family(
         "kubelet_running_pods",
         "gauge",
-        "[ALPHA] Number of pods that have a running pod sandbox",
+        "[ALPHA] Pods whose sandbox runs",
         [(String::new(), running as f64)],
     );
     let containers = statuses.iter().flat_map(|status| status.container_statuses.iter().flatten());
@@ -114,7 +114,7 @@ async fn own(kubelet: Arc<Kubelet>) -> Response<Body> {
     out.family(
         "kubelet_running_containers",
         "gauge",
-        "[ALPHA] Number of containers currently running",
+        "[ALPHA] Containers that run, by state",
         [sample("created", created), sample("exited", exited), sample("running", up)],
     );
     out.family(
@@ -169,13 +169,13 @@ async fn resource(kubelet: Arc<Kubelet>) -> Response<Body> {
     out.family(
         "container_cpu_usage_seconds_total",
         "counter",
-        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+        "[STABLE] CPU time that the container has used, core-seconds",
         containers.iter().map(|c| (of(c), seconds(c.cpu_ns))),
     );
     out.family(
         "container_memory_working_set_bytes",
         "gauge",
-        "[STABLE] Current working set of the container in bytes",
+        "[STABLE] Memory of the container that cannot be taken back at once, bytes",
         containers.iter().map(|c| (of(c), c.working_set as f64)),
     );
     let mut starts = Vec::new();
@@ -188,20 +188,20 @@ async fn resource(kubelet: Arc<Kubelet>) -> Response<Body> {
     out.family(
         "container_start_time_seconds",
         "gauge",
-        "[STABLE] Start time of the container since unix epoch in seconds",
+        "[STABLE] When the container started, seconds since 1970",
         starts,
     );
     let node = kubelet.cgroups.root_usage();
     out.family(
         "node_cpu_usage_seconds_total",
         "counter",
-        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+        "[STABLE] CPU time that the node has used, core-seconds",
         [(String::new(), seconds(node.cpu_ns))],
     );
     out.family(
         "node_memory_working_set_bytes",
         "gauge",
-        "[STABLE] Current working set of the node in bytes",
+        "[STABLE] Memory of the node that cannot be taken back at once, bytes",
         [(String::new(), node.working_set as f64)],
     );
     let pods: Vec<_> = kubelet
@@ -217,19 +217,19 @@ async fn resource(kubelet: Arc<Kubelet>) -> Response<Body> {
     out.family(
         "pod_cpu_usage_seconds_total",
         "counter",
-        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+        "[STABLE] CPU time that the pod has used, core-seconds",
         pods.iter().map(|(labels, usage)| (labels.clone(), seconds(usage.cpu_ns))),
     );
     out.family(
         "pod_memory_working_set_bytes",
         "gauge",
-        "[STABLE] Current working set of the pod in bytes",
+        "[STABLE] Memory of the pod that cannot be taken back at once, bytes",
         pods.iter().map(|(labels, usage)| (labels.clone(), usage.working_set as f64)),
     );
     out.family(
         "resource_scrape_error",
         "gauge",
-        "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+        "[STABLE] Whether the runtime failed to tell of its containers (1) or not (0)",
         [(String::new(), 0.0)],
     );
     text(out.0)

@@ -22,14 +22,14 @@ use crate::quantity::ResourceList;
 static REJECTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     metrics::int_counter_vec(
         "kubelet_admission_rejections_total",
-        "[ALPHA] Cumulative number pod admission rejections by the Kubelet.",
+        "[ALPHA] Pods that the node refused, by reason",
         &["reason"],
     )
 });
 static PREEMPTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     metrics::int_counter_vec(
         "kubelet_preemptions",
-        "[ALPHA] Cumulative number of pod preemptions by preemption resource",
+        "[ALPHA] Pods stopped to make room for critical ones, by the resource that was short",
         &["preemption_signal"],
     )
 });
