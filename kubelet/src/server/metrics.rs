@@ -95,12 +95,7 @@ async fn own(kubelet: Arc<Kubelet>) -> Response<Body> {
     claims(&kubelet, &mut out).await;
     let statuses: Vec<_> = kubelet.pods.list().iter().filter_map(|pod| kubelet.statuses.get(spec::uid(pod))).collect();
     let running = statuses.iter().filter(|status| status.phase.as_deref() == Some("Running")).count();
-    out.family(
-        "kubelet_running_pods",
-        "gauge",
-        "[ALPHA] Pods whose sandbox runs",
-        [(String::new(), running as f64)],
-    );
+    out.family("kubelet_running_pods", "gauge", "[ALPHA] Pods whose sandbox runs", [(String::new(), running as f64)]);
     let containers = statuses.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let (mut up, mut created, mut exited) = (0, 0, 0);
     for state in containers.filter_map(|container| container.state.as_ref()) {
