@@ -5,7 +5,7 @@
 
 pub mod columns;
 pub mod conversion;
-mod names;
+pub mod names;
 mod rows;
 pub mod rules;
 

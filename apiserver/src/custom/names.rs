@@ -37,6 +37,14 @@ pub fn status(definition: &Value, all: &[Value], now: &str) -> Value {
     status
 }
 
+/// The status of a definition that was just deleted.
+pub fn deletion_pending(status: &Value, now: &str) -> Value {
+    let mut status = status.clone();
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    set(&mut status, "Terminating", "True", "InstanceDeletionPending", message, now);
+    status
+}
+
 /// The status of a definition whose objects are being deleted.
 pub fn terminating(status: &Value, now: &str) -> Value {
     let mut status = status.clone();

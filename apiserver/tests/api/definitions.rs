@@ -118,7 +118,16 @@ async fn a_new_schema_completes_old_objects_and_a_definition_that_goes_takes_no_
     }
     assert_eq!(read["items"][0]["spec"], json!({"size": 1, "color": "green"}));
 
-    assert_eq!(stand.call("DELETE", &path, "", "", &Value::Null).await.0, 200);
+    let generation = stand.get(&path).await["metadata"]["generation"].clone();
+    let (code, deleted) = stand.call("DELETE", &path, "", "", &Value::Null).await;
+    let meta = &deleted["metadata"];
+    assert!(
+        code == 200 && meta["deletionTimestamp"].is_string() && meta["deletionGracePeriodSeconds"].is_null(),
+        "{deleted}"
+    );
+    assert_eq!(meta["generation"], generation, "it is the same definition still");
+    let conditions = deleted["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().any(|c| c["reason"] == "InstanceDeletionPending"), "{conditions:?}");
     let mut refused = (0, Value::Null);
     for _ in 0..400 {
         refused = stand.call("POST", &format!("{SHIRTS}?dryRun=All"), JSON, "", &shirt("b")).await;

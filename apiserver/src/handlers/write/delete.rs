@@ -5,7 +5,7 @@
 
 use super::{Write, meta_text, metadata};
 use crate::admission::{Attributes, Operation, RequestOptions};
-use crate::custom::FINALIZER;
+use crate::custom::{FINALIZER, names};
 use crate::registry::conversion::convert;
 use crate::registry::table::Resource;
 use crate::request::options::{DeleteOptions, ListOptions, Propagation};
@@ -130,8 +130,11 @@ impl Write<'_> {
     fn step(&self, old: &Value, options: &DeleteOptions) -> Step {
         let row = &self.endpoint.row;
         let mut object = old.clone();
+        if row.kind.kind == "CustomResourceDefinition" && meta_text(old, "deletionTimestamp").is_empty() {
+            self.hold_definition(&mut object);
+            return Step::Mark(object);
+        }
         let finalizers_changed = self.api.collects_garbage && set_gc_finalizers(&mut object, row, options);
-        hold_definition(&mut object, row);
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
             || is_held_namespace(row, &object);
         let marked = !meta_text(old, "deletionTimestamp").is_empty();
@@ -177,6 +180,18 @@ impl Write<'_> {
     }
 
     /// Sets when the object will be gone, and how long it has.
+    /// A definition stays until the objects that it defines are gone, which is for the server to see to. Nothing else of it changes.
+    fn hold_definition(&self, definition: &mut Value) {
+        let mut finalizers = definition["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        if !finalizers.iter().any(|f| f == FINALIZER) {
+            finalizers.push(FINALIZER.into());
+        }
+        let meta = metadata(definition);
+        meta.insert("finalizers".into(), finalizers.into());
+        meta.insert("deletionTimestamp".into(), self.now.as_str().into());
+        definition["status"] = names::deletion_pending(&definition["status"], &self.now);
+    }
+
     fn mark(&self, object: &mut Value, grace: i64) {
         let now: jiff::Timestamp = self.now.parse().unwrap_or_else(|_| jiff::Timestamp::now());
         let end = jiff::Timestamp::from_second(now.as_second().saturating_add(grace)).unwrap_or(now);
@@ -272,19 +287,6 @@ impl Write<'_> {
 fn bump_generation(object: &mut Value) {
     if let Some(generation) = object["metadata"]["generation"].as_i64().filter(|g| *g > 0) {
         metadata(object).insert("generation".into(), (generation + 1).into());
-    }
-}
-
-/// A definition stays until the objects it defines are gone, which is for the server to see to.
-fn hold_definition(object: &mut Value, row: &Resource) {
-    let is_new = meta_text(object, "deletionTimestamp").is_empty();
-    if !is_new || row.kind.kind != "CustomResourceDefinition" {
-        return;
-    }
-    let mut finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-    if !finalizers.iter().any(|f| f == FINALIZER) {
-        finalizers.push(FINALIZER.into());
-        metadata(object).insert("finalizers".into(), finalizers.into());
     }
 }
 
