@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use component_base::{
-    cli::{self, GoDuration, LoggingFlags},
+    cli::{self, GoDuration, InertFlags, LoggingFlags},
     client::ClientFlags,
     leader::LeaderFlags,
     serving::secure::SecureServingFlags,
@@ -327,24 +327,8 @@ pub struct IgnoredOptions {
     /// Accepted, see --profiling.
     #[arg(long)]
     pub contention_profiling: bool,
-    /// Accepted: no metric is hidden.
-    #[arg(long, default_value = "")]
-    pub show_hidden_metrics_for_version: String,
-    /// Accepted: every metric is served.
-    #[arg(long, value_delimiter = ',')]
-    pub disabled_metrics: Vec<String>,
-    /// Accepted: labels are bounded as they are.
-    #[arg(long)]
-    pub allow_metric_labels: Vec<String>,
-    /// Accepted, see --allow-metric-labels.
-    #[arg(long, default_value = "")]
-    pub allow_metric_labels_manifest: String,
-    /// Accepted: there is one version.
-    #[arg(long, value_delimiter = ',')]
-    pub emulated_version: Vec<String>,
-    /// Accepted, see --emulated-version.
-    #[arg(long, value_delimiter = ',')]
-    pub min_compatibility_version: Vec<String>,
+    #[command(flatten)]
+    pub inert: InertFlags,
     /// Accepted: volumes are attached by CSI's own controllers only.
     #[arg(long, default_value = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/")]
     pub flex_volume_plugin_dir: String,

@@ -463,27 +463,38 @@ pub struct Args {
 /// Upstream's flags that have no effect here, so that a command line made for it works.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Ineffective {
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: nothing is locked.
+    #[arg(long)]
     pub exit_on_lock_contention: Option<String>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect.
+    #[arg(long)]
     pub experimental_allocatable_ignore_eviction: Option<String>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: mounts are made by the kubelet itself.
+    #[arg(long)]
     pub experimental_mounter_path: Option<String>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: credential providers are not asked; pull secrets are used.
+    #[arg(long)]
     pub image_credential_provider_bin_dir: Option<String>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: see --image-credential-provider-bin-dir.
+    #[arg(long)]
     pub image_credential_provider_config: Option<String>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: nothing is locked; do not start two kubelets on one node.
+    #[arg(long)]
     pub lock_file: Option<String>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: the kubelet decides by itself which dead containers it keeps.
+    #[arg(long)]
     pub maximum_dead_containers: Option<i32>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect, see --maximum-dead-containers.
+    #[arg(long)]
     pub maximum_dead_containers_per_container: Option<i32>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: see --maximum-dead-containers.
+    #[arg(long)]
     pub minimum_container_ttl_duration: Option<GoDuration>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: memory is not pinned.
+    #[arg(long)]
     pub reserved_memory: Option<String>,
-    #[arg(long, hide = true)]
+    /// Accepted, without effect: the runtime stays in its cgroup.
+    #[arg(long)]
     pub runtime_cgroups: Option<String>,
 }
 

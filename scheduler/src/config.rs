@@ -2,7 +2,7 @@
 
 use crate::queue::UNSCHEDULABLE_MAX;
 use anyhow::Context;
-use component_base::cli::{self, GoDuration, LoggingFlags};
+use component_base::cli::{self, GoDuration, InertFlags, LoggingFlags};
 use component_base::leader::LeaderFlags;
 use component_base::serving::secure::SecureServingFlags;
 use serde::{Deserialize, Serialize};
@@ -48,24 +48,8 @@ pub struct Flags {
     /// Accepted, see --profiling.
     #[arg(long, default_value_t = true)]
     pub contention_profiling: bool,
-    /// Accepted: no metric is hidden.
-    #[arg(long, default_value = "")]
-    pub show_hidden_metrics_for_version: String,
-    /// Accepted: every metric is served.
-    #[arg(long, value_delimiter = ',')]
-    pub disabled_metrics: Vec<String>,
-    /// Accepted: labels are bounded as they are.
-    #[arg(long)]
-    pub allow_metric_labels: Vec<String>,
-    /// Accepted, see --allow-metric-labels.
-    #[arg(long, default_value = "")]
-    pub allow_metric_labels_manifest: String,
-    /// Accepted: there is one version.
-    #[arg(long, value_delimiter = ',')]
-    pub emulated_version: Vec<String>,
-    /// Accepted, see --emulated-version.
-    #[arg(long, value_delimiter = ',')]
-    pub min_compatibility_version: Vec<String>,
+    #[command(flatten)]
+    pub inert: InertFlags,
 }
 
 /// The configuration file; members that are not read here are accepted.

@@ -12,36 +12,50 @@ const ERRORS_MAX: usize = 100;
 /// The members of `value` that its schema does not declare, as `.spec.containers[name="c"].bogus: field not declared in schema`.
 pub fn undeclared(value: &Value, node: Node<'_>) -> Vec<String> {
     let mut errors = Vec::new();
-    walk(value, node, &mut Vec::new(), &mut errors);
+    walk(value, node, &Place::Root, &mut errors);
     errors
 }
 
-fn walk(value: &Value, node: Node<'_>, path: &mut Vec<PathElement>, errors: &mut Vec<String>) {
-    if errors.len() >= ERRORS_MAX {
-        return;
+/// Where a walk is: a list through the stack frames that lead there, so that a path costs nothing until there is an error.
+enum Place<'p> {
+    Root,
+    Member(&'p Place<'p>, &'p str),
+    Item(&'p Place<'p>, &'p Node<'p>, usize, &'p Value),
+}
+
+impl Place<'_> {
+    fn text(&self) -> String {
+        match self {
+            Place::Root => String::new(),
+            Place::Member(parent, name) => parent.text() + &PathElement::field(name).to_string(),
+            Place::Item(parent, list, index, item) => {
+                let element = match list.granularity() {
+                    Granularity::Keyed(_) | Granularity::Set => PathElement::of_item(list, item),
+                    _ => PathElement::Index(*index as i64),
+                };
+                parent.text() + &element.to_string()
+            }
+        }
     }
+}
+
+fn walk(value: &Value, node: Node<'_>, place: &Place<'_>, errors: &mut Vec<String>) {
     match value {
         Value::Object(members) if takes_members(&node) => {
             for (name, value) in members {
-                path.push(PathElement::field(name));
+                let place = Place::Member(place, name);
                 match node.member(name) {
-                    Some(node) => walk(value, node, path, errors),
-                    None => {
-                        let path: String = path.iter().map(ToString::to_string).collect();
-                        errors.push(format!("{path}: field not declared in schema"));
+                    Some(node) => walk(value, node, &place, errors),
+                    None if errors.len() < ERRORS_MAX => {
+                        errors.push(format!("{}: field not declared in schema", place.text()));
                     }
+                    None => return,
                 }
-                path.pop();
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                path.push(match node.granularity() {
-                    Granularity::Keyed(_) | Granularity::Set => PathElement::of_item(&node, item),
-                    _ => PathElement::Index(index as i64),
-                });
-                walk(item, node.item(), path, errors);
-                path.pop();
+                walk(item, node.item(), &Place::Item(place, &node, index, item), errors);
             }
         }
         _ => {}

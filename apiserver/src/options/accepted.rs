@@ -1,7 +1,7 @@
 //! Flags of upstream's that change nothing here, each with its reason: what starts upstream's server starts ours. A flag whose silent
 //! neglect would let somebody believe in a protection that is not there is none of these: it is unknown, which ends the start.
 
-use component_base::cli::GoDuration;
+use component_base::cli::{GoDuration, InertFlags};
 use std::path::PathBuf;
 
 /// Accepted, without effect.
@@ -70,9 +70,8 @@ pub struct Accepted {
     /// Accepted, as --peer-advertise-ip.
     #[arg(long)]
     pub peer_ca_file: Option<PathBuf>,
-    /// Accepted: no metric is hidden.
-    #[arg(long, default_value = "")]
-    pub show_hidden_metrics_for_version: String,
+    #[command(flatten)]
+    pub inert: InertFlags,
     /// Accepted: a server that is told to go closes idle connections and lets those that are busy end.
     #[arg(long)]
     pub shutdown_send_retry_after: bool,

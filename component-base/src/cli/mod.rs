@@ -30,11 +30,13 @@
 //! false). Of a flag given twice the last one counts; a list adds up.
 
 mod duration;
+mod inert;
 mod parse;
 mod values;
 
 pub use crate::feature_gates::FeatureGates;
 pub use duration::{DurationError, GoDuration};
+pub use inert::InertFlags;
 pub use parse::{parse, try_parse};
 pub(crate) use values::parse_bool;
 pub use values::{KeyValues, LoggingFlags, path};

@@ -73,28 +73,13 @@ fn address(host: &str, port: i32) -> anyhow::Result<SocketAddr> {
 /// The serving certificate: as configured, or a self-signed one that is kept for the next start.
 fn certificate(kubelet: &Kubelet, args: &Args) -> anyhow::Result<Arc<dyn rustls::server::ResolvesServerCert>> {
     let config = &kubelet.config;
-    let files = if config.tls_cert_file.is_empty() {
-        let files = CertifiedFiles { cert: args.cert_dir.join("kubelet.crt"), key: args.cert_dir.join("kubelet.key") };
-        if !files.cert.exists() || !files.key.exists() {
-            let mut names = vec![kubelet.node_name.clone(), "localhost".to_owned()];
-            names.extend(kubelet.node_ips());
-            let (cert, key) = tls::self_signed_pem(&names)?;
-            std::fs::create_dir_all(&args.cert_dir).with_context(|| format!("making {}", args.cert_dir.display()))?;
-            write_private(&files.key, &key)?;
-            std::fs::write(&files.cert, cert).with_context(|| format!("writing {}", files.cert.display()))?;
-        }
-        files
-    } else {
-        CertifiedFiles { cert: PathBuf::from(&config.tls_cert_file), key: PathBuf::from(&config.tls_private_key_file) }
-    };
-    Ok(tls::from_files(files)?)
-}
-
-fn write_private(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let mut file = file.with_context(|| format!("writing {}", path.display()))?;
-    std::io::Write::write_all(&mut file, text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+    if config.tls_cert_file.is_empty() {
+        let mut names = vec![kubelet.node_name.clone(), "localhost".to_owned()];
+        names.extend(kubelet.node_ips());
+        return Ok(tls::self_signed_in(&args.cert_dir, "kubelet", &names)?);
+    }
+    let (cert, key) = (PathBuf::from(&config.tls_cert_file), PathBuf::from(&config.tls_private_key_file));
+    Ok(tls::from_files(CertifiedFiles { cert, key })?)
 }
 
 fn checks(kubelet: &Arc<Kubelet>) -> Checks {
