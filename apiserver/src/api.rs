@@ -2,19 +2,7 @@
 
 use crate::admission::Chain;
 use crate::authz::Authorizers;
-use crate::custom::conversion::conform;
 use crate::handlers::write::allocator::Allocator;
-use crate::registry::gated_fields::GatedFields;
-use crate::registry::table::{Form, Resource, StorageRow};
-use crate::registry::{conversion, kinds};
-use crate::status::{Result, Status};
-use crate::storage::cache::{Cache, Completion};
-use crate::storage::codec::Media;
-use crate::storage::dispatcher::Dispatcher;
-use crate::storage::etcd::Etcd;
-use crate::storage::freshness::{Freshness, Progress};
-use crate::storage::leases::EventLeases;
-use crate::storage::object::Object;
 use crate::webhook::Callout;
 use crate::webhook::client::Identity;
 use crate::webhook::resolver::Resolver;
@@ -24,8 +12,19 @@ use apimachinery::validation::Gates;
 use arc_swap::ArcSwap;
 use component_base::feature_gates::FeatureGates;
 use component_base::tls::Watched;
+use registry::conversion;
+use registry::gated_fields::GatedFields;
+use registry::resource::{Form, Resource, StorageRow};
+use request::status::{Result, Status};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use storage::cache::{Cache, Completion};
+use storage::codec::Media;
+use storage::dispatcher::Dispatcher;
+use storage::etcd::Etcd;
+use storage::freshness::{Freshness, Progress};
+use storage::leases::EventLeases;
+use storage::object::Object;
 
 /// A resource in one version, and the cache it shares with its other versions.
 pub struct Endpoint {
@@ -273,7 +272,7 @@ impl Api {
                 let given = objects.into_iter().map(|object| (from.clone(), object)).collect();
                 let mut converted = converter.convert(to, given).await?;
                 if row.kind == *to {
-                    converted.iter_mut().try_for_each(|object| conform(row, object))?;
+                    converted.iter_mut().try_for_each(|object| row.conform(object))?;
                 }
                 Ok(converted)
             }
@@ -326,7 +325,7 @@ fn completion(row: &Resource, storage: &StorageRow) -> Completion {
     let stored = storage.kind.clone();
     match &row.form {
         Form::Builtin(_) => {
-            let default = kinds::strategy(&stored.group, &stored.version, &row.plural).default;
+            let default = row.default_stored;
             Arc::new(move |tree| {
                 let (group, version) = GroupVersionKind::split_api_version(tree["apiVersion"].as_str().unwrap_or(""));
                 // Another server may have written it in another version.

@@ -5,14 +5,14 @@ use crate::authn::token_file::TokenFile;
 use crate::handlers::decode::{BodyType, body_type, decode};
 use crate::handlers::negotiate::accept;
 use crate::handlers::read::{Continue, resource_version};
-use crate::registry::{apiextensions, table};
-use crate::request::RequestInfo;
-use crate::request::options::{DeleteOptions, FieldValidation, ListOptions, WriteOptions};
 use ::fuzz::Target;
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, Errors};
 use component_base::tls::subject;
 use http::{HeaderMap, HeaderValue, Method, Uri};
+use kinds::{apiextensions, rows};
+use request::RequestInfo;
+use request::options::{DeleteOptions, FieldValidation, ListOptions, WriteOptions};
 
 const URI: &[&str] = &[
     "/api",
@@ -114,7 +114,8 @@ fn credentials(parts: &[&[u8]]) {
 
 /// A body sent to every kind's place, in whatever encoding.
 fn bodies(parts: &[&[u8]]) {
-    static ROWS: std::sync::LazyLock<Vec<std::sync::Arc<table::Resource>>> = std::sync::LazyLock::new(table::builtin);
+    static ROWS: std::sync::LazyLock<Vec<std::sync::Arc<registry::resource::Resource>>> =
+        std::sync::LazyLock::new(rows::builtin);
     // Which kind follows from the bytes, so that it is the same for the same input.
     let row = &ROWS[parts[0].iter().fold(0, |sum, byte| sum * 31usize % 65_521 + usize::from(*byte)) % ROWS.len()];
     for body in [BodyType::Json, BodyType::Yaml, BodyType::Protobuf] {

@@ -17,12 +17,8 @@ mod fuzz;
 mod handlers;
 mod openapi;
 mod options;
-mod registry;
-mod request;
 mod run;
 mod server;
-mod status;
-mod storage;
 mod streaming;
 mod webhook;
 

@@ -14,24 +14,24 @@ use crate::authz::{Authorizer, Authorizers};
 use crate::bootstrap::{self, Cluster};
 use crate::handlers::negotiate::serve_cbor;
 use crate::options::{EtcdFlags, Options};
-use crate::registry::table;
 use crate::server::health::HealthLimits;
 use crate::server::inflight::Inflight;
 use crate::server::{Server, pipeline};
-use crate::storage::codec::{Media, MediaType};
-use crate::storage::compactor;
-use crate::storage::dispatcher::Dispatcher;
-use crate::storage::etcd::{Etcd, EtcdOptions};
 use crate::streaming::{KubeletClient, client_config, read_identity};
 use crate::webhook::client::Identity;
 use anyhow::Context;
 use component_base::serving;
 use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls, Watched};
 use http::HeaderValue;
+use kinds::rows;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use storage::codec::{Media, MediaType};
+use storage::compactor;
+use storage::dispatcher::Dispatcher;
+use storage::etcd::{Etcd, EtcdOptions};
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once: a watch or two of every node of a large cluster. Idle ones cost about 20 kB each.
@@ -49,7 +49,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         _ => MediaType::Protobuf,
     };
     let media = Media { builtin, custom: if cbor { MediaType::Cbor } else { MediaType::Json } };
-    let rows = table::served(|row| is_on(row, &options.runtime_config.0), gates);
+    let rows = rows::served(|row| is_on(row, &options.runtime_config.0), gates);
     let allocator = ServiceAllocator::new(
         options.service.service_cluster_ip_range.clone(),
         &options.service.service_node_port_range,
@@ -200,7 +200,7 @@ async fn connect(flags: &EtcdFlags) -> anyhow::Result<Etcd> {
 }
 
 /// `--runtime-config` for one row: the most specific key that speaks of it decides.
-fn is_on(row: &table::Resource, config: &std::collections::BTreeMap<String, String>) -> bool {
+fn is_on(row: &registry::resource::Resource, config: &std::collections::BTreeMap<String, String>) -> bool {
     let level = if row.kind.version.contains("alpha") {
         "api/alpha"
     } else if row.kind.version.contains("beta") {

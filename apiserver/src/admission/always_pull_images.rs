@@ -2,9 +2,9 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::registry::edit::each;
-use crate::status::Result;
 use futures::future::BoxFuture;
+use registry::edit::each;
+use request::status::Result;
 
 pub struct AlwaysPullImages;
 

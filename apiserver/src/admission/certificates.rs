@@ -4,15 +4,21 @@
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
 use crate::authz::{Attributes as Access, Decision, ResourceAttributes};
-use crate::registry::certificates::certificate_signing_request::subject;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::validation::{FieldError, Path};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use component_base::tls::Subject;
 use futures::future::BoxFuture;
+use registry::edit::text;
+use request::status::{Result, Status};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::FromDer;
 
 const GROUP: &str = "certificates.k8s.io";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
-const MASTERS: &str = crate::authn::MASTERS;
+const MASTERS: &str = request::user::MASTERS;
 
 /// `/approval` needs the verb `approve` on the signer.
 pub struct CertificateApproval;
@@ -144,4 +150,16 @@ impl Plugin for CertificateSubjectRestriction {
         let result = if refused { Err(attributes.forbidden(&why)) } else { Ok(()) };
         Box::pin(async { result })
     }
+}
+
+/// Whom a request asks a certificate for; none if it cannot be read.
+pub(super) fn subject(request: &Value) -> Option<Subject> {
+    let bytes = STANDARD.decode(text(request, "spec.request")).ok()?;
+    let (_, pem) = parse_x509_pem(&bytes).ok()?;
+    let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
+    let name = &parsed.certification_request_info.subject;
+    let texts = |values: Vec<&str>| values.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let common = texts(name.iter_common_name().filter_map(|n| n.as_str().ok()).collect());
+    let organizations = texts(name.iter_organization().filter_map(|n| n.as_str().ok()).collect());
+    Some(Subject { common_name: common.into_iter().next().unwrap_or_default(), organizations })
 }

@@ -3,8 +3,8 @@
 use super::default_storage_class::default_class;
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::status::Result;
 use futures::future::BoxFuture;
+use request::status::Result;
 
 pub struct DefaultIngressClass;
 

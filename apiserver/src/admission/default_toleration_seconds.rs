@@ -2,9 +2,9 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::status::Result;
 use apimachinery::Value;
 use futures::future::BoxFuture;
+use request::status::Result;
 use serde_json::json;
 
 /// How long, in seconds.

@@ -2,12 +2,12 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::registry::edit::each;
-use crate::status::Result;
 use apimachinery::Value;
 use apimachinery::quantity::Quantity;
 use apimachinery::quota::{Basis, Side, amount, totals};
 use futures::future::BoxFuture;
+use registry::edit::each;
+use request::status::Result;
 
 pub struct LimitRanger;
 

@@ -1,8 +1,9 @@
 //! Conditions on requests (`matchConditions`): a webhook or policy is asked only where all of them are true.
 
-use super::policy::environment::{Access, Input, Scope, environment};
+use super::policy::environment::{Access, Input, Scope};
 use apimachinery::Value as Json;
 use kubernetes_cel::{Env, Error, MATCH_CONDITIONS_COST_MAX, Program, Type, Value};
+use registry::expressions::admission_environment;
 
 /// Conditions, compiled.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl MatchConditions {
     /// Reads a list of `{name, expression}`; `params` may be named where a policy has a kind of them. What does not compile fails when
     /// it is asked.
     pub fn compile(list: &Json, params: bool) -> MatchConditions {
-        let env = environment(params);
+        let env = admission_environment(params);
         let condition = |condition: &Json| {
             let expression = condition["expression"].as_str().unwrap_or("").to_owned();
             Condition { program: compile(&expression, &env), expression }

@@ -7,13 +7,13 @@ use super::webhook::matching::{Invocation, invocation, is_exempt};
 use super::webhook::source::Source;
 use super::{Attributes, Plugin};
 use crate::api::{Api, Endpoint};
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::apply::decode_managed_fields;
 use apimachinery::codec::Report;
 use apimachinery::patch::json_patch;
 use apimachinery::schema::GroupVersionKind;
 use futures::future::BoxFuture;
+use request::status::{Result, Status};
 
 pub struct MutatingWebhook {
     source: Source,

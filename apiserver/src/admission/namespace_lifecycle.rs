@@ -2,10 +2,10 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::status::{About, Result, Status};
-use crate::storage::object::Object;
 use futures::future::BoxFuture;
+use request::status::{About, Result, Status};
 use std::sync::Arc;
+use storage::object::Object;
 
 pub struct NamespaceLifecycle;
 

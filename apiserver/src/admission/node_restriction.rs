@@ -1,11 +1,11 @@
 //! What kubelets may write beyond what roles can say: their own node, its lease, and the pods on it. (KEP-279)
 
+use super::certificates::subject;
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::registry::certificates::certificate_signing_request::subject;
-use crate::status::Result;
 use apimachinery::Value;
 use futures::future::BoxFuture;
+use request::status::Result;
 
 pub struct NodeRestriction;
 

@@ -2,10 +2,10 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::status::Result;
 use apimachinery::Value;
 use apimachinery::quantity::Quantity;
 use futures::future::BoxFuture;
+use request::status::Result;
 
 pub struct PersistentVolumeClaimResize;
 

@@ -3,8 +3,8 @@
 
 use super::Attributes;
 use crate::api::Api;
-use crate::status::Result;
 use apimachinery::Value;
+use request::status::Result;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 

@@ -2,9 +2,9 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::status::{About, Result, Status};
 use apimachinery::Value;
 use futures::future::BoxFuture;
+use request::status::{About, Result, Status};
 
 pub struct Priority;
 

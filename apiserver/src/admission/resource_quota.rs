@@ -4,15 +4,15 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::authn::User;
 use crate::handlers::write::Write;
 use crate::handlers::write::update::Preconditions;
-use crate::status::Result;
 use apimachinery::Value;
 use apimachinery::quantity::Quantity;
 use apimachinery::quota::{self, Amounts, Kind, amount};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use request::User;
+use request::status::Result;
 
 pub struct ResourceQuota;
 

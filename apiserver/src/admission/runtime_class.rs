@@ -2,9 +2,9 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use futures::future::BoxFuture;
+use request::status::{Result, Status};
 
 pub struct RuntimeClass;
 

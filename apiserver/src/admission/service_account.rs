@@ -3,10 +3,10 @@
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
 use crate::handlers::write::create::generate_name;
-use crate::registry::edit::each;
-use crate::status::{About, Result, Status};
 use apimachinery::Value;
 use futures::future::BoxFuture;
+use registry::edit::each;
+use request::status::{About, Result, Status};
 use serde_json::json;
 
 pub struct ServiceAccount;

@@ -3,9 +3,9 @@
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
 use crate::handlers::write::metadata;
-use crate::status::Result;
 use apimachinery::Value;
 use futures::future::BoxFuture;
+use request::status::Result;
 
 pub struct StorageObjectInUseProtection;
 

@@ -2,8 +2,8 @@
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::Api;
-use crate::status::Result;
 use futures::future::BoxFuture;
+use request::status::Result;
 use serde_json::json;
 
 pub struct TaintNodesByCondition;

@@ -7,8 +7,8 @@ use super::webhook::review::Answer;
 use super::webhook::source::Source;
 use super::{Attributes, Plugin};
 use crate::api::Api;
-use crate::status::Result;
 use futures::future::{BoxFuture, join_all};
+use request::status::Result;
 
 pub struct ValidatingWebhook {
     source: Source,

@@ -6,12 +6,9 @@ use super::openapi::Documents;
 use super::proxy::identify;
 use super::table::Remote;
 use super::{GROUP, PLURAL, Said};
-use crate::authn::User;
 use crate::handlers::write::update::Preconditions;
 use crate::handlers::write::{Write, now_text};
 use crate::server::Server;
-use crate::storage::object::{EventType, Object};
-use crate::storage::watchers::{Scope, Subscription};
 use crate::webhook::config::Place;
 use crate::webhook::resolver::port_of;
 use apimachinery::Value;
@@ -20,10 +17,13 @@ use futures::{FutureExt, StreamExt};
 use http::header::{ACCEPT, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use request::User;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::object::{EventType, Object};
+use storage::watchers::{Scope, Subscription};
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks at servers that are well, and at those that are not: first and last.
@@ -247,7 +247,7 @@ pub async fn get(
 }
 
 /// Writes the condition, if it is another than before.
-async fn tell(server: &Server, name: &str, condition: &Condition) -> crate::status::Result<()> {
+async fn tell(server: &Server, name: &str, condition: &Condition) -> request::status::Result<()> {
     let endpoint = server.api.builtin(GROUP, "v1", PLURAL)?;
     let Ok(object) = server.api.cached(&endpoint, "", name) else { return Ok(()) };
     let now = now_text();

@@ -18,12 +18,12 @@ pub mod register;
 pub mod table;
 
 use crate::api::Api;
-use crate::storage::Revision;
 use arc_swap::ArcSwapOption;
 use openapi::Documents;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
+use storage::Revision;
 use table::Table;
 
 const GROUP: &str = "apiregistration.k8s.io";

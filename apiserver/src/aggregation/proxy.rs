@@ -1,17 +1,17 @@
 //! Passing a request on to the server of its group. Bodies stream both ways; upgrades are tunnelled.
 
 use super::table::Remote;
-use crate::authn::User;
 use crate::handlers::Response;
 use crate::handlers::render::respond;
 use crate::server::Server;
-use crate::status::{Result, Status};
 use crate::streaming::{Target, forward};
 use component_base::serving::{PeerAddr, full};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use request::User;
+use request::status::{Result, Status};
 use std::sync::Arc;
 use std::time::Duration;
 

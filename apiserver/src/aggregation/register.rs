@@ -2,14 +2,14 @@
 //! last. Those of built-in groups are made at start, with the other objects that every cluster has.
 
 use super::{GROUP, PLURAL};
-use crate::authn::User;
 use crate::handlers::decode::finish;
 use crate::handlers::write::Write;
 use crate::handlers::write::update::Preconditions;
-use crate::request::options::{DeleteOptions, FieldValidation};
 use crate::server::Server;
-use crate::status::Result;
 use apimachinery::Value;
+use request::User;
+use request::options::{DeleteOptions, FieldValidation};
+use request::status::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
 

@@ -2,14 +2,14 @@
 
 use super::invalid;
 use crate::api::Api;
-use crate::authn::User;
 use crate::handlers::write::Write;
 use crate::handlers::write::allocator::Allocation;
-use crate::request::options::DeleteOptions;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::validation::{FieldError, Path};
 use ipnet::IpNet;
+use request::User;
+use request::options::DeleteOptions;
+use request::status::{Result, Status};
 use serde_json::json;
 use std::net::IpAddr;
 

@@ -9,14 +9,14 @@ mod node_port;
 
 use crate::api::Api;
 use crate::handlers::write::allocator::{Allocation, Allocator};
-use crate::registry::table::Resource;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::validation::FieldError;
 use cluster_ip::ClusterIps;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use node_port::NodePorts;
+use registry::resource::Resource;
+use request::status::{Result, Status};
 use std::collections::BTreeSet;
 
 /// Sets aside what services need.

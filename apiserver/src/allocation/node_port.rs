@@ -3,17 +3,17 @@
 use super::invalid;
 use crate::api::Api;
 use crate::handlers::write::allocator::Allocation;
-use crate::status::{Result, Status};
-use crate::storage::codec;
-use crate::storage::etcd::Outcome;
 use anyhow::Context;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::validation::{FieldError, Path};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use request::status::{Result, Status};
 use serde_json::json;
 use std::collections::BTreeSet;
+use storage::codec;
+use storage::etcd::Outcome;
 
 /// Rounds of the compare-and-swap.
 const ROUNDS_MAX: usize = 64;

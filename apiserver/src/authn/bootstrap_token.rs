@@ -1,11 +1,11 @@
 //! Bootstrap tokens: `id.secret`, kept in Secrets of kube-system, with which a new node joins.
 
-use super::User;
 use crate::api::Api;
-use crate::status::Result;
 use apimachinery::Value;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use request::User;
+use request::status::Result;
 
 /// The user of a bootstrap token; none if it is none, is wrong, has expired or may not authenticate.
 pub async fn authenticate(api: &Api, token: &str) -> Result<Option<User>> {

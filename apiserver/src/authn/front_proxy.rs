@@ -1,9 +1,9 @@
 //! A proxy in front of us that has authenticated the user itself: trusted by its own certificate, it tells in headers who
 //! the user is.
 
-use super::User;
 use component_base::tls::{CaBundle, PeerCertificates, subject};
 use http::HeaderMap;
+use request::User;
 
 pub struct FrontProxy {
     pub ca: CaBundle,

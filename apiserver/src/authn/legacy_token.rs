@@ -2,7 +2,6 @@
 //! long as their Secret holds them and their account is there. The Secret is told the day on which it was last used, so that what nobody
 //! uses can be found and, marked invalid, be refused. (KEP-2799.)
 
-use super::User;
 use super::service_account::{account, same_object};
 use crate::api::Api;
 use crate::handlers::write::Write;
@@ -10,6 +9,7 @@ use crate::handlers::write::update::Preconditions;
 use apimachinery::Value;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use request::User;
 
 /// `iss` of these tokens.
 pub const ISSUER: &str = "kubernetes/serviceaccount";

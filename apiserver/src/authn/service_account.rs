@@ -1,15 +1,16 @@
 //! Service account tokens: signed by us, bound to an account and perhaps to a pod, secret or node, good for certain audiences
 //! until they expire. (KEP-1205; RFC 7519.)
 
+use super::legacy_token;
 use super::token_cache::TokenCache;
-use super::{User, legacy_token};
 use crate::api::Api;
-use crate::status::{Result, Status};
 use anyhow::Context;
 use apimachinery::Value;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use request::User;
+use request::status::{Result, Status};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! `--token-auth-file`: a CSV of token, user, uid and optionally groups in one quoted field.
 
-use super::User;
+use request::User;
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Client certificates: the common name is the user, each organization a group.
 
-use super::User;
 use component_base::tls::{CaBundle, PeerCertificates, subject};
+use request::User;
 
 pub struct X509 {
     pub ca: CaBundle,

@@ -5,10 +5,10 @@ pub mod node;
 pub mod rbac;
 
 use crate::api::Api;
-use crate::authn::{MASTERS, User};
-use crate::request::RequestInfo;
-use crate::status::{About, Result, Status};
 use rbac::Rbac;
+use request::RequestInfo;
+use request::status::{About, Result, Status};
+use request::user::{MASTERS, User};
 use std::sync::Arc;
 
 /// What somebody wants to do.

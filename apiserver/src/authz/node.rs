@@ -6,14 +6,14 @@
 use super::rbac::Rule;
 use super::{Attributes, Decision, ResourceAttributes};
 use crate::api::Api;
-use crate::storage::cache::Cache;
-use crate::storage::object::{EventType, Object};
-use crate::storage::watchers::{Scope, Subscription};
 use apimachinery::Value;
 use apimachinery::selector::FieldSelector;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use storage::cache::Cache;
+use storage::object::{EventType, Object};
+use storage::watchers::{Scope, Subscription};
 
 /// Rules of every node: (verbs, group, resources).
 const RULES: &[(&[&str], &str, &[&str])] = &[
@@ -144,7 +144,7 @@ pub struct NodeAuthorizer {
 }
 
 impl NodeAuthorizer {
-    pub fn new(api: &Api) -> crate::status::Result<NodeAuthorizer> {
+    pub fn new(api: &Api) -> request::status::Result<NodeAuthorizer> {
         let pods = api.builtin("", "v1", "pods")?.cache()?.clone();
         let strings = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let rules = RULES
@@ -272,8 +272,8 @@ fn follow(cache: &Cache, index: &mut Index) -> Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::object::Layout;
     use serde_json::json;
+    use storage::object::Layout;
 
     #[test]
     fn a_pod_links_its_node_to_what_it_names() {

@@ -5,14 +5,14 @@
 
 use super::{Attributes, Decision};
 use crate::api::Api;
-use crate::authn::User;
-use crate::storage::cache::Cache;
-use crate::storage::object::{EventType, Object};
-use crate::storage::watchers::{Scope, Subscription};
 use parking_lot::Mutex;
+use request::User;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
+use storage::cache::Cache;
+use storage::object::{EventType, Object};
+use storage::watchers::{Scope, Subscription};
 
 /// A PolicyRule.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -185,7 +185,7 @@ const KINDS: [(&str, bool); 4] =
 impl Rbac {
     /// # Errors
     /// When the RBAC group is switched off.
-    pub fn new(api: &Api) -> crate::status::Result<Rbac> {
+    pub fn new(api: &Api) -> request::status::Result<Rbac> {
         let mut index = Index::default();
         let mut followed = Vec::new();
         for (plural, bindings) in KINDS {

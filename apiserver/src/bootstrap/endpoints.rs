@@ -2,12 +2,12 @@
 //! address under a lease; an address whose key is gone is taken out by those that are left.
 
 use crate::api::Api;
-use crate::authn::User;
 use crate::handlers::write::Write;
 use crate::handlers::write::update::Preconditions;
-use crate::status::Result;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use request::User;
+use request::status::Result;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -56,7 +56,7 @@ async fn renew(api: &Api, address: IpAddr, port: u16) -> Result<()> {
     let key = key(api, address);
     let kind = GroupVersionKind::new("", "v1", "Endpoints");
     let mut object = json!({"metadata": {}, "subsets": [{"addresses": [{"ip": address.to_string()}]}]});
-    let bytes = crate::storage::codec::encode(api.media, &kind, &mut object);
+    let bytes = storage::codec::encode(api.media, &kind, &mut object);
     let there = api.etcd.get(&key).await?.map_or(0, |s| s.revision);
     api.etcd.put_if(&key, there, bytes, lease).await?;
     publish(api, port).await

@@ -1,16 +1,16 @@
 //! Says of each FlowSchema whether the priority level that it names is there: the condition `Dangling`.
 
 use crate::api::Api;
-use crate::authn::User;
 use crate::handlers::write::update::Preconditions;
 use crate::handlers::write::{Write, meta_text, now_text};
 use crate::server::Server;
-use crate::status::Result;
-use crate::storage::watchers::Scope;
 use apimachinery::Value;
+use request::User;
+use request::status::Result;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::watchers::Scope;
 use tokio_util::sync::CancellationToken;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";

@@ -2,14 +2,14 @@
 //! (KEP-1965.)
 
 use crate::api::Api;
-use crate::authn::User;
 use crate::handlers::decode::finish;
 use crate::handlers::write::update::Preconditions;
 use crate::handlers::write::{Write, meta_text};
-use crate::request::options::DeleteOptions;
 use crate::server::Server;
-use crate::status::Result;
 use apimachinery::Value;
+use request::User;
+use request::options::DeleteOptions;
+use request::status::Result;
 use serde_json::json;
 use sha2::Digest;
 use std::sync::Arc;

@@ -10,15 +10,15 @@ pub use flow_schemas::keep_flow_schemas;
 pub use identity::Identity;
 
 use crate::api::{Api, Endpoint};
-use crate::authn::User;
 use crate::handlers::decode::finish;
 use crate::handlers::write::update::Preconditions;
 use crate::handlers::write::{Write, meta_text};
-use crate::request::options::FieldValidation;
-use crate::status::Result;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use ipnet::IpNet;
+use request::User;
+use request::options::FieldValidation;
+use request::status::Result;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;

@@ -5,20 +5,20 @@
 //! remembered per object and revision, so that a list or a thousand watchers ask once. An object that is in the version asked
 //! for already is never touched.
 
-use crate::registry::table::Resource;
-use crate::status::{Result, Status};
-use crate::storage::object::Object;
 use crate::webhook::{Callout, Destination, Limits};
 use apimachinery::Value;
-use apimachinery::codec::Report;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::validation::{Cursor, Errors, object_meta};
+use futures::future::BoxFuture;
 use http::StatusCode;
 use parking_lot::Mutex;
+use registry::resource::{Converter, Resource};
+use request::status::{Result, Status};
 use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use storage::object::Object;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// What is sent in one request, at most.
@@ -30,7 +30,7 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 const MEMO_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How the objects of one definition get from version to version.
-pub struct Converter {
+pub struct Versions {
     webhook: Option<Webhook>,
     memo: Mutex<Memo>,
 }
@@ -72,9 +72,9 @@ impl Memo {
     }
 }
 
-impl Converter {
+impl Versions {
     /// Reads `spec.conversion` of a definition; none if it has but one version.
-    pub fn read(definition: &Value, callout: &Arc<Callout>) -> Option<Arc<Converter>> {
+    pub fn read(definition: &Value, callout: &Arc<Callout>) -> Option<Arc<Versions>> {
         let spec = &definition["spec"];
         if spec["versions"].as_array().is_none_or(|versions| versions.len() < 2) {
             return None;
@@ -88,16 +88,10 @@ impl Converter {
                 review_version: webhook["conversionReviewVersions"].as_array().and_then(|v| v.iter().find_map(spoken)),
             }
         });
-        Some(Arc::new(Converter { webhook, memo: Mutex::default() }))
+        Some(Arc::new(Versions { webhook, memo: Mutex::default() }))
     }
 
-    /// Somebody else converts.
-    pub fn asks(&self) -> bool {
-        self.webhook.is_some()
-    }
-
-    /// Cached objects in the version of `row`, one of the definition's: those in another version are replaced.
-    pub async fn read_all(&self, row: &Resource, mut objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>> {
+    async fn read_stored(&self, row: &Resource, mut objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>> {
         let version = row.kind.version.as_str();
         let mut stale = Vec::new();
         {
@@ -122,9 +116,9 @@ impl Converter {
                 ..row.kind.clone()
             };
             let trees = batch.iter().map(|at| (of(&objects[*at]), objects[*at].tree())).collect();
-            let converted = self.convert(&row.kind, trees).await?;
+            let converted = self.convert_all(&row.kind, trees).await?;
             for (at, mut tree) in batch.iter().zip(converted) {
-                conform(row, &mut tree)?;
+                row.conform(&mut tree)?;
                 let stored = &objects[*at];
                 let made = stored.with_tree(tree, Some(version.into()), &row.layout());
                 let made = Arc::new(made);
@@ -135,11 +129,7 @@ impl Converter {
         Ok(objects)
     }
 
-    /// Objects, each with the kind it is in, in another version. Neither has `kind` and `apiVersion` in it.
-    ///
-    /// # Errors
-    /// 500 in upstream's words when the webhook fails or changes what it may not.
-    pub async fn convert(&self, to: &GroupVersionKind, objects: Vec<(GroupVersionKind, Value)>) -> Result<Vec<Value>> {
+    async fn convert_all(&self, to: &GroupVersionKind, objects: Vec<(GroupVersionKind, Value)>) -> Result<Vec<Value>> {
         let Some(webhook) = &self.webhook else { return Ok(objects.into_iter().map(|(_, object)| object).collect()) };
         // What is in the version asked for is not sent; it keeps its place.
         let mut all: Vec<Option<Value>> = Vec::with_capacity(objects.len());
@@ -171,6 +161,24 @@ impl Converter {
     }
 }
 
+impl Converter for Versions {
+    fn is_webhook(&self) -> bool {
+        self.webhook.is_some()
+    }
+
+    fn read_all<'a>(&'a self, row: &'a Resource, objects: Vec<Arc<Object>>) -> BoxFuture<'a, Result<Vec<Arc<Object>>>> {
+        Box::pin(self.read_stored(row, objects))
+    }
+
+    fn convert<'a>(
+        &'a self,
+        to: &'a GroupVersionKind,
+        objects: Vec<(GroupVersionKind, Value)>,
+    ) -> BoxFuture<'a, Result<Vec<Value>>> {
+        Box::pin(self.convert_all(to, objects))
+    }
+}
+
 /// How many of these sizes make one request.
 fn batch(sizes: impl Iterator<Item = usize>) -> usize {
     let mut sum = 0;
@@ -179,15 +187,6 @@ fn batch(sizes: impl Iterator<Item = usize>) -> usize {
         sum <= BATCH_BYTES
     };
     sizes.take(BATCH_OBJECTS).take_while(fits).count().max(1)
-}
-
-/// What the version's schema does not know goes, and what it has defaults for comes.
-pub fn conform(row: &Resource, object: &mut Value) -> Result<()> {
-    let fit = row.form.normalize(object, &mut Report::default());
-    fit.map_err(|e| failure(format!("{} in version {:?}: {e}", row.kind.kind, row.kind.version)))?;
-    row.form.fill_in(object);
-    row.form.drop_nulls(object);
-    Ok(())
 }
 
 fn failure(why: String) -> Status {
@@ -312,42 +311,10 @@ fn checked(
     }
 }
 
-/// Conversions that one write's field manager needs and cannot wait for: it says which, they are made, and it starts over.
-#[derive(Default)]
-pub struct Wanted(Mutex<WantedState>);
-
-#[derive(Default)]
-struct WantedState {
-    /// Version, object, the object in that version.
-    made: Vec<(String, Value, Value)>,
-    wanted: Vec<(String, Value)>,
-}
-
-impl Wanted {
-    /// The object in another version, if that was made already; else it is noted as wanted.
-    pub fn get(&self, version: &str, object: &Value) -> Option<Value> {
-        let mut state = self.0.lock();
-        let made = state.made.iter().find(|(v, o, _)| v == version && o == object).map(|(.., made)| made.clone());
-        if made.is_none() {
-            state.wanted.push((version.to_owned(), object.clone()));
-        }
-        made
-    }
-
-    /// What is wanted and not made yet.
-    pub fn take(&self) -> Vec<(String, Value)> {
-        std::mem::take(&mut self.0.lock().wanted)
-    }
-
-    pub fn put(&self, version: String, object: Value, made: Value) {
-        self.0.lock().made.push((version, object, made));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::object::Layout;
+    use storage::object::Layout;
 
     fn kind(version: &str) -> GroupVersionKind {
         GroupVersionKind::new("g.io", version, "Foo")

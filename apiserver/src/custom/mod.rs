@@ -3,23 +3,21 @@
 //! [`rows`] reads a definition; [`columns`] prints its objects. Here is the controller that keeps what is served in step with
 //! the definitions there are. Requests never come here: to the generic verbs a custom resource is one more row.
 
-pub mod columns;
 pub mod conversion;
 pub mod names;
 mod rows;
-pub mod rules;
 
-use crate::authn::User;
 use crate::handlers::write::Write;
 use crate::handlers::write::update::Preconditions;
-use crate::request::options::{DeleteOptions, ListOptions};
 use crate::server::Server;
-use crate::status::Result;
-use crate::storage::watchers::Scope;
 use apimachinery::Value;
+use request::User;
+use request::options::{DeleteOptions, ListOptions};
+use request::status::Result;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::watchers::Scope;
 use tokio_util::sync::CancellationToken;
 
 const GROUP: &str = "apiextensions.k8s.io";

@@ -1,13 +1,14 @@
 //! The rows of a definition: one per version that it serves.
 
-use super::columns::PrinterColumn;
-use super::conversion::Converter;
-use super::rules::Rules;
-use crate::registry::strategy::Strategy;
-use crate::registry::table::{Form, Resource, ScalePaths, Selectable, StorageRow, SubresourceRow};
+use super::conversion::Versions;
 use crate::webhook::Callout;
 use apimachinery::Value;
 use apimachinery::schema::{GroupVersionKind, Structural};
+use registry::columns::PrinterColumn;
+use registry::expressions::Rules;
+use registry::resource::Converter;
+use registry::resource::{Form, Resource, ScalePaths, Selectable, StorageRow, SubresourceRow};
+use registry::strategy::Strategy;
 use sha2::Digest;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", 
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
-    let conversion = Converter::read(definition, callout);
+    let conversion = Versions::read(definition, callout).map(|versions| versions as Arc<dyn Converter>);
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let texts = |value: &Value| -> Vec<String> { value.as_array().into_iter().flatten().map(text).collect() };
@@ -53,6 +54,7 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
                 kind: GroupVersionKind::new(&group, &stored, &kind),
             }),
             strategy: &CUSTOM,
+            default_stored: CUSTOM.default,
             rules,
             selectable: all_selectable
                 .iter()

@@ -1,13 +1,13 @@
 //! Request bodies to objects in normal form, and what strict clients want to hear of them.
 
 use super::negotiate::{cbor_is_served, media_types};
-use crate::registry::table::Form;
-use crate::request::options::FieldValidation;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::codec::{MAX_DEPTH, Report, TypeMismatch, cbor, depth, envelope, json, proto, yaml};
 use apimachinery::schema::{GroupVersionKind, Schema};
 use http::HeaderMap;
+use registry::resource::Form;
+use request::options::FieldValidation;
+use request::status::{Result, Status};
 use serde_json::Map;
 
 /// Encodings of a body.

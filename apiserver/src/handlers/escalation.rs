@@ -2,13 +2,13 @@
 //! the verbs `escalate` and `bind` allow it.
 
 use crate::api::Endpoint;
-use crate::authn::{MASTERS, User};
 use crate::authz::rbac::{Rule, covers};
 use crate::authz::{Attributes, Decision, ResourceAttributes};
-use crate::request::RequestInfo;
 use crate::server::Server;
-use crate::status::{About, Result, Status};
 use apimachinery::Value;
+use request::RequestInfo;
+use request::status::{About, Result, Status};
+use request::user::{MASTERS, User};
 use std::sync::Arc;
 
 const GROUP: &str = "rbac.authorization.k8s.io";

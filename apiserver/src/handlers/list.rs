@@ -6,8 +6,6 @@ use super::compress::{THRESHOLD, gzip};
 use super::negotiate::{Accepted, Encoding, View};
 use super::render::{Renderer, encode, json, meta, respond, shape_of, status_response};
 use super::table;
-use crate::registry::table::Form;
-use crate::storage::object::Object;
 use apimachinery::Value;
 use apimachinery::codec::{cbor, envelope, proto, wire};
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
@@ -15,9 +13,11 @@ use bytes::{Bytes, BytesMut};
 use component_base::serving;
 use futures::stream;
 use http::StatusCode;
+use registry::resource::Form;
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
+use storage::object::Object;
 
 /// Bytes of a list that are put together at once; more than that is large.
 const PIECE: usize = THRESHOLD + 1;
@@ -240,7 +240,7 @@ impl<F: FnMut(&Object, &mut BytesMut) + Send + 'static> Pieces<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::object::Layout;
+    use storage::object::Layout;
 
     #[test]
     fn a_streamed_protobuf_list_is_the_list_encoded_at_once() {

@@ -1,7 +1,7 @@
 //! What form an answer takes: the `Accept` header, read as upstream reads it.
 
-use crate::status::{Result, Status};
 use http::HeaderMap;
+use request::status::{Result, Status};
 use std::sync::OnceLock;
 
 /// Whether CBOR is spoken; set once, before the first request.

@@ -7,17 +7,17 @@ use super::render::Renderer;
 use super::selection::Selection;
 use super::table::IncludeObject;
 use crate::api::{Api, Endpoint};
-use crate::request::RequestInfo;
-use crate::request::options::{ListOptions, query};
-use crate::status::{About, ListMeta, Result, Status};
-use crate::storage::cache::{NotKept, Snapshot};
-use crate::storage::freshness::CATCH_UP_MAX;
-use crate::storage::object::Object;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use http::{Request, StatusCode};
+use request::RequestInfo;
+use request::options::{ListOptions, query};
+use request::status::{About, ListMeta, Result, Status};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use storage::cache::{NotKept, Snapshot};
+use storage::freshness::CATCH_UP_MAX;
+use storage::object::Object;
 
 /// Objects converted at once when fields of another version are selected by.
 const CONVERTED_AT_ONCE: usize = 500;

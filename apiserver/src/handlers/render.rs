@@ -6,10 +6,6 @@ use super::negotiate::{Accepted, Encoding, View};
 use super::table::{self, IncludeObject};
 use super::{Body, Response};
 use crate::api::Endpoint;
-use crate::registry::conversion::convert;
-use crate::registry::table::Form;
-use crate::status::{Result, Status};
-use crate::storage::object::Object;
 use apimachinery::Value;
 use apimachinery::codec::{Ordered, cbor, envelope, proto};
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
@@ -17,8 +13,12 @@ use bytes::Bytes;
 use component_base::serving;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use registry::conversion::convert;
+use registry::resource::Form;
+use request::status::{Result, Status};
 use serde::Serialize;
 use serde_json::json;
+use storage::object::Object;
 
 /// How to print the objects of one endpoint for one request.
 #[derive(Clone)]

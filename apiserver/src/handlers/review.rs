@@ -6,15 +6,15 @@ use super::write::now_text;
 use super::{Response, access_review, negotiate::View};
 use crate::admission::{self, Operation, RequestOptions};
 use crate::api::Endpoint;
-use crate::authn::User;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
-use crate::request::RequestInfo;
-use crate::request::options::WriteOptions;
 use crate::server::Server;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, Errors};
 use http::StatusCode;
+use request::RequestInfo;
+use request::User;
+use request::options::WriteOptions;
+use request::status::{Result, Status};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -168,7 +168,7 @@ fn with_reason(mut status: Value, reason: String) -> Value {
 fn rules(server: &Server, user: &User, namespace: &str) -> Value {
     let rules = server.rbac.as_ref().map(|r| r.rules(user, namespace)).unwrap_or_default();
     let (mut resource, mut other) = (Vec::new(), Vec::new());
-    if user.is_in(crate::authn::MASTERS) {
+    if user.is_in(request::user::MASTERS) {
         resource.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
         other.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
     }

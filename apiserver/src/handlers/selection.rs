@@ -1,12 +1,12 @@
 //! Which objects a list or watch is about: namespace, name, labels, fields.
 
-use crate::registry::table::Resource;
-use crate::request::options::ListOptions;
-use crate::status::{Result, Status};
-use crate::storage::object::Object;
-use crate::storage::signature::Signature;
-use crate::storage::watchers::Scope;
 use apimachinery::selector::{FieldSelector, LabelSelector};
+use registry::resource::Resource;
+use request::options::ListOptions;
+use request::status::{Result, Status};
+use storage::object::Object;
+use storage::signature::Signature;
+use storage::watchers::Scope;
 
 /// A compiled selection.
 pub struct Selection {

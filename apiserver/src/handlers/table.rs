@@ -2,12 +2,11 @@
 
 use super::descriptions::of_fields;
 use crate::openapi::schemas::OBJECT_META;
-use crate::registry::printing::{CREATED_AT, NAME};
-use crate::registry::strategy::{Column, Table};
-use crate::registry::table::Resource;
 use apimachinery::Value;
-use apimachinery::codec::timestamp::to_unix;
 use apimachinery::schema::Schema;
+use registry::printing::{CREATED_AT, NAME};
+use registry::resource::Resource;
+use registry::strategy::{Column, Table};
 use serde_json::json;
 
 /// Columns of kinds that have none of their own.
@@ -85,35 +84,6 @@ pub fn partial(mut object: Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
 }
 
-/// Seconds from an RFC 3339 time to `now`, as kubectl words it: `5s`, `3m`, `2d4h`. `<unknown>` when there is no time.
-pub fn age(time: &Value, now: i64) -> String {
-    match time.as_str().and_then(to_unix) {
-        Some((seconds, _)) => human_duration(now - seconds),
-        None => "<unknown>".into(),
-    }
-}
-
-/// A duration in at most two units, as short as people read it.
-pub fn human_duration(seconds: i64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-    let two = |a: i64, unit: &str, b: i64, small: &str| {
-        if b == 0 { format!("{a}{unit}") } else { format!("{a}{unit}{b}{small}") }
-    };
-    match seconds {
-        s if s < -1 => "<invalid>".into(),
-        s if s < 0 => "0s".into(),
-        s if s < 120 => format!("{s}s"),
-        _ if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
-        _ if minutes < 180 => format!("{minutes}m"),
-        _ if hours < 8 => two(hours, "h", minutes % 60, "m"),
-        _ if hours < 48 => format!("{hours}h"),
-        _ if hours < 192 => two(days, "d", hours % 24, "h"),
-        _ if days < 365 * 2 => format!("{days}d"),
-        _ if days < 365 * 8 => two(days / 365, "y", days % 365, "d"),
-        _ => format!("{}y", days / 365),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,13 +91,13 @@ mod tests {
     /// A path that leads nowhere would leave a column without a text.
     #[test]
     fn every_column_is_described() {
-        for row in crate::registry::table::builtin() {
+        for row in kinds::rows::builtin() {
             for column in columns(&row).as_array().unwrap() {
                 let text = column["description"].as_str().unwrap();
                 assert!(text.len() > 10 && !text.starts_with('.'), "{:?}: {column}", row.kind);
             }
         }
-        let row = crate::registry::table::builtin().into_iter().find(|row| row.plural == "pods").unwrap();
+        let row = kinds::rows::builtin().into_iter().find(|row| row.plural == "pods").unwrap();
         let told = columns(&row);
         let text = |name: &str| {
             told.as_array().unwrap().iter().find(|c| c["name"] == name).unwrap()["description"].as_str().unwrap()
@@ -135,24 +105,5 @@ mod tests {
         assert!(
             text("Name").contains("unique") && text("Age").contains("RFC3339") && text("Node").contains("scheduled")
         );
-    }
-
-    #[test]
-    fn ages_are_worded_as_kubectl_words_them() {
-        let cases = [
-            (0, "0s"),
-            (119, "119s"),
-            (120, "2m"),
-            (125, "2m5s"),
-            (601, "10m"),
-            (3 * 3600 + 60, "3h1m"),
-            (9 * 3600, "9h"),
-            (49 * 3600, "2d1h"),
-            (200 * 3600, "8d"),
-            (800 * 86400, "2y70d"),
-        ];
-        for (seconds, text) in cases {
-            assert_eq!(human_duration(seconds), text, "{seconds}");
-        }
     }
 }

@@ -6,16 +6,7 @@ use super::read::{renderer, resource_version};
 use super::render::{Renderer, encode, meta, respond, typed};
 use super::selection::Selection;
 use crate::api::{Api, Endpoint};
-use crate::request::RequestInfo;
-use crate::request::options::ListOptions;
 use crate::server::metrics;
-use crate::status::{Result, Status};
-use crate::storage::StorageError;
-use crate::storage::cache::Snapshot;
-use crate::storage::catch_up::{self, CatchUp, Step};
-use crate::storage::freshness::{CATCH_UP_MAX, Progress};
-use crate::storage::object::{Event, EventType, Object};
-use crate::storage::watchers::Subscription;
 use apimachinery::codec::cbor;
 use apimachinery::codec::wire::{put_bytes, put_message};
 use apimachinery::schema::GroupVersionKind;
@@ -24,11 +15,20 @@ use component_base::metrics::{IntCounter, IntGauge};
 use component_base::serving;
 use futures::future::BoxFuture;
 use http::Request;
+use request::RequestInfo;
+use request::options::ListOptions;
+use request::status::{Result, Status};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::StorageError;
+use storage::cache::Snapshot;
+use storage::catch_up::{self, CatchUp, Step};
+use storage::freshness::{CATCH_UP_MAX, Progress};
+use storage::object::{Event, EventType, Object};
+use storage::watchers::Subscription;
 use tokio::time::Interval;
 
 /// Between bookmarks of a quiet watch. Upstream sends them about once a minute.
@@ -441,7 +441,7 @@ impl Watch {
         if self.renderer.is_plain() {
             match event {
                 Some(event) => out.share(event.line(kind, &self.prefix)),
-                None => out.share(crate::storage::object::watch_line(kind, &self.prefix, &object.json)),
+                None => out.share(storage::object::watch_line(kind, &self.prefix, &object.json)),
             }
             return;
         }

@@ -3,9 +3,9 @@
 
 use super::schemas::gvk_value;
 use super::v3::{About, operation_id, path_item, tag};
-use crate::registry::table::{Resource, SubresourceRow};
 use apimachinery::Value;
 use apimachinery::schema::{Schema, Shape};
+use registry::resource::{Resource, SubresourceRow};
 use serde_json::json;
 
 /// What their options say. Members of the options of several kinds mean the same in each.
@@ -91,7 +91,7 @@ fn options(sub: &SubresourceRow) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::table::builtin;
+    use kinds::rows::builtin;
 
     #[test]
     fn what_connects_takes_its_options_in_the_query() {

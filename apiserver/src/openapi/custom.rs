@@ -3,9 +3,9 @@
 
 use super::schemas::{Schemas, gvk_value, of_items, of_list};
 use crate::api::Served;
-use crate::registry::table::Resource;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use registry::resource::Resource;
 use serde_json::json;
 
 /// References to the schemas of an object and of a list of them, which are put among `schemas`.

@@ -15,13 +15,13 @@ use crate::handlers::Response;
 use crate::handlers::render::respond;
 use crate::server::Server;
 use crate::server::route::not_found;
-use crate::status::Result;
 use api_documentation::Texts;
 use apimachinery::Value;
 use component_base::serving::full;
 use document::{Document, document};
 use http::header::{ACCEPT, CACHE_CONTROL, EXPIRES, HeaderValue, LOCATION};
 use http::{Request, StatusCode};
+use request::status::Result;
 use serde_json::json;
 use std::cell::LazyCell;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -45,7 +45,7 @@ fn negotiate<B>(request: &Request<B>, offered: &[&'static str]) -> Result<&'stat
         })
         .next()
         .copied()
-        .ok_or_else(|| crate::status::Status::not_acceptable(&offered.join(", ")))
+        .ok_or_else(|| request::status::Status::not_acceptable(&offered.join(", ")))
 }
 
 /// Answers below `/openapi/`. Documents take long to make, so other requests of this thread go on elsewhere meanwhile, where there
@@ -99,7 +99,7 @@ fn find<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response
                         document::document(&served, &format!("{of} protobuf"), make).send(PROTO_V3_SENT, request)
                     }
                 };
-                match crate::request::options::query(request.uri()).find(|(name, _)| name == "hash") {
+                match request::options::query(request.uri()).find(|(name, _)| name == "hash") {
                     None => send(),
                     // What a hash names never changes.
                     Some((_, hash)) if hash == tag => {
@@ -132,7 +132,7 @@ fn json(value: &Value) -> Document {
 pub mod tests {
     use super::*;
     use crate::api::{Endpoint, Served};
-    use crate::registry::table::builtin;
+    use kinds::rows::builtin;
     use std::sync::Arc;
 
     /// Every built-in resource, also those that are off by default.

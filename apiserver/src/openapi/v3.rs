@@ -4,10 +4,10 @@ use super::connect;
 use super::schemas::{Schemas, gvk_value};
 use crate::api::{Served, VersionTable};
 use crate::handlers::negotiate::cbor_is_served;
-use crate::registry::table::{Form, Resource};
 use api_documentation::Documentation;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use registry::resource::{Form, Resource};
 use serde_json::{Map, json};
 
 /// Paths under `/openapi/v3/`.

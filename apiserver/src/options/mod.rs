@@ -4,11 +4,11 @@ mod accepted;
 
 pub use accepted::Accepted;
 
-use crate::storage::history::HISTORY_BYTES_MAX;
 use clap::Parser;
 use component_base::cli::{GoDuration, KeyValues, LoggingFlags};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use storage::history::HISTORY_BYTES_MAX;
 
 /// The Kubernetes API server validates and configures data for the API objects and serves them to everyone else in the cluster.
 #[derive(Parser, Debug)]

@@ -1,10 +1,10 @@
 //! `Impersonate-User` and its kin: acting as somebody else, for those who may.
 
 use super::Server;
-use crate::authn::{AUTHENTICATED, UNAUTHENTICATED, User};
 use crate::authz::{Attributes, ResourceAttributes};
-use crate::status::{Result, Status};
 use http::HeaderMap;
+use request::status::{Result, Status};
+use request::user::{AUTHENTICATED, UNAUTHENTICATED, User};
 use std::collections::BTreeMap;
 
 /// The user to act as: the one that the headers name, if `user` may; `user` itself without such headers.
@@ -62,9 +62,9 @@ pub async fn impersonate(server: &Server, user: User, headers: &HeaderMap) -> Re
         }
     }
     let has = |groups: &[String], group: &str| groups.iter().any(|g| g == group);
-    if name != crate::authn::ANONYMOUS && !has(&groups, AUTHENTICATED) && !has(&groups, UNAUTHENTICATED) {
+    if name != request::user::ANONYMOUS && !has(&groups, AUTHENTICATED) && !has(&groups, UNAUTHENTICATED) {
         groups.push(AUTHENTICATED.into());
-    } else if name == crate::authn::ANONYMOUS && !has(&groups, UNAUTHENTICATED) {
+    } else if name == request::user::ANONYMOUS && !has(&groups, UNAUTHENTICATED) {
         groups.push(UNAUTHENTICATED.into());
     }
     Ok(User { name, uid, groups, extra })

@@ -1,8 +1,8 @@
 //! How many requests run at once. (Priority and fairness will stand here.)
 
 use super::metrics::INFLIGHT;
-use crate::status::{Result, Status};
 use http::StatusCode;
+use request::status::{Result, Status};
 use serde_json::Map;
 use tokio::sync::{Semaphore, SemaphorePermit};
 

@@ -1,12 +1,10 @@
 //! Counts and durations of requests and events, under upstream's names.
 
 use component_base::metrics::{
-    Gauge, GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGaugeVec, exponential_buckets, histogram,
-    histogram_vec, on_render, register,
+    Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, exponential_buckets, histogram_vec, on_render, register,
 };
 use prometheus::Opts;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
 
 const BUCKETS: &[f64] = &[
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
@@ -65,36 +63,6 @@ pub static STREAM_TUNNEL_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let name = "apiserver_stream_tunnel_requests_total";
     counter(name, "SPDY connections tunnelled through WebSockets, by the answer.", &["code"])
 });
-
-/// Bounds of Prometheus' client libraries, for what upstream gives none of its own.
-const DEFAULT_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-static COMPILATIONS: LazyLock<Histogram> = LazyLock::new(|| {
-    let help = "Time to compile the expressions of an object.";
-    histogram("apiserver_cel_compilation_duration_seconds", help, DEFAULT_BUCKETS)
-});
-
-static EVALUATIONS: LazyLock<Histogram> = LazyLock::new(|| {
-    let help = "Time to ask the expressions of an object about a write.";
-    histogram("apiserver_cel_evaluation_duration_seconds", help, DEFAULT_BUCKETS)
-});
-
-/// Compiles the expressions of an object, and counts the time.
-pub fn compiling<T>(compile: impl FnOnce() -> T) -> T {
-    timed(&COMPILATIONS, compile)
-}
-
-/// Asks the expressions of an object, and counts the time.
-pub fn evaluating<T>(evaluate: impl FnOnce() -> T) -> T {
-    timed(&EVALUATIONS, evaluate)
-}
-
-fn timed<T>(histogram: &Histogram, run: impl FnOnce() -> T) -> T {
-    let started = Instant::now();
-    let result = run();
-    histogram.observe(started.elapsed().as_secs_f64());
-    result
-}
 
 /// How many objects there are of each resource, counted when somebody looks.
 pub fn count_objects(server: Arc<super::Server>) {

@@ -1,9 +1,9 @@
 //! Connections to where requests end.
 
 use crate::options::KubeletFlags;
-use crate::status::{Result, Status};
 use anyhow::Context;
 use component_base::any_server::any_server;
+use request::status::{Result, Status};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;

@@ -2,12 +2,12 @@
 
 use crate::admission::{Attributes, Operation};
 use crate::api::Endpoint;
-use crate::authn::User;
-use crate::request::RequestInfo;
 use crate::server::Server;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::codec::Report;
+use request::RequestInfo;
+use request::User;
+use request::status::{Result, Status};
 use serde_json::json;
 use std::sync::Arc;
 use url::form_urlencoded::parse;

@@ -3,7 +3,6 @@
 
 use super::tunnel::Target;
 use crate::handlers::Response;
-use crate::status::{Result, Status};
 use bytes::Bytes;
 use component_base::serving::Body;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
@@ -13,6 +12,7 @@ use hyper::body::Frame;
 use lol_html::send::{HtmlRewriter, Settings};
 use lol_html::{MemorySettings, element};
 use parking_lot::Mutex;
+use request::status::{Result, Status};
 use std::sync::Arc;
 
 /// What the rewriter may hold of one page: a tag that is longer ends the page.

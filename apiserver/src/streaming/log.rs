@@ -3,7 +3,6 @@
 use super::tunnel::{Target, answer_of, send};
 use super::websocket::{self, HANDSHAKE, Handshake, WebSocket};
 use crate::handlers::Response;
-use crate::status::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::{SinkExt, StreamExt};
@@ -11,6 +10,7 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyStream;
 use hyper::body::Incoming;
+use request::status::Result;
 use tokio_tungstenite::tungstenite::Message;
 
 /// How the pieces of a log are sent, by the subprotocol that the client offers.

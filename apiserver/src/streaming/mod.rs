@@ -17,17 +17,17 @@ pub use backend::{KubeletClient, client_config, connect, read_identity};
 pub use tunnel::{Target, forward};
 
 use crate::api::Endpoint;
-use crate::authn::User;
 use crate::authz::Attributes;
 use crate::handlers::Response;
-use crate::request::RequestInfo;
 use crate::server::Server;
-use crate::status::{Result, Status};
 use http::header::{ACCEPT_ENCODING, HOST, HeaderValue, LOCATION, UPGRADE};
 use http::uri::Authority;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use links::Links;
+use request::RequestInfo;
+use request::User;
+use request::status::{Result, Status};
 use std::sync::Arc;
 
 pub async fn handle(

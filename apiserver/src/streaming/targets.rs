@@ -3,11 +3,11 @@
 use super::translator::Wanted;
 use super::tunnel::Target;
 use crate::api::Endpoint;
-use crate::request::RequestInfo;
 use crate::server::Server;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use percent_encoding::{AsciiSet, CONTROLS};
+use request::RequestInfo;
+use request::status::{Result, Status};
 use std::net::IpAddr;
 use std::sync::Arc;
 use url::form_urlencoded::{Serializer, parse};

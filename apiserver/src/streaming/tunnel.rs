@@ -2,13 +2,13 @@
 
 use super::backend::connect;
 use crate::handlers::Response;
-use crate::status::{Result, Status};
 use component_base::serving;
 use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use request::status::{Result, Status};
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;

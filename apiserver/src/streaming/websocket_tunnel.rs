@@ -7,7 +7,6 @@ use super::websocket::{self, Handshake, WebSocket};
 use crate::handlers::Response;
 use crate::handlers::render::respond;
 use crate::server::metrics;
-use crate::status::Result;
 use bytes::BytesMut;
 use component_base::serving;
 use futures::{SinkExt, StreamExt};
@@ -16,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use request::status::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 

@@ -2,9 +2,9 @@
 //! endpoints. Read from the caches on every call: a connection follows the Service when that moves.
 
 use crate::api::Served;
-use crate::storage::cache::Cache;
 use apimachinery::Value;
 use std::sync::Arc;
+use storage::cache::Cache;
 
 /// Why a Service cannot be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,9 +114,9 @@ fn ready(slice: &Value, port_name: &str) -> Vec<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::freshness::Progress;
-    use crate::storage::object::Layout;
     use serde_json::json;
+    use storage::freshness::Progress;
+    use storage::object::Layout;
 
     fn cache(prefix: &str, objects: &[(&str, Value)]) -> Option<Arc<Cache>> {
         let cache = Cache::new(prefix.into(), Layout::default(), None, Arc::<Progress>::default());

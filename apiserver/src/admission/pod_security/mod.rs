@@ -15,13 +15,13 @@ mod policy;
 
 use super::{Attributes, Operation, Plugin, namespace_lifecycle};
 use crate::api::Api;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use checks::Level;
 use configuration::Exemptions;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use policy::{PREFIX, Policies};
+use request::status::{Result, Status};
 
 #[derive(Default)]
 pub struct PodSecurity {

@@ -4,7 +4,7 @@ use super::configuration::Exemptions;
 use super::pod_class;
 use super::policy::Policy;
 use crate::api::Api;
-use crate::status::Result;
+use request::status::Result;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

@@ -1,16 +1,16 @@
 //! What policies that judge and policies that mutate have in common, and which of them a write meets.
 
-use super::environment::environment;
 use super::params;
 use super::request::Request;
 use crate::admission::Attributes;
 use crate::admission::match_conditions::MatchConditions;
 use crate::admission::rules::MatchResources;
 use crate::api::{Api, Endpoint};
-use crate::status::Status;
 use apimachinery::Value as Json;
 use http::StatusCode;
 use kubernetes_cel::{Env, Program, Type, Variable};
+use registry::expressions::admission_environment;
+use request::status::Status;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl Definition {
     pub fn read(policy: &Json, mutation: bool) -> Definition {
         let spec = &policy["spec"];
         let has_params = !spec["paramKind"].is_null();
-        let mut env = Env { mutation, ..environment(has_params) };
+        let mut env = Env { mutation, ..admission_environment(has_params) };
         let mut variables = Vec::new();
         for variable in spec["variables"].as_array().into_iter().flatten() {
             let program = Program::compile(&text(&variable["expression"]), &env).map_err(|e| e.to_string());

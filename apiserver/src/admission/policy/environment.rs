@@ -2,21 +2,15 @@
 
 use crate::admission::{Attributes, Operation};
 use crate::api::{Api, Endpoint};
-use crate::authn::User;
 use crate::authz::{self, ResourceAttributes};
-use crate::registry::table::Resource;
 use apimachinery::Value as Json;
-use kubernetes_cel::admission::{self, FIXED};
+use kubernetes_cel::admission::FIXED;
 use kubernetes_cel::value::{Decision, Opaque, ResourceCheck};
-use kubernetes_cel::{Activation, Authorizer, CALL_COST_MAX, Env, Error, Program, Type, Value};
+use kubernetes_cel::{Activation, Authorizer, CALL_COST_MAX, Env, Error, Program, Value};
+use registry::resource::Resource;
+use request::User;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
-
-/// The environment of an expression, in which the types of objects are not known; `params` are there for policies that have a kind
-/// of them.
-pub fn environment(params: bool) -> Env {
-    admission::environment(Type::Dyn, params.then_some(Type::Dyn))
-}
 
 /// A write, its objects as expressions see them: with `apiVersion` and `kind`.
 pub struct Input {

@@ -13,13 +13,13 @@ pub mod request;
 pub mod validating;
 
 use crate::admission::Attributes;
-use crate::server::metrics::compiling;
-use crate::storage::Revision;
-use crate::storage::cache::Cache;
 use apimachinery::Value as Json;
 use parking_lot::Mutex;
+use registry::metrics::compiling;
 use std::collections::HashMap;
 use std::sync::Arc;
+use storage::Revision;
+use storage::cache::Cache;
 
 pub const GROUP: &str = "admissionregistration.k8s.io";
 /// Policies neither judge nor change policies: a bad one could not be removed.

@@ -10,14 +10,14 @@ use crate::admission::mutating_webhook::completed;
 use crate::admission::{Attributes, Plugin};
 use crate::api::{Api, Endpoint};
 use crate::handlers::render::typed;
-use crate::server::metrics::evaluating;
-use crate::status::Result;
 use apimachinery::Value as Json;
 use apimachinery::apply::{atomics, merge};
 use apimachinery::codec::Report;
 use apimachinery::patch::{JsonPatchError, json_patch};
 use futures::future::BoxFuture;
 use kubernetes_cel::{Error, OBJECT_COST_MAX, Program, Value};
+use registry::metrics::evaluating;
+use request::status::Result;
 use serde_json::json;
 use std::time::Instant;
 

@@ -1,10 +1,10 @@
 //! The objects that hold a policy's settings.
 
 use crate::api::{Api, Endpoint};
-use crate::registry::conversion::convert;
 use apimachinery::Value as Json;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::selector::LabelSelector;
+use registry::conversion::convert;
 use std::sync::Arc;
 
 /// Objects that one binding may be evaluated with.
@@ -32,7 +32,7 @@ pub fn collect(api: &Api, kind: &Json, reference: &Json, namespace: &str) -> Res
     }
     let cache = endpoint.cache().map_err(|status| status.message)?;
     let name = text(&reference["name"]);
-    let whole = |object: &Arc<crate::storage::object::Object>| {
+    let whole = |object: &Arc<storage::object::Object>| {
         let mut tree = object.tree();
         if let Some(storage) = &endpoint.row.storage {
             convert(&storage.kind, &endpoint.row.kind, &mut tree);

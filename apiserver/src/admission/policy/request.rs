@@ -3,8 +3,8 @@
 use crate::admission::Attributes;
 use crate::admission::rules::{self, Gvr, MatchResources, NamespaceLabels, Target};
 use crate::api::{Api, Endpoint};
-use crate::status::Result;
 use apimachinery::Value as Json;
+use request::status::Result;
 use std::sync::Arc;
 
 /// A write as policies match it.

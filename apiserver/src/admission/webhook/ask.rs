@@ -6,10 +6,10 @@ use super::metrics;
 use super::review::{self, Answer, Malformed};
 use crate::admission::Attributes;
 use crate::api::Api;
-use crate::status::{Result, Status};
 use crate::webhook::Limits;
 use apimachinery::Value;
 use apimachinery::codec::Ordered;
+use request::status::{Result, Status};
 use std::time::Instant;
 
 /// Bytes of an answer, at most: a patch may replace the largest object there is.

@@ -5,9 +5,9 @@ use crate::admission::Attributes;
 use crate::admission::policy::environment::{Access, Input};
 use crate::admission::rules::{self, Gvr, NamespaceLabels, Target, namespace_labels, selects_object};
 use crate::api::{Api, Endpoint};
-use crate::status::{About, Result, Status};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use request::status::{About, Result, Status};
 use std::sync::Arc;
 
 /// Kinds that no webhook is asked about.

@@ -5,11 +5,11 @@ use super::matching::Invocation;
 use crate::admission::Attributes;
 use crate::handlers::render::typed;
 use crate::handlers::review::user_info;
-use crate::status::Status;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use base64::Engine;
 use http::StatusCode;
+use request::status::Status;
 use serde_json::json;
 
 /// The question as it is sent. `object` and `old` are in the version of the invocation.
@@ -23,7 +23,7 @@ pub fn question(
 ) -> Value {
     let row = &attributes.endpoint.row;
     let requested = row.kind_of(attributes.subresource);
-    let resource = |of: &crate::registry::table::Resource| json!({"group": of.kind.group, "version": of.kind.version, "resource": of.plural});
+    let resource = |of: &registry::resource::Resource| json!({"group": of.kind.group, "version": of.kind.version, "resource": of.plural});
     let send = |object: Option<&Value>| object.map_or(Value::Null, |o| typed(o.clone(), &invocation.kind));
     let mut request = json!({
         "uid": uid,

@@ -3,10 +3,10 @@
 
 use super::hook::Hook;
 use crate::api::Api;
-use crate::status::Result;
-use crate::storage::Revision;
 use arc_swap::ArcSwapOption;
+use request::status::Result;
 use std::sync::Arc;
+use storage::Revision;
 
 /// Configurations of one kind.
 pub struct Source {

@@ -1,16 +1,16 @@
 //! `pods/binding`: the scheduler gives a pod its node.
 
-use crate::authn::User;
 use crate::handlers::Response;
 use crate::handlers::render::Renderer;
 use crate::handlers::write::update::Preconditions;
 use crate::handlers::write::{Write, metadata};
 use crate::server::Server;
-use crate::status::{About, Result, Status};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::validation::{FieldError, Path};
 use http::StatusCode;
+use request::User;
+use request::status::{About, Result, Status};
 use serde_json::json;
 
 pub async fn bind(

@@ -1,19 +1,19 @@
 //! `pods/eviction`: deletes a pod unless that would break a disruption budget.
 
 use crate::api::Endpoint;
-use crate::authn::User;
 use crate::handlers::Response;
 use crate::handlers::render::Renderer;
 use crate::handlers::write::update::Preconditions;
 use crate::handlers::write::{Write, meta_text};
-use crate::request::RequestInfo;
-use crate::request::options::{DeleteOptions, WriteOptions};
 use crate::server::Server;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::selector::LabelSelector;
 use http::StatusCode;
+use request::RequestInfo;
+use request::User;
+use request::options::{DeleteOptions, WriteOptions};
+use request::status::{Result, Status};
 use serde_json::{Map, json};
 use std::sync::Arc;
 

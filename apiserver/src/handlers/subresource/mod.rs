@@ -12,17 +12,17 @@ use super::render::Renderer;
 use super::write::Write;
 use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::api::Endpoint;
-use crate::authn::User;
-use crate::request::RequestInfo;
-use crate::request::options::{FieldValidation, WriteOptions};
 use crate::server::Server;
 use crate::server::pipeline::read_body;
 use crate::server::route::{finish, writer};
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 use http::{Method, Request};
 use hyper::body::Incoming;
+use request::RequestInfo;
+use request::User;
+use request::options::{FieldValidation, WriteOptions};
+use request::status::{Result, Status};
 use std::sync::Arc;
 
 pub async fn handle(
@@ -89,7 +89,7 @@ fn decode_other(
     validation: FieldValidation,
 ) -> Result<Value> {
     let ty = Schema::builtin().kind(&kind.group, &kind.version, &kind.kind).ok_or_else(Status::no_such_resource)?;
-    let form = crate::registry::table::Form::Builtin(Shape::Struct(ty.id));
+    let form = registry::resource::Form::Builtin(Shape::Struct(ty.id));
     Ok(decode::decode(bytes, body, kind, &form, validation)?.object)
 }
 
@@ -135,7 +135,7 @@ async fn finalize_namespace(server: &Server, write: &Write<'_>, object: &Value) 
         && empty(&object["metadata"]["finalizers"])
         && !write.options.dry_run
     {
-        let options = crate::request::options::DeleteOptions::default();
+        let options = request::options::DeleteOptions::default();
         // The deletion was admitted when it was asked for.
         let mut write = Write::internal(&server.api, write.endpoint, write.user, "", &write.name);
         write.raw = true;

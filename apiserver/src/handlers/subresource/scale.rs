@@ -1,7 +1,6 @@
 //! `scale`: the number of replicas of whatever has replicas, as one kind.
 
 use crate::api::Endpoint;
-use crate::authn::User;
 use crate::handlers::Response;
 use crate::handlers::decode::{self, body_type};
 use crate::handlers::negotiate::accept;
@@ -9,13 +8,9 @@ use crate::handlers::render::{encode, respond, typed};
 use crate::handlers::write::patch::{PatchType, patch_type};
 use crate::handlers::write::update::Preconditions;
 use crate::handlers::write::{View, meta_text};
-use crate::registry::table::{Form, Resource};
-use crate::request::RequestInfo;
-use crate::request::options::WriteOptions;
 use crate::server::Server;
 use crate::server::pipeline::read_body;
 use crate::server::route::writer;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
@@ -24,6 +19,11 @@ use apimachinery::validation::{FieldError, Path};
 use component_base::serving::full;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use registry::resource::{Form, Resource};
+use request::RequestInfo;
+use request::User;
+use request::options::WriteOptions;
+use request::status::{Result, Status};
 use serde_json::json;
 use std::sync::Arc;
 

@@ -4,13 +4,13 @@ use crate::api::Endpoint;
 use crate::authn::service_account::{Bound, Claims};
 use crate::handlers::Response;
 use crate::handlers::render::{Renderer, typed};
-use crate::request::RequestInfo;
 use crate::server::Server;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::validation::{FieldError, Path};
 use http::StatusCode;
+use request::RequestInfo;
+use request::status::{Result, Status};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -109,7 +109,7 @@ async fn bound(server: &Server, info: &RequestInfo, reference: &Value) -> Result
     let endpoint = server.api.builtin("", "v1", plural)?;
     let object = server.api.fetch(&endpoint, namespace, &name).await?.tree();
     let actual = object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
-    let about = crate::status::About { group: "", resource: plural, name: &name };
+    let about = request::status::About { group: "", resource: plural, name: &name };
     if !uid.is_empty() && uid != actual {
         return Err(Status::conflict(
             about,

@@ -2,10 +2,10 @@
 //! services.
 
 use crate::api::Api;
-use crate::registry::table::Resource;
-use crate::status::Result;
 use apimachinery::Value;
 use futures::future::BoxFuture;
+use registry::resource::Resource;
+use request::status::Result;
 
 /// Something set aside; [`Allocator::release`] takes it back.
 #[derive(Debug, Clone, PartialEq, Eq)]

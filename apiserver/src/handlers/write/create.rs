@@ -2,11 +2,11 @@
 
 use super::{Stored, Write, Written, meta_text, metadata};
 use crate::admission::{Operation, resource_quota};
-use crate::registry::edit::copy;
-use crate::status::{Result, Status};
-use crate::storage::etcd::Outcome;
 use apimachinery::Value;
 use http::StatusCode;
+use registry::edit::copy;
+use request::status::{Result, Status};
+use storage::etcd::Outcome;
 
 /// Letters of generated names: no vowels, so no words; no 0, 1, 3, which look like letters.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -120,8 +120,7 @@ impl Write<'_> {
                         next = Some(spare.clone());
                         continue;
                     }
-                    let there =
-                        there.and_then(|s| crate::storage::codec::decode(&key, &s.value).ok()).unwrap_or_default();
+                    let there = there.and_then(|s| storage::codec::decode(&key, &s.value).ok()).unwrap_or_default();
                     let mut status = Status::already_exists(self.about());
                     if !meta_text(&there, "deletionTimestamp").is_empty() {
                         status.message = format!("object is being deleted: {}", status.message);

@@ -6,17 +6,17 @@
 use super::{Write, meta_text, metadata};
 use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::custom::{FINALIZER, names};
-use crate::registry::conversion::convert;
-use crate::registry::table::Resource;
-use crate::request::options::{DeleteOptions, ListOptions, Propagation};
-use crate::status::{Result, Status};
-use crate::storage::etcd::Outcome;
-use crate::storage::object::Object;
 use apimachinery::Value;
 use futures::{StreamExt, stream};
+use registry::conversion::convert;
+use registry::resource::Resource;
+use request::options::{DeleteOptions, ListOptions, Propagation};
+use request::status::{Result, Status};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use storage::etcd::Outcome;
+use storage::object::Object;
 
 /// How a deletion ended.
 #[derive(Debug)]

@@ -8,29 +8,30 @@ pub mod allocator;
 pub mod create;
 pub mod delete;
 pub mod patch;
+mod pending_conversions;
 pub mod update;
 
 use crate::admission::resource_quota::Charge;
 use crate::admission::{Attributes, Operation, RequestOptions};
 use crate::api::{Api, Endpoint};
-use crate::authn::User;
-use crate::custom::conversion::{Wanted, conform};
-use crate::registry::conversion::convert;
-use crate::registry::strategy::{Context, NameRule};
-use crate::request::options::WriteOptions;
-use crate::server::metrics::evaluating;
-use crate::status::{About, Result, Status};
-use crate::storage::etcd;
-use crate::storage::object::Object;
-use crate::storage::own::OwnWrite;
 use apimachinery::apply::{FieldManager, FieldSet};
 use apimachinery::codec::Report;
 use apimachinery::schema::{GroupVersionKind, Node, Schema};
 use apimachinery::validation::{Cursor, Errors, names, object_meta};
 use apimachinery::{Map, Value};
 use http::HeaderMap;
+use pending_conversions::PendingConversions;
+use registry::conversion::convert;
+use registry::metrics::evaluating;
+use registry::strategy::{Context, NameRule};
+use request::User;
+use request::options::WriteOptions;
+use request::status::{About, Result, Status};
 use serde_json::json;
 use std::sync::Arc;
+use storage::etcd;
+use storage::object::Object;
+use storage::own::OwnWrite;
 
 /// One write by one user.
 pub struct Write<'a> {
@@ -59,7 +60,7 @@ pub struct Write<'a> {
     /// What admission sees of the object, if not all.
     pub view: Option<&'a dyn View>,
     /// What the field manager must see in other versions.
-    pub conversions: Wanted,
+    pub conversions: PendingConversions,
 }
 
 /// What of an object a request to a subresource of another kind is about, `scale` for one: admission sees and changes that.
@@ -124,7 +125,7 @@ impl<'a> Write<'a> {
             emptied: false,
             labelled: false,
             view: None,
-            conversions: Wanted::default(),
+            conversions: PendingConversions::default(),
         }
     }
 
@@ -157,11 +158,11 @@ impl<'a> Write<'a> {
             let Some(converter) = &row.conversion else { return in_version(&row.kind, object, version) };
             let others = others.get_or_init(|| self.api.equivalents(self.endpoint));
             let other = &others.iter().find(|e| e.row.kind.api_version() == version)?.row;
-            if converter.asks() {
+            if converter.is_webhook() {
                 return Some((self.conversions.get(version, object)?, other.form.node()));
             }
             let mut object = object.clone();
-            conform(other, &mut object).ok()?;
+            other.conform(&mut object).ok()?;
             Some((object, other.form.node()))
         };
         act(FieldManager {
@@ -307,7 +308,7 @@ impl<'a> Write<'a> {
         let (row, storage) = (&self.endpoint.row, self.endpoint.storage()?);
         let stored = self.api.convert(row, &row.kind, &storage.kind, vec![object]).await?.pop();
         let mut stored = stored.unwrap_or_default();
-        let bytes = crate::storage::codec::encode(self.api.media, &storage.kind, &mut stored);
+        let bytes = storage::codec::encode(self.api.media, &storage.kind, &mut stored);
         Ok((bytes, stored))
     }
 
@@ -348,16 +349,16 @@ impl<'a> Write<'a> {
 
     /// What etcd holds under a key, as the cache would hold it.
     fn stored(&self, key: &str, stored: &etcd::Stored) -> Result<Arc<Object>> {
-        let tree = crate::storage::codec::decode(key, &stored.value)?;
+        let tree = storage::codec::decode(key, &stored.value)?;
         let cache = self.endpoint.cache()?;
         Ok(cache.object(&self.endpoint.row.key(&self.namespace, &self.name), stored.revision, tree))
     }
 
     /// Makes the conversions that the field manager found missing. True if there were any: then it must look again.
-    async fn convert_wanted(&self) -> Result<bool> {
-        let wanted = self.conversions.take();
-        let again = !wanted.is_empty();
-        for (version, object) in wanted {
+    async fn convert_pending(&self) -> Result<bool> {
+        let pending = self.conversions.take();
+        let again = !pending.is_empty();
+        for (version, object) in pending {
             let others = self.api.equivalents(self.endpoint);
             let Some(other) = others.iter().find(|e| e.row.kind.api_version() == version) else { continue };
             let (own, row) = (&self.endpoint.row.kind, &other.row);

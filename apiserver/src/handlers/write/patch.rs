@@ -5,8 +5,6 @@ use super::{Write, Written, meta_text};
 use crate::handlers::decode::{self, BodyType, Misfit, finish};
 use crate::handlers::negotiate::{cbor_is_served, media_types};
 use crate::handlers::render;
-use crate::request::options::FieldValidation;
-use crate::status::{Result, Status};
 use apimachinery::Value;
 use apimachinery::apply::{ApplyError, last_applied, typed};
 use apimachinery::codec::yaml;
@@ -14,6 +12,8 @@ use apimachinery::patch::json::JsonPatchError;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::validation::{FieldError, Path};
 use http::{HeaderMap, StatusCode};
+use request::options::FieldValidation;
+use request::status::{Result, Status};
 use serde_json::Map;
 
 /// The forms of a patch.

@@ -3,13 +3,13 @@
 use super::{Stored, Write, Written, meta_text, metadata};
 use crate::admission::Operation;
 use crate::admission::resource_quota::{self, Charge};
-use crate::registry::edit::copy;
-use crate::status::{Result, Status};
-use crate::storage::etcd::{self, Outcome};
-use crate::storage::object::Object;
 use apimachinery::Value;
 use apimachinery::validation::{FieldError, Path};
+use registry::edit::copy;
+use request::status::{Result, Status};
 use std::sync::Arc;
+use storage::etcd::{self, Outcome};
+use storage::object::Object;
 
 /// What a client demands of the object it changes.
 #[derive(Clone, Debug, Default)]
@@ -218,7 +218,7 @@ impl Write<'_> {
         // Who owns what may have to be seen in versions that only somebody else converts to: then once more, with those.
         let object = loop {
             let tracked = self.tracked(old, change);
-            if !self.convert_wanted().await? {
+            if !self.convert_pending().await? {
                 break tracked?;
             }
         };
@@ -330,7 +330,7 @@ impl Write<'_> {
 }
 
 /// Namespaces go when their own finalizers are gone, which their subresource `finalize` sees to.
-fn strategy_allows_removal(row: &crate::registry::table::Resource) -> bool {
+fn strategy_allows_removal(row: &registry::resource::Resource) -> bool {
     !(row.kind.group.is_empty() && row.plural == "namespaces")
 }
 
