@@ -1,14 +1,14 @@
 //! Fuzz targets of what only this crate reads: paths, queries, headers, continue tokens, tokens and certificates of clients, bodies by
 //! row. The fuzzer is the crate of that name; its corpora lie there too.
 
-use crate::authn::token_file::TokenFile;
-use crate::handlers::decode::{BodyType, body_type, decode};
-use crate::handlers::negotiate::accept;
-use crate::handlers::read::{Continue, resource_version};
 use ::fuzz::Target;
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, Errors};
+use authentication::token_file::TokenFile;
 use component_base::tls::subject;
+use handlers::decode::{BodyType, body_type, decode};
+use handlers::negotiate::accept;
+use handlers::read::{Continue, resource_version};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use kinds::{apiextensions, rows};
 use request::RequestInfo;

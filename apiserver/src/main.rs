@@ -3,24 +3,24 @@
 //! A request's way is [`server::pipeline`]; what is served is [`registry`]; where it is kept is [`storage`]. This crate depends on
 //! the shared libraries only, never on another component.
 
-mod admission;
 mod aggregation;
 mod allocation;
-mod api;
-mod authn;
-mod authz;
+
 mod bootstrap;
+mod component_status;
 mod custom;
 mod discovery;
+mod escalation;
 #[cfg(test)]
 mod fuzz;
-mod handlers;
+
 mod openapi;
 mod options;
+mod review;
 mod run;
 mod server;
 mod streaming;
-mod webhook;
+mod subresource;
 
 use component_base::{cli, logs, runtime};
 use std::process::ExitCode;

@@ -1,27 +1,27 @@
 //! Putting the server together from its flags, and taking it down again.
 
-use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
-use crate::admission::{Chain, configuration};
 use crate::allocation::ServiceAllocator;
-use crate::api::{Api, Settings};
-use crate::authn::Authenticators;
-use crate::authn::front_proxy::FrontProxy;
-use crate::authn::service_account::Issuer;
-use crate::authn::token_file::TokenFile;
-use crate::authn::x509::X509;
-use crate::authz::rbac::Rbac;
-use crate::authz::{Authorizer, Authorizers};
 use crate::bootstrap::{self, Cluster};
-use crate::handlers::negotiate::serve_cbor;
 use crate::options::{EtcdFlags, Options};
 use crate::server::health::HealthLimits;
 use crate::server::inflight::Inflight;
 use crate::server::{Server, pipeline};
 use crate::streaming::{KubeletClient, client_config, read_identity};
-use crate::webhook::client::Identity;
+use admission::default_toleration_seconds::DefaultTolerationSeconds;
 use anyhow::Context;
+use authentication::Authenticators;
+use authentication::front_proxy::FrontProxy;
+use authentication::service_account::Issuer;
+use authentication::token_file::TokenFile;
+use authentication::x509::X509;
+use authorization::always::{AlwaysAllow, AlwaysDeny};
+use authorization::node::NodeAuthorizer;
+use authorization::rbac::Rbac;
 use component_base::serving;
 use component_base::tls::{self, CaBundle, CertifiedFiles, ServerTls, Watched};
+use handlers::api::{Api, Settings};
+use handlers::authorization::{Authorizer, Authorizers};
+use handlers::negotiate::serve_cbor;
 use http::HeaderValue;
 use kinds::rows;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -33,6 +33,7 @@ use storage::compactor;
 use storage::dispatcher::Dispatcher;
 use storage::etcd::{Etcd, EtcdOptions};
 use tokio_util::sync::CancellationToken;
+use webhook::client::Identity;
 
 /// Connections at once: a watch or two of every node of a large cluster. Idle ones cost about 20 kB each.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -54,14 +55,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         options.service.service_cluster_ip_range.clone(),
         &options.service.service_node_port_range,
     )?;
-    let configured = options.admission_control_config_file.as_deref().map(configuration::read).transpose()?;
+    let configured =
+        options.admission_control_config_file.as_deref().map(admission::configuration::read).transpose()?;
     let configured = configured.unwrap_or_default();
     let api = Api::new(
         etcd.clone(),
         media,
         rows,
         Settings {
-            admission: Chain::new(
+            admission: admission::chain(
                 &options.enable_admission_plugins,
                 &options.disable_admission_plugins,
                 &configured,
@@ -225,15 +227,13 @@ fn assemble(
     } else {
         None
     };
-    let mut chain = Vec::new();
+    let mut chain: Vec<Arc<dyn Authorizer>> = Vec::new();
     for mode in &options.authz.authorization_mode {
         chain.push(match (mode.as_str(), &rbac) {
-            ("AlwaysAllow", _) => Authorizer::AlwaysAllow,
-            ("AlwaysDeny", _) => Authorizer::AlwaysDeny,
-            ("RBAC", Some(rbac)) => Authorizer::Rbac(rbac.clone()),
-            ("Node", _) => {
-                Authorizer::Node(crate::authz::node::NodeAuthorizer::new(&api).map_err(|s| anyhow::anyhow!(s.message))?)
-            }
+            ("AlwaysAllow", _) => Arc::new(AlwaysAllow),
+            ("AlwaysDeny", _) => Arc::new(AlwaysDeny),
+            ("RBAC", Some(rbac)) => rbac.clone(),
+            ("Node", _) => Arc::new(NodeAuthorizer::new(&api).map_err(|s| anyhow::anyhow!(s.message))?),
             (other, _) => anyhow::bail!("--authorization-mode {other} is not supported yet; use Node and RBAC"),
         });
     }

@@ -115,6 +115,9 @@ pub struct Strategy {
     pub return_deleted: bool,
     /// Whether a delete without options leaves dependents (`Orphan`) by default; only old kinds do.
     pub orphan_by_default: bool,
+    /// What the first DELETE makes of an object (the time is now, RFC 3339) that this server itself has to clean up after: it is kept
+    /// until that is done.
+    pub hold: Option<fn(&mut Value, &str)>,
     /// Graceful deletion: given the object and the grace the client asked for (seconds, none if not said), how long it gets.
     /// 0 deletes at once. Kinds without it are deleted at once.
     pub grace: Option<fn(&Value, Option<i64>) -> i64>,
@@ -150,6 +153,7 @@ impl Strategy {
         table: None,
         return_deleted: false,
         orphan_by_default: false,
+        hold: None,
         grace: None,
     };
 

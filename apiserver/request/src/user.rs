@@ -1,5 +1,6 @@
 //! Who asks: what every stage after authentication knows of a client.
 
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A user: a person, a component or a service account.
@@ -28,6 +29,21 @@ impl User {
     /// The server itself, when it writes through its own API.
     pub fn apiserver() -> User {
         User { name: "system:apiserver".into(), groups: vec![MASTERS.into(), AUTHENTICATED.into()], ..User::default() }
+    }
+
+    /// `UserInfo` of authentication.k8s.io/v1, as reviews tell it.
+    pub fn info(&self) -> Value {
+        let mut info = json!({"username": self.name});
+        if !self.uid.is_empty() {
+            info["uid"] = self.uid.as_str().into();
+        }
+        if !self.groups.is_empty() {
+            info["groups"] = self.groups.clone().into();
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 
     pub fn is_in(&self, group: &str) -> bool {

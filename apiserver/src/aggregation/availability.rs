@@ -6,14 +6,12 @@ use super::openapi::Documents;
 use super::proxy::identify;
 use super::table::Remote;
 use super::{GROUP, PLURAL, Said};
-use crate::handlers::write::update::Preconditions;
-use crate::handlers::write::{Write, now_text};
 use crate::server::Server;
-use crate::webhook::config::Place;
-use crate::webhook::resolver::port_of;
 use apimachinery::Value;
 use component_base::serving::empty;
 use futures::{FutureExt, StreamExt};
+use handlers::write::update::Preconditions;
+use handlers::write::{Write, now_text};
 use http::header::{ACCEPT, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -25,6 +23,8 @@ use std::time::Duration;
 use storage::object::{EventType, Object};
 use storage::watchers::{Scope, Subscription};
 use tokio_util::sync::CancellationToken;
+use webhook::config::Place;
+use webhook::resolver::port_of;
 
 /// Between two looks at servers that are well, and at those that are not: first and last.
 const LOOK_EVERY: Duration = Duration::from_secs(30);

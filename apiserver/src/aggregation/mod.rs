@@ -17,8 +17,8 @@ pub mod proxy;
 pub mod register;
 pub mod table;
 
-use crate::api::Api;
 use arc_swap::ArcSwapOption;
+use handlers::api::Api;
 use openapi::Documents;
 use parking_lot::RwLock;
 use std::collections::HashMap;

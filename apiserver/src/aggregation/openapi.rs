@@ -38,7 +38,7 @@ impl Documents {
             Ok((code, _, tag)) if code.is_success() && unchanged(&tag) && v3 == before.v3 => before.clone(),
             Ok((code, bytes, tag)) if code.is_success() => {
                 let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-                let tag = if tag.is_empty() { crate::discovery::hex(&sha2::Sha256::digest(&bytes)) } else { tag };
+                let tag = if tag.is_empty() { format!("{:X}", sha2::Sha256::digest(&bytes)) } else { tag };
                 Arc::new(Documents { v3, v2: Some(part(&document, &path)), tag })
             }
             _ => Arc::new(Documents { v3, ..Documents::default() }),

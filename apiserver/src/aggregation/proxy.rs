@@ -1,11 +1,11 @@
 //! Passing a request on to the server of its group. Bodies stream both ways; upgrades are tunnelled.
 
 use super::table::Remote;
-use crate::handlers::Response;
-use crate::handlers::render::respond;
 use crate::server::Server;
 use crate::streaming::{Target, forward};
 use component_base::serving::{PeerAddr, full};
+use handlers::Response;
+use handlers::render::respond;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;

@@ -2,11 +2,11 @@
 //! last. Those of built-in groups are made at start, with the other objects that every cluster has.
 
 use super::{GROUP, PLURAL};
-use crate::handlers::decode::finish;
-use crate::handlers::write::Write;
-use crate::handlers::write::update::Preconditions;
 use crate::server::Server;
 use apimachinery::Value;
+use handlers::decode::finish;
+use handlers::write::Write;
+use handlers::write::update::Preconditions;
 use request::User;
 use request::options::{DeleteOptions, FieldValidation};
 use request::status::Result;

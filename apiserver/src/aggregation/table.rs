@@ -1,8 +1,8 @@
 //! APIServices, read.
 
-use crate::webhook::Destination;
 use apimachinery::Value;
 use std::collections::HashMap;
+use webhook::Destination;
 
 /// A group and version that another server serves.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Table {
             });
         }
         table.remotes.sort_by(|a, b| {
-            let rank = |r: &Remote| std::cmp::Reverse((r.version_priority, crate::api::version_rank(&r.version)));
+            let rank = |r: &Remote| std::cmp::Reverse((r.version_priority, handlers::api::version_rank(&r.version)));
             (&a.group, rank(a)).cmp(&(&b.group, rank(b)))
         });
         table

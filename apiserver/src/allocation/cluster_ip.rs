@@ -1,11 +1,11 @@
 //! Cluster IPs, and the IP families of a service.
 
 use super::invalid;
-use crate::api::Api;
-use crate::handlers::write::Write;
-use crate::handlers::write::allocator::Allocation;
 use apimachinery::Value;
 use apimachinery::validation::{FieldError, Path};
+use handlers::api::Api;
+use handlers::write::Write;
+use handlers::write::allocator::Allocation;
 use ipnet::IpNet;
 use request::User;
 use request::options::DeleteOptions;

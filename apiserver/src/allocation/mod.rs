@@ -7,12 +7,12 @@
 mod cluster_ip;
 mod node_port;
 
-use crate::api::Api;
-use crate::handlers::write::allocator::{Allocation, Allocator};
 use apimachinery::Value;
 use apimachinery::validation::FieldError;
 use cluster_ip::ClusterIps;
 use futures::future::BoxFuture;
+use handlers::api::Api;
+use handlers::write::allocator::{Allocation, Allocator};
 use ipnet::IpNet;
 use node_port::NodePorts;
 use registry::resource::Resource;

@@ -1,14 +1,14 @@
 //! Node ports: bits in one `RangeAllocation`, changed by compare-and-swap.
 
 use super::invalid;
-use crate::api::Api;
-use crate::handlers::write::allocator::Allocation;
 use anyhow::Context;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::validation::{FieldError, Path};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use handlers::api::Api;
+use handlers::write::allocator::Allocation;
 use request::status::{Result, Status};
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -1,11 +1,11 @@
 //! The endpoints of the service `kubernetes`: the addresses of all API servers that run. Each server keeps a key with its
 //! address under a lease; an address whose key is gone is taken out by those that are left.
 
-use crate::api::Api;
-use crate::handlers::write::Write;
-use crate::handlers::write::update::Preconditions;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use handlers::api::Api;
+use handlers::write::Write;
+use handlers::write::update::Preconditions;
 use request::User;
 use request::status::Result;
 use serde_json::json;
@@ -104,8 +104,7 @@ async fn write(api: &Api, group: &str, plural: &str, member: &str, object: Value
     match write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await {
         Err(status) if status.reason == "NotFound" => {
             let row = &endpoint.row;
-            let object =
-                crate::handlers::decode::finish(object, Vec::new(), &row.kind, &row.form, Default::default())?.object;
+            let object = handlers::decode::finish(object, Vec::new(), &row.kind, &row.form, Default::default())?.object;
             write.create(object, Vec::new()).await.map(|_| ())
         }
         result => result.map(|_| ()),

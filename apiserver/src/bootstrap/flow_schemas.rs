@@ -1,10 +1,10 @@
 //! Says of each FlowSchema whether the priority level that it names is there: the condition `Dangling`.
 
-use crate::api::Api;
-use crate::handlers::write::update::Preconditions;
-use crate::handlers::write::{Write, meta_text, now_text};
 use crate::server::Server;
 use apimachinery::Value;
+use handlers::api::Api;
+use handlers::write::update::Preconditions;
+use handlers::write::{Write, meta_text, now_text};
 use request::User;
 use request::status::Result;
 use serde_json::json;

@@ -1,12 +1,12 @@
 //! Who serves: a Lease in `kube-system` for each API server, renewed while it runs and taken away some time after it is gone.
 //! (KEP-1965.)
 
-use crate::api::Api;
-use crate::handlers::decode::finish;
-use crate::handlers::write::update::Preconditions;
-use crate::handlers::write::{Write, meta_text};
 use crate::server::Server;
 use apimachinery::Value;
+use handlers::api::Api;
+use handlers::decode::finish;
+use handlers::write::update::Preconditions;
+use handlers::write::{Write, meta_text};
 use request::User;
 use request::options::DeleteOptions;
 use request::status::Result;

@@ -9,12 +9,12 @@ pub use endpoints::keep_endpoints;
 pub use flow_schemas::keep_flow_schemas;
 pub use identity::Identity;
 
-use crate::api::{Api, Endpoint};
-use crate::handlers::decode::finish;
-use crate::handlers::write::update::Preconditions;
-use crate::handlers::write::{Write, meta_text};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use handlers::api::{Api, Endpoint};
+use handlers::decode::finish;
+use handlers::write::update::Preconditions;
+use handlers::write::{Write, meta_text};
 use ipnet::IpNet;
 use request::User;
 use request::options::FieldValidation;

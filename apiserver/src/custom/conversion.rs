@@ -5,7 +5,6 @@
 //! remembered per object and revision, so that a list or a thousand watchers ask once. An object that is in the version asked
 //! for already is never touched.
 
-use crate::webhook::{Callout, Destination, Limits};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::validation::{Cursor, Errors, object_meta};
@@ -19,6 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::object::Object;
+use webhook::{Callout, Destination, Limits};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// What is sent in one request, at most.
@@ -208,7 +208,7 @@ impl Webhook {
         let destination = self.destination.as_ref().map_err(|why| failed(why.clone()))?;
         let uid = uuid::Uuid::new_v4().to_string();
         let originals: Vec<Value> =
-            objects.into_iter().map(|(kind, object)| crate::handlers::render::typed(object, &kind)).collect();
+            objects.into_iter().map(|(kind, object)| handlers::render::typed(object, &kind)).collect();
         let question = json!({
             "kind": "ConversionReview", "apiVersion": format!("apiextensions.k8s.io/{version}"),
             "request": {"uid": uid, "desiredAPIVersion": to.api_version(), "objects": originals},

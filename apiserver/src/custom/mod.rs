@@ -4,13 +4,13 @@
 //! the definitions there are. Requests never come here: to the generic verbs a custom resource is one more row.
 
 pub mod conversion;
-pub mod names;
 mod rows;
 
-use crate::handlers::write::Write;
-use crate::handlers::write::update::Preconditions;
 use crate::server::Server;
 use apimachinery::Value;
+use handlers::write::Write;
+use handlers::write::update::Preconditions;
+use registry::definition::{self as definition_status, FINALIZER};
 use request::User;
 use request::options::{DeleteOptions, ListOptions};
 use request::status::Result;
@@ -22,8 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
-/// Holds a definition until its objects are gone.
-pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// How long until what failed, or waits for finalizers of objects, is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -90,11 +88,11 @@ async fn step(server: &Server, list: &[Value], known: &mut Known) -> bool {
 async fn establish(server: &Server, definition: &Value, all: &[Value], known: &mut Known) -> Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let meta = &definition["metadata"];
-    let status = names::status(definition, all, &crate::handlers::write::now_text());
+    let status = definition_status::status(definition, all, &handlers::write::now_text());
     let now = (text(&meta["uid"]), meta["generation"].as_i64().unwrap_or(0));
     let name = text(&meta["name"]);
     // Served first and said so after: who waits for `Established` finds the kind there.
-    if names::is_established(&status) && known.get(&name) != Some(&now) {
+    if definition_status::is_established(&status) && known.get(&name) != Some(&now) {
         let spec = &definition["spec"];
         let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
         server.api.serve_custom(&group, &plural, rows::of(definition, &server.api.callout)).await?;
@@ -130,7 +128,7 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
     if let Some(endpoint) = endpoint {
         if !endpoint.row.terminating {
             // No new objects from here on, and whoever looks is told why.
-            let status = names::terminating(&definition["status"], &crate::handlers::write::now_text());
+            let status = definition_status::terminating(&definition["status"], &handlers::write::now_text());
             let mut set = |current: &Value| {
                 let mut new = current.clone();
                 new["status"] = status.clone();
@@ -164,7 +162,7 @@ async fn change(
     server: &Server,
     definition: &Value,
     subresource: &str,
-    set: &mut crate::handlers::write::update::Change<'_>,
+    set: &mut handlers::write::update::Change<'_>,
 ) -> Result<()> {
     let definitions = server.api.builtin(GROUP, "v1", PLURAL)?;
     let user = User::apiserver();

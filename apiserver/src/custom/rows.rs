@@ -1,7 +1,6 @@
 //! The rows of a definition: one per version that it serves.
 
 use super::conversion::Versions;
-use crate::webhook::Callout;
 use apimachinery::Value;
 use apimachinery::schema::{GroupVersionKind, Structural};
 use registry::columns::PrinterColumn;
@@ -11,6 +10,7 @@ use registry::resource::{Form, Resource, ScalePaths, Selectable, StorageRow, Sub
 use registry::strategy::Strategy;
 use sha2::Digest;
 use std::sync::Arc;
+use webhook::Callout;
 
 /// What all custom resources have in common; the rest is in their schema.
 pub static CUSTOM: Strategy = Strategy { generation: true, unconditional_update: false, ..Strategy::GENERIC };
@@ -31,7 +31,7 @@ pub fn of(definition: &Value, callout: &Arc<Callout>) -> Vec<Resource> {
     let stored_schema = versions().find(|v| v["storage"] == true).map(|v| &v["schema"]["openAPIV3Schema"]);
     let terminating = !definition["metadata"]["deletionTimestamp"].is_null();
     let stored_as = format!("{stored} {all_selectable:?} {}", stored_schema.unwrap_or(&Value::Null));
-    let stored_as = crate::discovery::hex(&sha2::Sha256::digest(stored_as));
+    let stored_as = format!("{:X}", sha2::Sha256::digest(stored_as));
     let stored_schema = stored_schema.map(|schema| Arc::new(Structural::read(schema)));
     let row = |version: &Value| {
         let gvk = GroupVersionKind::new(&group, &text(&version["name"]), &kind);

@@ -1,17 +1,17 @@
 //! What is served: `/api`, `/apis` and below, plain and aggregated, made from the rows on demand.
 
 use crate::aggregation::discovery::{add_aggregated, add_groups};
-use crate::api::{Served, VersionTable};
-use crate::handlers::Response;
-use crate::handlers::negotiate::accept;
-use crate::handlers::render::{encode, json_response, respond};
 use crate::server::Server;
-use crate::server::route::not_found;
 use apimachinery::Value;
 use apimachinery::codec::Ordered;
 use apimachinery::schema::GroupVersionKind;
 use base64::Engine;
 use component_base::serving::full;
+use handlers::Response;
+use handlers::api::{Served, VersionTable};
+use handlers::negotiate::accept;
+use handlers::render::not_found;
+use handlers::render::{encode, json_response, respond};
 use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Request, StatusCode};
 use registry::resource::Resource;
@@ -167,7 +167,7 @@ fn aggregated<B>(
     let value = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
     let mut bytes = serde_json::to_vec(&Ordered::by_kind(&value)).unwrap_or_default();
     bytes.push(b'\n');
-    let tag = format!("\"{}\"", hex(&sha2::Sha512::digest(&bytes)));
+    let tag = format!("\"{}\"", format!("{:X}", sha2::Sha512::digest(&bytes)));
     let unchanged = request.headers().get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let content_type = match version {
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -180,10 +180,6 @@ fn aggregated<B>(
         response.headers_mut().insert(ETAG, tag);
     }
     response
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02X}")).collect()
 }
 
 fn aggregated_resource(row: &Resource) -> Value {

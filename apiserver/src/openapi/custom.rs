@@ -2,9 +2,9 @@
 //! each time a document is made, so that nothing large is kept twice.
 
 use super::schemas::{Schemas, gvk_value, of_items, of_list};
-use crate::api::Served;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use handlers::api::Served;
 use registry::resource::Resource;
 use serde_json::json;
 

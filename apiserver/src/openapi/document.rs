@@ -1,12 +1,12 @@
 //! Finished documents: kept compressed while the resources that they tell of stay the same, and sent as each client takes them.
 
-use crate::api::Served;
-use crate::handlers::render::respond;
-use crate::handlers::{Response, compress};
 use crate::openapi::v3::group_version_path;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use handlers::api::Served;
+use handlers::render::respond;
+use handlers::{Response, compress};
 use http::header::{CONTENT_LENGTH, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Request, StatusCode};
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ pub struct Document {
 impl Document {
     /// Packs a document. Without a tag it gets the hash of what it is.
     pub fn new(bytes: &[u8], tag: Option<String>) -> Document {
-        let tag = tag.unwrap_or_else(|| crate::discovery::hex(&sha2::Sha512::digest(bytes)));
+        let tag = tag.unwrap_or_else(|| format!("{:X}", sha2::Sha512::digest(bytes)));
         let mut packer = GzEncoder::new(Vec::new(), Compression::default());
         let _ = packer.write_all(bytes); // into memory, which does not fail
         let packed = packer.finish().unwrap_or_default().into_boxed_slice();

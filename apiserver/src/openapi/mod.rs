@@ -11,14 +11,14 @@ mod v2;
 mod v3;
 
 use crate::aggregation::openapi::{add_v3, merge_v2, v2_parts};
-use crate::handlers::Response;
-use crate::handlers::render::respond;
 use crate::server::Server;
-use crate::server::route::not_found;
 use api_documentation::Texts;
 use apimachinery::Value;
 use component_base::serving::full;
 use document::{Document, document};
+use handlers::Response;
+use handlers::render::not_found;
+use handlers::render::respond;
 use http::header::{ACCEPT, CACHE_CONTROL, EXPIRES, HeaderValue, LOCATION};
 use http::{Request, StatusCode};
 use request::status::Result;
@@ -131,7 +131,7 @@ fn json(value: &Value) -> Document {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::api::{Endpoint, Served};
+    use handlers::api::{Endpoint, Served};
     use kinds::rows::builtin;
     use std::sync::Arc;
 

@@ -4,20 +4,13 @@ use super::enums;
 use api_documentation::Documentation;
 use apimachinery::Value;
 use apimachinery::schema::{Field, GroupVersionKind, ListType, Schema, Shape, Type, TypeId};
+use handlers::descriptions::{OBJECT_META, open_name};
 use serde_json::{Map, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `io.k8s.api.core.v1.Pod`: the name of a type in OpenAPI.
 pub fn name(ty: &Type) -> String {
     open_name(&ty.name)
-}
-
-/// The same of `k8s.io.api.core.v1.Pod`, its name in the type table.
-pub fn open_name(name: &str) -> String {
-    match name.strip_prefix("k8s.io.") {
-        Some(rest) => format!("io.k8s.{rest}"),
-        None => name.to_owned(),
-    }
 }
 
 pub fn gvk_value(kind: &GroupVersionKind) -> Value {
@@ -29,7 +22,6 @@ pub fn gvk_value(kind: &GroupVersionKind) -> Value {
 const ANY_KIND: &str = "io.k8s.api.core.v1.Pod";
 const ANY_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 
-pub const OBJECT_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LIST_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// What is said of a list of objects, and of its `items`: the documentation has no lists.

@@ -3,10 +3,10 @@
 
 use super::schemas::Schemas;
 use super::v3;
-use crate::api::Served;
-use crate::handlers::negotiate::cbor_is_served;
 use api_documentation::Documentation;
 use apimachinery::Value;
+use handlers::api::Served;
+use handlers::negotiate::cbor_is_served;
 use serde_json::{Map, json};
 
 pub fn document(served: &Served, documentation: &Documentation<'_>) -> Value {

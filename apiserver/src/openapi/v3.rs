@@ -2,11 +2,11 @@
 
 use super::connect;
 use super::schemas::{Schemas, gvk_value};
-use crate::api::{Served, VersionTable};
-use crate::handlers::negotiate::cbor_is_served;
 use api_documentation::Documentation;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
+use handlers::api::{Served, VersionTable};
+use handlers::negotiate::cbor_is_served;
 use registry::resource::{Form, Resource};
 use serde_json::{Map, json};
 

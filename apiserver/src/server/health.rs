@@ -4,9 +4,9 @@
 //! Here each is the state of the part that does that work.
 
 use super::Server;
-use crate::handlers::Response;
-use crate::handlers::render::respond;
 use component_base::serving::full;
+use handlers::Response;
+use handlers::render::respond;
 use http::{HeaderValue, StatusCode};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

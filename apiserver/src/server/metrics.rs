@@ -1,9 +1,9 @@
 //! Counts and durations of requests and events, under upstream's names.
 
 use component_base::metrics::{
-    Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, exponential_buckets, histogram_vec, on_render, register,
+    Gauge, HistogramVec, IntCounterVec, IntGaugeVec, exponential_buckets, gauge_vec, histogram_vec, int_counter_vec,
+    int_gauge_vec, on_render,
 };
-use prometheus::Opts;
 use std::sync::{Arc, LazyLock};
 
 const BUCKETS: &[f64] = &[
@@ -13,17 +13,9 @@ const BUCKETS: &[f64] = &[
 /// The labels by which upstream tells requests apart, besides the answer's code.
 const REQUEST: [&str; 8] = ["verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component"];
 
-fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(IntCounterVec::new(Opts::new(name, help), labels).unwrap_or_else(|e| panic!("a metric of our own: {e}")))
-}
-
-fn gauge(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    register(IntGaugeVec::new(Opts::new(name, help), labels).unwrap_or_else(|e| panic!("a metric of our own: {e}")))
-}
-
 pub static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let labels: Vec<&str> = REQUEST.iter().copied().chain(["code"]).collect();
-    counter("apiserver_request_total", "Requests by verb, resource and answer.", &labels)
+    int_counter_vec("apiserver_request_total", "Requests by verb, resource and answer.", &labels)
 });
 
 pub static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
@@ -38,43 +30,22 @@ pub static RESPONSE_SIZES: LazyLock<HistogramVec> = LazyLock::new(|| {
 });
 
 pub static INFLIGHT: LazyLock<IntGaugeVec> =
-    LazyLock::new(|| gauge("apiserver_current_inflight_requests", "Requests that run now.", &["request_kind"]));
-
-pub static LONG_RUNNING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    let labels = ["verb", "group", "version", "resource", "subresource", "scope", "component"];
-    gauge("apiserver_longrunning_requests", "Watches that run now.", &labels)
-});
-
-pub static WATCH_EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    counter("apiserver_watch_events_total", "Events sent to watchers.", &["group", "version", "resource"])
-});
+    LazyLock::new(|| int_gauge_vec("apiserver_current_inflight_requests", "Requests that run now.", &["request_kind"]));
 
 pub static DEPRECATED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     let labels = ["group", "version", "resource", "subresource", "removed_release"];
-    gauge("apiserver_requested_deprecated_apis", "Deprecated APIs that somebody asked for, and when they go.", &labels)
-});
-
-pub static STREAM_TRANSLATOR_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    let name = "apiserver_stream_translator_requests_total";
-    counter(name, "Streams translated from WebSocket to SPDY, by how they ended.", &["code"])
-});
-
-pub static STREAM_TUNNEL_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    let name = "apiserver_stream_tunnel_requests_total";
-    counter(name, "SPDY connections tunnelled through WebSockets, by the answer.", &["code"])
+    int_gauge_vec(
+        "apiserver_requested_deprecated_apis",
+        "Deprecated APIs that somebody asked for, and when they go.",
+        &labels,
+    )
 });
 
 /// How many objects there are of each resource, counted when somebody looks.
 pub fn count_objects(server: Arc<super::Server>) {
     let labels = ["group", "resource"];
-    let objects = register(
-        GaugeVec::new(Opts::new("apiserver_resource_objects", "Objects that are kept, by resource."), &labels)
-            .unwrap_or_else(|e| panic!("a metric of our own: {e}")),
-    );
-    let by_name = register(
-        GaugeVec::new(Opts::new("apiserver_storage_objects", "Objects that are kept, by resource."), &["resource"])
-            .unwrap_or_else(|e| panic!("a metric of our own: {e}")),
-    );
+    let objects = gauge_vec("apiserver_resource_objects", "Objects that are kept, by resource.", &labels);
+    let by_name = gauge_vec("apiserver_storage_objects", "Objects that are kept, by resource.", &["resource"]);
     on_render(move || {
         objects.reset(); // a resource that is gone has no objects
         by_name.reset();

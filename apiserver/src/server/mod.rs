@@ -8,23 +8,19 @@ pub mod inflight;
 pub mod metrics;
 pub mod pipeline;
 pub mod route;
-pub mod warnings;
 
 use crate::aggregation::Aggregator;
-use crate::api::Api;
-use crate::authn::Authenticators;
-use crate::authz::Authorizers;
-use crate::authz::rbac::Rbac;
 use crate::streaming::KubeletClient;
+use authentication::Authenticators;
+use authorization::rbac::Rbac;
+use handlers::api::Api;
+use handlers::authorization::Authorizers;
 use health::HealthLimits;
 use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// Bodies larger than this are refused. (Upstream's limit for what goes to etcd.)
-pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// Everything that a request may need.
 pub struct Server {

@@ -1,21 +1,18 @@
 //! The way of a request, top to bottom. Stages that are still to come stand here as comments, in their place.
 
-use super::{BODY_BYTES_MAX, Server, impersonation, metrics, route};
-use crate::authz::Attributes;
-use crate::handlers::Response;
-use crate::handlers::negotiate::accept;
-use crate::handlers::render::status_response;
-use bytes::Bytes;
+use super::{Server, impersonation, metrics, route};
 use futures::FutureExt;
+use handlers::Response;
+use handlers::authorization::Attributes;
+use handlers::negotiate::accept;
+use handlers::render::status_response;
 use http::{HeaderValue, Request};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use request::RequestInfo;
 use request::status::{Result, Status};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Answers a request; whatever happens inside, the client gets an answer and the process lives.
 pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response {
@@ -76,42 +73,6 @@ async fn stages(server: &Arc<Server>, info: &RequestInfo, request: Request<Incom
 /// Watches and streams take as long as they take.
 fn is_long_running(info: &RequestInfo) -> bool {
     info.verb == "watch" || matches!(&*info.subresource, "exec" | "attach" | "portforward" | "proxy" | "log")
-}
-
-/// Large bodies that are worked on at once, in KiB. Read into a tree, a body may take a hundred times its bytes; where few are read
-/// at once the others wait as bytes, of which there are at most as many as requests run.
-static LARGE_BODIES_KIB: Semaphore = Semaphore::const_new(12 * 1024);
-/// Larger bodies are large.
-const LARGE: usize = 128 * 1024;
-
-/// A large body that keeps its share of what may be worked on, until it is dropped.
-struct Large {
-    bytes: Bytes,
-    _share: SemaphorePermit<'static>,
-}
-
-impl AsRef<[u8]> for Large {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// The whole body, up to the limit. Keep it as long as what was made of it: a large one waits for its turn, and its turn ends with it.
-pub async fn read_body(body: Incoming) -> Result<Bytes> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => {
-            let bytes = collected.to_bytes();
-            if bytes.len() <= LARGE {
-                return Ok(bytes);
-            }
-            match LARGE_BODIES_KIB.acquire_many(bytes.len().div_ceil(1024) as u32).await {
-                Ok(share) => Ok(Bytes::from_owner(Large { bytes, _share: share })),
-                Err(_) => Ok(bytes), // it is never closed
-            }
-        }
-        Err(e) if e.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(BODY_BYTES_MAX)),
-        Err(e) => Err(Status::bad_request(format!("reading the body: {e}"))),
-    }
 }
 
 fn count(info: &RequestInfo, dry_run: bool, code: u16, bytes: Option<u64>, started: Instant) {

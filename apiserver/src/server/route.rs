@@ -1,21 +1,22 @@
 //! From a request to its handler.
 
-use super::pipeline::read_body;
-use super::warnings::warn;
 use super::{Server, health};
-use crate::api::Endpoint;
+use crate::component_status;
 use crate::discovery;
-use crate::handlers::decode::{self, body_type};
-use crate::handlers::list::respond_objects;
-use crate::handlers::read::renderer;
-use crate::handlers::render::{json_response, respond, typed};
-use crate::handlers::subresource;
-use crate::handlers::write::delete::{Deleted, success};
-use crate::handlers::write::patch::patch_type;
-use crate::handlers::write::{Stored, Write, Written, default_manager, now_text};
-use crate::handlers::{Response, components};
+use crate::subresource;
 use apimachinery::schema::{GroupVersionKind, Schema};
 use component_base::serving::full;
+use handlers::Response;
+use handlers::api::Endpoint;
+use handlers::body::read_body;
+use handlers::decode::{self, body_type};
+use handlers::list::respond_objects;
+use handlers::read::renderer;
+use handlers::render::{json_response, not_found, respond, typed};
+use handlers::warnings::warn;
+use handlers::write::delete::{Deleted, success};
+use handlers::write::patch::patch_type;
+use handlers::write::{Stored, Write, Written, default_manager, now_text};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use request::RequestInfo;
@@ -24,8 +25,6 @@ use request::options::{DeleteOptions, ListOptions, WriteOptions};
 use request::status::{Result, Status};
 use serde_json::json;
 use std::sync::Arc;
-
-const TEXT: &str = "text/plain; charset=utf-8";
 
 pub async fn route(
     server: &Arc<Server>,
@@ -93,8 +92,8 @@ async fn by_verb(
     if endpoint.cache.is_none() && matches!(verb, "get" | "list") {
         // Only ComponentStatuses are read without being kept.
         return match verb {
-            "get" => components::get(server, endpoint, info, &request).await,
-            _ => components::list(server, endpoint, &request).await,
+            "get" => component_status::get(server, endpoint, info, &request).await,
+            _ => component_status::list(server, endpoint, &request).await,
         };
     }
     match verb {
@@ -165,12 +164,12 @@ async fn write(
                 let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
                 let mut review = decoded.object;
                 writer(server, endpoint, info, user, options.clone(), headers).track_review(&mut review);
-                let answer = crate::handlers::review::create(server, endpoint, info, user, &options, review, &renderer);
+                let answer = crate::review::create(server, endpoint, info, user, &options, review, &renderer);
                 return Ok(warn(answer.await?, &decoded.warnings));
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
             let mut write = writer(server, endpoint, info, user, options, headers);
-            crate::handlers::escalation::check(server, endpoint, user, &decoded.object, info).await?;
+            crate::escalation::check(server, endpoint, user, &decoded.object, info).await?;
             let written = write.create(decoded.object, decoded.warnings).await?;
             finish(&renderer, written)
         }
@@ -181,7 +180,7 @@ async fn write(
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
             let mut write = writer(server, endpoint, info, user, options, headers);
             write.emptied = decoded.emptied;
-            crate::handlers::escalation::check(server, endpoint, user, &decoded.object, info).await?;
+            crate::escalation::check(server, endpoint, user, &decoded.object, info).await?;
             let written = write.put(decoded.object, decoded.warnings).await?;
             finish(&renderer, written)
         }
@@ -236,7 +235,7 @@ async fn delete_options(parts: &http::request::Parts, body: Incoming) -> Result<
 }
 
 /// The answer to a write.
-pub fn finish(renderer: &crate::handlers::render::Renderer, written: Written) -> Result<Response> {
+pub fn finish(renderer: &handlers::render::Renderer, written: Written) -> Result<Response> {
     let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
     let bytes = match written.object {
         Stored::Object(object) => renderer.object(&object)?,
@@ -270,8 +269,4 @@ async fn beside(server: &Arc<Server>, info: &RequestInfo, request: Request<Incom
         "" => Ok(json_response(StatusCode::OK, &json!({"paths": discovery::paths(server)}))),
         _ => Ok(not_found()),
     }
-}
-
-pub fn not_found() -> Response {
-    respond(StatusCode::NOT_FOUND, TEXT, full("404 page not found\n"))
 }

@@ -1,10 +1,10 @@
 //! Admission of streams: the operation is CONNECT, the object is what the query says, as `PodExecOptions` and the like.
 
-use crate::admission::{Attributes, Operation};
-use crate::api::Endpoint;
 use crate::server::Server;
 use apimachinery::Value;
 use apimachinery::codec::Report;
+use handlers::admission::{Attributes, Operation};
+use handlers::api::Endpoint;
 use request::RequestInfo;
 use request::User;
 use request::status::{Result, Status};

@@ -2,9 +2,9 @@
 //! same host get that path put before theirs, or a browser would follow them to the API server itself.
 
 use super::tunnel::Target;
-use crate::handlers::Response;
 use bytes::Bytes;
 use component_base::serving::Body;
+use handlers::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, BodyStream, StreamBody};

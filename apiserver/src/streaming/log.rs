@@ -2,10 +2,10 @@
 
 use super::tunnel::{Target, answer_of, send};
 use super::websocket::{self, HANDSHAKE, Handshake, WebSocket};
-use crate::handlers::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::{SinkExt, StreamExt};
+use handlers::Response;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyStream;
@@ -40,7 +40,7 @@ pub async fn stream(target: Target, mut request: Request<Incoming>) -> Result<Re
         Err(refusal) => return Ok(refusal.answer()),
     };
     let Some((pieces, protocol)) = chosen(request.headers()) else {
-        return Ok(crate::handlers::render::respond(
+        return Ok(handlers::render::respond(
             StatusCode::FORBIDDEN,
             "text/plain; charset=utf-8",
             component_base::serving::full("none of the requested subprotocols is supported"),

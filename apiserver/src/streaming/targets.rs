@@ -2,9 +2,9 @@
 
 use super::translator::Wanted;
 use super::tunnel::Target;
-use crate::api::Endpoint;
 use crate::server::Server;
 use apimachinery::Value;
+use handlers::api::Endpoint;
 use percent_encoding::{AsciiSet, CONTROLS};
 use request::RequestInfo;
 use request::status::{Result, Status};

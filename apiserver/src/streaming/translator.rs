@@ -9,14 +9,14 @@
 //!
 //! All four run in one task, which ends when the downlink has the end of the output and the status, or when the client is gone.
 
+use super::metrics;
 use super::spdy_request::{self, internal};
 use super::tunnel::Target;
 use super::websocket::{self, Handshake, WebSocket};
-use crate::handlers::Response;
-use crate::server::metrics;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
+use handlers::Response;
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};

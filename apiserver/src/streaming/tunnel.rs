@@ -1,8 +1,8 @@
 //! Passing a request on, and both directions of an upgraded connection.
 
 use super::backend::connect;
-use crate::handlers::Response;
 use component_base::serving;
+use handlers::Response;
 use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;

@@ -1,8 +1,8 @@
 //! WebSockets as a server (RFC 6455): the handshake over HTTP, then messages.
 
-use crate::handlers::Response;
-use crate::handlers::render::respond;
 use component_base::serving;
+use handlers::Response;
+use handlers::render::respond;
 use http::header::{
     CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,

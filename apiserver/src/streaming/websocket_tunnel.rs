@@ -1,15 +1,15 @@
 //! Port-forward for clients that speak WebSocket, at kubelets that speak SPDY (KEP-4006): the client puts the bytes of its SPDY
 //! connection into binary messages; what they say is between it and the kubelet.
 
+use super::metrics;
 use super::spdy_request::{PROTOCOL_VERSION, SPDY, is_accepted};
 use super::tunnel::{Target, answer_of, prepare, send};
 use super::websocket::{self, Handshake, WebSocket};
-use crate::handlers::Response;
-use crate::handlers::render::respond;
-use crate::server::metrics;
 use bytes::BytesMut;
 use component_base::serving;
 use futures::{SinkExt, StreamExt};
+use handlers::Response;
+use handlers::render::respond;
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;

@@ -12,6 +12,7 @@ use registry::printing::{CREATED_AT, NAME, name};
 use registry::strategy::{Context, Strategy, Subresource, Table};
 
 pub const STRATEGY: Strategy = Strategy {
+    hold: Some(registry::definition::hold),
     generation: true,
     unconditional_update: false,
     default: defaulted,

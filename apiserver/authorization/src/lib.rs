@@ -1,0 +1,5 @@
+//! The authorizers that `--authorization-mode` names. Each is a file; [`handlers::authorization`] says how they are asked.
+
+pub mod always;
+pub mod node;
+pub mod rbac;
