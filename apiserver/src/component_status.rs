@@ -72,7 +72,7 @@ async fn status(server: &Server, name: &str, port: Option<u16>) -> Value {
 /// What `https://127.0.0.1:port/healthz` says. Whose certificate it is does not matter for that.
 async fn healthz(server: &Server, port: u16) -> std::result::Result<String, String> {
     let why = |e: &dyn std::fmt::Display| format!("Get \"https://127.0.0.1:{port}/healthz\": {e}");
-    let stream = crate::streaming::connect("127.0.0.1", port, Some((&server.any_tls, "127.0.0.1")), PROBE_MAX)
+    let stream = streaming::connect("127.0.0.1", port, Some((&server.backends.any_tls, "127.0.0.1")), PROBE_MAX)
         .await
         .map_err(|status| why(&status.message))?;
     let (mut sender, connection) =

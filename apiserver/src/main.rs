@@ -3,23 +3,19 @@
 //! A request's way is [`server::pipeline`]; what is served is [`registry`]; where it is kept is [`storage`]. This crate depends on
 //! the shared libraries only, never on another component.
 
-mod aggregation;
 mod allocation;
 
 mod bootstrap;
 mod component_status;
-mod custom;
 mod discovery;
 mod escalation;
 #[cfg(test)]
 mod fuzz;
 
-mod openapi;
 mod options;
 mod review;
 mod run;
 mod server;
-mod streaming;
 mod subresource;
 
 use component_base::{cli, logs, runtime};

@@ -6,8 +6,8 @@ use crate::options::{EtcdFlags, Options};
 use crate::server::health::HealthLimits;
 use crate::server::inflight::Inflight;
 use crate::server::{Server, pipeline};
-use crate::streaming::{KubeletClient, client_config, read_identity};
 use admission::default_toleration_seconds::DefaultTolerationSeconds;
+use aggregation::Aggregator;
 use anyhow::Context;
 use authentication::Authenticators;
 use authentication::front_proxy::FrontProxy;
@@ -32,6 +32,7 @@ use storage::codec::{Media, MediaType};
 use storage::compactor;
 use storage::dispatcher::Dispatcher;
 use storage::etcd::{Etcd, EtcdOptions};
+use streaming::{Backends, KubeletClient, client_config, read_identity};
 use tokio_util::sync::CancellationToken;
 use webhook::client::Identity;
 
@@ -58,7 +59,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let configured =
         options.admission_control_config_file.as_deref().map(admission::configuration::read).transpose()?;
     let configured = configured.unwrap_or_default();
-    let api = Api::new(
+    let api = Arc::new(Api::new(
         etcd.clone(),
         media,
         rows,
@@ -81,7 +82,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             port: options.serving.secure_port,
             collects_garbage: options.enable_garbage_collector,
         },
-    );
+    ));
     api.progress.history.set_bytes_max(options.etcd.watch_history_bytes_max);
     // Work of the server itself goes on while requests are drained.
     let background = CancellationToken::new();
@@ -99,8 +100,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let server = Arc::new(assemble(&options, api, advertised, shutdown.clone(), draining.clone())?);
     crate::server::metrics::count_objects(server.clone());
     let cluster = cluster(&options)?;
-    tokio::spawn(crate::custom::run(server.clone(), background.clone()));
-    tokio::spawn(crate::aggregation::availability::run(server.clone(), background.clone()));
+    tokio::spawn(custom_resources::run(server.api.clone(), background.clone()));
+    tokio::spawn(aggregation::availability::run(server.aggregator.clone(), background.clone()));
     tokio::spawn(put_in_place(server.clone(), cluster, background.clone()));
 
     tokio::spawn(bootstrap::keep_flow_schemas(server.clone(), background.clone()));
@@ -217,7 +218,7 @@ fn is_on(row: &registry::resource::Resource, config: &std::collections::BTreeMap
 
 fn assemble(
     options: &Options,
-    api: Api,
+    api: Arc<Api>,
     advertised: IpAddr,
     closing: CancellationToken,
     draining: CancellationToken,
@@ -241,11 +242,15 @@ fn assemble(
     let _ = api.authz.set(authz.clone()); // it is set nowhere else
     Ok(Server {
         authn: authenticators(options)?,
-        authz,
+        authz: authz.clone(),
         rbac,
-        aggregator: Default::default(),
-        kubelet: KubeletClient::new(&options.kubelet)?,
-        any_tls: Arc::new(client_config(None, None)?),
+        aggregator: Arc::new(Aggregator::new(api.clone())),
+        backends: Backends {
+            api: api.clone(),
+            authorizers: authz.clone(),
+            kubelet: KubeletClient::new(&options.kubelet)?,
+            any_tls: Arc::new(client_config(None, None)?),
+        },
         inflight: Inflight::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
         request_timeout: options.request_timeout.0,
         address: SocketAddr::new(advertised, options.serving.secure_port).to_string(),

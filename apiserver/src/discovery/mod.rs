@@ -1,7 +1,7 @@
 //! What is served: `/api`, `/apis` and below, plain and aggregated, made from the rows on demand.
 
-use crate::aggregation::discovery::{add_aggregated, add_groups};
 use crate::server::Server;
+use aggregation::discovery::{add_aggregated, add_groups};
 use apimachinery::Value;
 use apimachinery::codec::Ordered;
 use apimachinery::schema::GroupVersionKind;
@@ -36,7 +36,7 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
         ["apis"] => {
             let mut groups: Vec<Value> =
                 served.groups().into_iter().filter(|(g, _)| !g.is_empty()).map(|(g, v)| group(g, &v)).collect();
-            add_groups(&server.aggregator.table(&server.api), &mut groups);
+            add_groups(&server.aggregator.table(), &mut groups);
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["api", version] => match served.version("", version) {
@@ -46,7 +46,7 @@ pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Re
         ["apis", name] if !name.is_empty() => {
             let local = served.groups().into_iter().find(|(g, _)| g == name);
             let mut groups: Vec<Value> = local.map(|(g, versions)| group(g, &versions)).into_iter().collect();
-            add_groups(&server.aggregator.table(&server.api), &mut groups);
+            add_groups(&server.aggregator.table(), &mut groups);
             match groups.into_iter().find(|group| group["name"] == **name) {
                 Some(mut value) => {
                     value["kind"] = "APIGroup".into();
@@ -162,7 +162,7 @@ fn aggregated<B>(
         })
         .collect();
     if !core {
-        add_aggregated(&server.aggregator, &server.aggregator.table(&server.api), &mut items);
+        add_aggregated(|name| server.aggregator.said(name), &server.aggregator.table(), &mut items);
     }
     let value = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
     let mut bytes = serde_json::to_vec(&Ordered::by_kind(&value)).unwrap_or_default();
@@ -222,7 +222,7 @@ pub fn paths(server: &Server) -> Vec<String> {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|(v, _)| format!("/apis/{group}/{v}")));
     }
-    for remote in &server.aggregator.table(&server.api).remotes {
+    for remote in &server.aggregator.table().remotes {
         paths.push(format!("/apis/{}", remote.group));
         paths.push(format!("/apis/{}/{}", remote.group, remote.version));
     }

@@ -9,6 +9,7 @@ use component_base::cli::{GoDuration, KeyValues, LoggingFlags};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use storage::history::HISTORY_BYTES_MAX;
+use streaming::KubeletFlags;
 
 /// The Kubernetes API server validates and configures data for the API objects and serves them to everyone else in the cluster.
 #[derive(Parser, Debug)]
@@ -245,23 +246,6 @@ pub struct ServiceFlags {
     /// Makes the service `kubernetes` a NodePort on this port; 0 does not.
     #[arg(long, default_value_t = 0)]
     pub kubernetes_service_node_port: u16,
-}
-
-#[derive(clap::Args, Debug)]
-pub struct KubeletFlags {
-    /// Certificate that this server shows to kubelets.
-    #[arg(long)]
-    pub kubelet_client_certificate: Option<PathBuf>,
-    #[arg(long)]
-    pub kubelet_client_key: Option<PathBuf>,
-    /// CA of kubelets' serving certificates; they are not checked without it.
-    #[arg(long)]
-    pub kubelet_certificate_authority: Option<PathBuf>,
-    /// Kinds of node addresses to reach kubelets at, by preference.
-    #[arg(long, value_delimiter = ',', default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP")]
-    pub kubelet_preferred_address_types: Vec<String>,
-    #[arg(long, default_value = "5s")]
-    pub kubelet_timeout: GoDuration,
 }
 
 impl Options {

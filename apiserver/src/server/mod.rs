@@ -9,8 +9,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod route;
 
-use crate::aggregation::Aggregator;
-use crate::streaming::KubeletClient;
+use aggregation::Aggregator;
 use authentication::Authenticators;
 use authorization::rbac::Rbac;
 use handlers::api::Api;
@@ -20,19 +19,19 @@ use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use streaming::Backends;
 use tokio_util::sync::CancellationToken;
 
 /// Everything that a request may need.
 pub struct Server {
-    pub api: Api,
+    pub api: Arc<Api>,
     pub authn: Authenticators,
     pub authz: Arc<Authorizers>,
     pub rbac: Option<Arc<Rbac>>,
     /// API servers behind this one.
-    pub aggregator: Aggregator,
-    pub kubelet: KubeletClient,
-    /// For proxying to pods and services by TLS: whatever certificate they have.
-    pub any_tls: Arc<rustls::ClientConfig>,
+    pub aggregator: Arc<Aggregator>,
+    /// Where requests to pods, services and nodes go on.
+    pub backends: Backends,
     pub inflight: inflight::Inflight,
     pub request_timeout: Duration,
     /// `host:port` that clients are told.

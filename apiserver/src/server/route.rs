@@ -34,9 +34,9 @@ pub async fn route(
 ) -> Result<Response> {
     // The core group is always served here.
     if info.path.starts_with("/apis/") || info.path.starts_with("/openapi/v3/apis/") {
-        let table = server.aggregator.table(&server.api);
+        let table = server.aggregator.table();
         if let Some(remote) = table.of_path(&info.path) {
-            return crate::aggregation::proxy::pass_on(server, remote, &user, request).await;
+            return aggregation::proxy::pass_on(&server.aggregator, remote, &user, request).await;
         }
     }
     if !info.is_resource {
@@ -263,7 +263,7 @@ async fn beside(server: &Arc<Server>, info: &RequestInfo, request: Request<Incom
             full(component_base::metrics::render()),
         )),
         "api" | "apis" => discovery::answer(server, path, &request),
-        "openapi" => crate::openapi::answer(server, path, &request),
+        "openapi" => openapi::answer(&server.aggregator, path, &request),
         ".well-known" if path == "/.well-known/openid-configuration" => Ok(discovery::openid_configuration(server)),
         "openid" if path == "/openid/v1/jwks" => Ok(discovery::jwks(server)),
         "" => Ok(json_response(StatusCode::OK, &json!({"paths": discovery::paths(server)}))),

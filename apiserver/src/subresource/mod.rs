@@ -43,7 +43,7 @@ pub async fn handle(
         (_, "scale") => return scale::handle(server, endpoint, info, &user, request).await,
         ("pods", "binding") | ("pods", "eviction") | ("serviceaccounts", "token") => {}
         ("pods", "log" | "exec" | "attach" | "portforward" | "proxy") | ("nodes" | "services", "proxy") => {
-            return crate::streaming::handle(server, endpoint, info, &user, request).await;
+            return streaming::handle(&server.backends, endpoint, info, &user, request).await;
         }
         _ => return same_kind(server, endpoint, info, &user, request).await,
     }

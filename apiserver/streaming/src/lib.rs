@@ -17,10 +17,10 @@ mod websocket_tunnel;
 pub use backend::{KubeletClient, client_config, connect, read_identity};
 pub use tunnel::{Target, forward};
 
-use crate::server::Server;
+use component_base::cli::GoDuration;
 use handlers::Response;
-use handlers::api::Endpoint;
-use handlers::authorization::Attributes;
+use handlers::api::{Api, Endpoint};
+use handlers::authorization::{Attributes, Authorizers};
 use http::header::{ACCEPT_ENCODING, HOST, HeaderValue, LOCATION, UPGRADE};
 use http::uri::Authority;
 use http::{Method, Request, StatusCode};
@@ -29,10 +29,38 @@ use links::Links;
 use request::RequestInfo;
 use request::User;
 use request::status::{Result, Status};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Flags about connections to kubelets.
+#[derive(clap::Args, Debug)]
+pub struct KubeletFlags {
+    /// Certificate that this server shows to kubelets.
+    #[arg(long)]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    #[arg(long)]
+    pub kubelet_client_key: Option<PathBuf>,
+    /// CA of kubelets' serving certificates; they are not checked without it.
+    #[arg(long)]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// Kinds of node addresses to reach kubelets at, by preference.
+    #[arg(long, value_delimiter = ',', default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP")]
+    pub kubelet_preferred_address_types: Vec<String>,
+    #[arg(long, default_value = "5s")]
+    pub kubelet_timeout: GoDuration,
+}
+
+/// What is needed to find the places where requests end, and to connect to them.
+pub struct Backends {
+    pub api: Arc<Api>,
+    pub authorizers: Arc<Authorizers>,
+    pub kubelet: KubeletClient,
+    /// For pods and services by TLS: whatever certificate they have.
+    pub any_tls: Arc<rustls::ClientConfig>,
+}
+
 pub async fn handle(
-    server: &Arc<Server>,
+    backends: &Backends,
     endpoint: &Arc<Endpoint>,
     info: &RequestInfo,
     user: &User,
@@ -40,13 +68,16 @@ pub async fn handle(
 ) -> Result<Response> {
     let query = request.uri().query().unwrap_or("").to_owned();
     if info.subresource != "log" {
-        connect_options::admit(server, endpoint, info, user, &query).await?;
+        connect_options::admit(backends, endpoint, info, user, &query).await?;
     }
-    let gates = &server.api.gates;
+    let gates = &backends.api.gates;
     let is_session = matches!(&*info.subresource, "exec" | "attach" | "portforward");
     if is_session && info.verb != "create" && gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission") {
         // A WebSocket begins with a GET, but who may only read may not run commands.
-        server.authz.demand(&server.api, &Attributes { verb: "create", ..Attributes::of(user, info) }).await?;
+        backends
+            .authorizers
+            .demand(&backends.api, &Attributes { verb: "create", ..Attributes::of(user, info) })
+            .await?;
     }
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     if info.subresource == "proxy" && info.rest.is_empty() && read && !request.headers().contains_key(UPGRADE) {
@@ -54,12 +85,12 @@ pub async fn handle(
         return Ok(moved(&info.path, &query));
     }
     let target = match (endpoint.row.plural.as_str(), info.subresource.as_str()) {
-        ("pods", "log") => targets::log(server, endpoint, info, &query).await?,
-        ("pods", "exec" | "attach") => targets::exec(server, endpoint, info, &query).await?,
-        ("pods", "portforward") => targets::port_forward(server, endpoint, info, &query).await?,
-        ("pods", "proxy") => targets::pod(server, endpoint, info, &query).await?,
-        ("services", "proxy") => targets::service(server, endpoint, info, &query).await?,
-        ("nodes", "proxy") => targets::node(server, info, &query).await?,
+        ("pods", "log") => targets::log(backends, endpoint, info, &query).await?,
+        ("pods", "exec" | "attach") => targets::exec(backends, endpoint, info, &query).await?,
+        ("pods", "portforward") => targets::port_forward(backends, endpoint, info, &query).await?,
+        ("pods", "proxy") => targets::pod(backends, endpoint, info, &query).await?,
+        ("services", "proxy") => targets::service(backends, endpoint, info, &query).await?,
+        ("nodes", "proxy") => targets::node(backends, info, &query).await?,
         _ => return Err(Status::no_such_resource()),
     };
     let headers = request.headers();

@@ -3,11 +3,12 @@
 //! [`rows`] reads a definition; [`columns`] prints its objects. Here is the controller that keeps what is served in step with
 //! the definitions there are. Requests never come here: to the generic verbs a custom resource is one more row.
 
-pub mod conversion;
+mod api_services;
+mod conversion;
 mod rows;
 
-use crate::server::Server;
 use apimachinery::Value;
+use handlers::api::Api;
 use handlers::write::Write;
 use handlers::write::update::Preconditions;
 use registry::definition::{self as definition_status, FINALIZER};
@@ -29,15 +30,15 @@ const RETRY: Duration = Duration::from_secs(1);
 type Known = HashMap<String, (String, i64)>;
 
 /// Keeps what is served in step with the definitions, until `shutdown`.
-pub async fn run(server: Arc<Server>, shutdown: CancellationToken) {
+pub async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     let mut known = Known::new();
     while !shutdown.is_cancelled() {
-        let Ok(definitions) = server.api.builtin(GROUP, "v1", PLURAL) else { return };
+        let Ok(definitions) = api.builtin(GROUP, "v1", PLURAL) else { return };
         let Ok(cache) = definitions.cache() else { return };
         let (mut snapshot, mut changes) = cache.watch_with_state(Scope::All);
         loop {
             let list: Vec<Value> = snapshot.objects.iter().map(|e| e.0.tree()).collect();
-            let again = step(&server, &list, &mut known).await;
+            let again = step(&api, &list, &mut known).await;
             let retry = async { if again { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
             tokio::select! {
                 change = changes.next() => if change.is_none() { break },
@@ -51,14 +52,14 @@ pub async fn run(server: Arc<Server>, shutdown: CancellationToken) {
 }
 
 /// One look at all definitions. True if something must be looked at again without a change.
-async fn step(server: &Server, list: &[Value], known: &mut Known) -> bool {
+async fn step(api: &Api, list: &[Value], known: &mut Known) -> bool {
     let mut again = false;
     for definition in list {
         let name = definition["metadata"]["name"].as_str().unwrap_or("");
         let result = if definition["metadata"]["deletionTimestamp"].is_null() {
-            establish(server, definition, list, known).await.map(|()| true)
+            establish(api, definition, list, known).await.map(|()| true)
         } else {
-            finalize(server, definition, known).await
+            finalize(api, definition, known).await
         };
         match result {
             Ok(done) => again |= !done,
@@ -74,10 +75,10 @@ async fn step(server: &Server, list: &[Value], known: &mut Known) -> bool {
     for name in gone {
         known.remove(&name);
         if let Some((plural, group)) = name.split_once('.') {
-            server.api.retire_custom(group, plural);
+            api.retire_custom(group, plural);
         }
     }
-    if !again && let Err(status) = crate::aggregation::register::reconcile(server).await {
+    if !again && let Err(status) = api_services::reconcile(api).await {
         tracing::warn!(error = status.message, "APIServices are not in step with custom resources; trying again");
         again = true;
     }
@@ -85,7 +86,7 @@ async fn step(server: &Server, list: &[Value], known: &mut Known) -> bool {
 }
 
 /// Accepts the names of a definition and serves its versions.
-async fn establish(server: &Server, definition: &Value, all: &[Value], known: &mut Known) -> Result<()> {
+async fn establish(api: &Api, definition: &Value, all: &[Value], known: &mut Known) -> Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let meta = &definition["metadata"];
     let status = definition_status::status(definition, all, &handlers::write::now_text());
@@ -95,7 +96,7 @@ async fn establish(server: &Server, definition: &Value, all: &[Value], known: &m
     if definition_status::is_established(&status) && known.get(&name) != Some(&now) {
         let spec = &definition["spec"];
         let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
-        server.api.serve_custom(&group, &plural, rows::of(definition, &server.api.callout)).await?;
+        api.serve_custom(&group, &plural, rows::of(definition, &api.callout)).await?;
         known.insert(name, now);
     }
     if status != definition["status"] {
@@ -104,13 +105,13 @@ async fn establish(server: &Server, definition: &Value, all: &[Value], known: &m
             new["status"] = status.clone();
             Ok(new)
         };
-        change(server, definition, "status", &mut set).await?;
+        change(api, definition, "status", &mut set).await?;
     }
     Ok(())
 }
 
 /// Deletes the objects of a definition that is to go, then lets it. True when that is done.
-async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Result<bool> {
+async fn finalize(api: &Api, definition: &Value, known: &mut Known) -> Result<bool> {
     let held = definition["metadata"]["finalizers"].as_array().is_some_and(|f| f.iter().any(|f| f == FINALIZER));
     if !held {
         return Ok(true);
@@ -119,7 +120,7 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let user = User::apiserver();
-    let served = server.api.served.load_full();
+    let served = api.served.load_full();
     let of_group = served.versions.iter().filter(|((g, _), _)| *g == group);
     let endpoints: Vec<_> = of_group.filter_map(|(_, table)| table.get(&plural).cloned()).collect();
     // In the stored version, if it is served: what converts may be gone already.
@@ -134,14 +135,14 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
                 new["status"] = status.clone();
                 Ok(new)
             };
-            change(server, definition, "status", &mut set).await?;
-            server.api.serve_custom(&group, &plural, rows::of(definition, &server.api.callout)).await?;
+            change(api, definition, "status", &mut set).await?;
+            api.serve_custom(&group, &plural, rows::of(definition, &api.callout)).await?;
         }
-        let mut write = Write::internal(&server.api, &endpoint, &user, "", "");
+        let mut write = Write::internal(api, &endpoint, &user, "", "");
         write.raw = true; // nobody is asked: the definition's own deletion was admitted
         let (list, options) = (ListOptions::default(), DeleteOptions::default());
         write.delete_collection(&list, &options, &mut Vec::new()).await?;
-        if !server.api.page(&endpoint, "", &list).await?.objects.is_empty() {
+        if !api.page(&endpoint, "", &list).await?.objects.is_empty() {
             return Ok(false);
         }
     }
@@ -152,22 +153,22 @@ async fn finalize(server: &Server, definition: &Value, known: &mut Known) -> Res
         }
         Ok(new)
     };
-    change(server, definition, "", &mut release).await?;
-    server.api.retire_custom(&group, &plural);
+    change(api, definition, "", &mut release).await?;
+    api.retire_custom(&group, &plural);
     known.remove(definition["metadata"]["name"].as_str().unwrap_or(""));
     Ok(true)
 }
 
 async fn change(
-    server: &Server,
+    api: &Api,
     definition: &Value,
     subresource: &str,
     set: &mut handlers::write::update::Change<'_>,
 ) -> Result<()> {
-    let definitions = server.api.builtin(GROUP, "v1", PLURAL)?;
+    let definitions = api.builtin(GROUP, "v1", PLURAL)?;
     let user = User::apiserver();
     let name = definition["metadata"]["name"].as_str().unwrap_or("");
-    let mut write = Write::internal(&server.api, &definitions, &user, "", name);
+    let mut write = Write::internal(api, &definitions, &user, "", name);
     write.subresource = subresource.into();
     write.update(&Preconditions::default(), &mut Vec::new(), set).await.map(|_| ())
 }

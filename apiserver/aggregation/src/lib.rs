@@ -8,13 +8,11 @@
 //! | [`availability`] | whether the others can be reached, and what they serve; kept in the APIServices' status |
 //! | [`discovery`] | their groups among our own |
 //! | [`openapi`] | their documents among our own |
-//! | [`register`] | APIServices for what is served here: groups of custom resources come and go |
 
 pub mod availability;
 pub mod discovery;
 pub mod openapi;
 pub mod proxy;
-pub mod register;
 pub mod table;
 
 use arc_swap::ArcSwapOption;
@@ -30,8 +28,8 @@ const GROUP: &str = "apiregistration.k8s.io";
 const PLURAL: &str = "apiservices";
 
 /// What is known of other API servers.
-#[derive(Default)]
 pub struct Aggregator {
+    pub api: Arc<Api>,
     table: ArcSwapOption<(Revision, Arc<Table>)>,
     /// By name of the APIService: what its server said last.
     said: RwLock<HashMap<String, Said>>,
@@ -48,9 +46,13 @@ pub struct Said {
 }
 
 impl Aggregator {
+    pub fn new(api: Arc<Api>) -> Aggregator {
+        Aggregator { api, table: Default::default(), said: Default::default() }
+    }
+
     /// Who serves what, as of the cache.
-    pub fn table(&self, api: &Api) -> Arc<Table> {
-        let Some(cache) = api.endpoint(GROUP, "v1", PLURAL).and_then(|e| e.cache.clone()) else {
+    pub fn table(&self) -> Arc<Table> {
+        let Some(cache) = self.api.endpoint(GROUP, "v1", PLURAL).and_then(|e| e.cache.clone()) else {
             return Arc::default(); // switched off
         };
         let changed = cache.last_change();

@@ -1,6 +1,6 @@
 //! Groups of other servers among our own, in `/apis`.
 
-use super::Aggregator;
+use super::Said;
 use super::table::Table;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
@@ -25,9 +25,9 @@ pub fn add_groups(table: &Table, groups: &mut Vec<Value>) {
 }
 
 /// The same for aggregated discovery.
-pub fn add_aggregated(aggregator: &Aggregator, table: &Table, groups: &mut Vec<Value>) {
+pub fn add_aggregated(said: impl Fn(&str) -> Said, table: &Table, groups: &mut Vec<Value>) {
     for remote in &table.remotes {
-        let said = aggregator.said(&remote.name);
+        let said = said(&remote.name);
         let freshness = if said.fresh && remote.available { "Current" } else { "Stale" };
         let version = json!({"version": remote.version, "resources": *said.resources, "freshness": freshness});
         let at = groups.iter().position(|g| g["metadata"]["name"] == remote.group.as_str()).unwrap_or_else(|| {
@@ -126,7 +126,7 @@ mod tests {
         add_groups(&table, &mut groups);
         assert_eq!(groups.iter().map(|g| g["name"].as_str().unwrap()).collect::<Vec<_>>(), ["apps", "r.io", "crd.io"]);
         let mut groups = Vec::new();
-        add_aggregated(&Aggregator::default(), &table, &mut groups);
+        add_aggregated(|_| Said::default(), &table, &mut groups);
         assert_eq!(groups[0]["versions"][0]["freshness"], "Stale");
     }
 }

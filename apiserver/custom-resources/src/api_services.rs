@@ -1,9 +1,8 @@
 //! APIServices for groups of custom resources: made with the first definition that serves a group and version, removed with the
 //! last. Those of built-in groups are made at start, with the other objects that every cluster has.
 
-use super::{GROUP, PLURAL};
-use crate::server::Server;
 use apimachinery::Value;
+use handlers::api::Api;
 use handlers::decode::finish;
 use handlers::write::Write;
 use handlers::write::update::Preconditions;
@@ -13,20 +12,22 @@ use request::status::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
 
+const GROUP: &str = "apiregistration.k8s.io";
+const PLURAL: &str = "apiservices";
 /// Marks what is kept here; the value says that it follows what is served, not only the start.
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
 
 /// Brings the APIServices in step with the custom resources that are served. One that somebody else made is left alone.
-pub async fn reconcile(server: &Server) -> Result<()> {
-    let Some(endpoint) = server.api.endpoint(GROUP, "v1", PLURAL) else { return Ok(()) };
-    let served = server.api.served.load_full();
+pub async fn reconcile(api: &Api) -> Result<()> {
+    let Some(endpoint) = api.endpoint(GROUP, "v1", PLURAL) else { return Ok(()) };
+    let served = api.served.load_full();
     let custom = served.versions.iter().filter(|(_, table)| table.values().any(|e| e.row.is_custom()));
     let wanted: BTreeMap<String, Value> =
         custom.map(|((group, version), _)| (format!("{version}.{group}"), spec(group, version))).collect();
     let user = User::apiserver();
     let snapshot = endpoint.cache()?.snapshot();
     for (name, spec) in &wanted {
-        let mut write = Write::internal(&server.api, &endpoint, &user, "", name);
+        let mut write = Write::internal(api, &endpoint, &user, "", name);
         match snapshot.get(name).map(|there| there.tree()) {
             None => {
                 let object = json!({"metadata": {"name": name, "labels": {LABEL: "true"}}, "spec": spec});
@@ -50,7 +51,7 @@ pub async fn reconcile(server: &Server) -> Result<()> {
     }
     for object in snapshot.objects.iter().map(|e| &e.0) {
         if object.label(LABEL) == Some("true") && !wanted.contains_key(object.name()) {
-            let write = Write::internal(&server.api, &endpoint, &user, "", object.name());
+            let write = Write::internal(api, &endpoint, &user, "", object.name());
             match write.delete(&DeleteOptions::default(), &mut Vec::new()).await {
                 Err(status) if status.reason != "NotFound" => return Err(status),
                 _ => {}

@@ -1,12 +1,12 @@
 //! Whether aggregated API servers can be reached. Asked when an APIService, its Service or the endpoints of that change, and
 //! every now and then; the answer is a condition of the APIService, which is what everybody, this server too, goes by.
 
+use super::Aggregator;
 use super::discovery::resources;
 use super::openapi::Documents;
 use super::proxy::identify;
 use super::table::Remote;
 use super::{GROUP, PLURAL, Said};
-use crate::server::Server;
 use apimachinery::Value;
 use component_base::serving::empty;
 use futures::{FutureExt, StreamExt};
@@ -57,9 +57,9 @@ struct Changes {
 }
 
 impl Changes {
-    fn subscribe(server: &Server) -> Option<Changes> {
+    fn subscribe(aggregator: &Aggregator) -> Option<Changes> {
         let of = |group: &str, plural: &str| {
-            let endpoint = server.api.endpoint(group, "v1", plural)?;
+            let endpoint = aggregator.api.endpoint(group, "v1", plural)?;
             Some(endpoint.cache.as_ref()?.watch_with_state(Scope::All).1)
         };
         Some(Changes {
@@ -100,17 +100,17 @@ impl Changes {
 }
 
 /// Keeps the conditions, until `shutdown`.
-pub async fn run(server: Arc<Server>, shutdown: CancellationToken) {
-    let Some(mut changes) = Changes::subscribe(&server) else { return };
+pub async fn run(aggregator: Arc<Aggregator>, shutdown: CancellationToken) {
+    let Some(mut changes) = Changes::subscribe(&aggregator) else { return };
     let mut retry = RETRY_MIN;
     while !shutdown.is_cancelled() {
-        let table = server.aggregator.table(&server.api);
-        server.aggregator.said.write().retain(|name, _| table.remotes.iter().any(|r| r.name == *name));
-        let checks: Vec<_> = table.remotes.iter().map(|remote| look(&server, remote).boxed()).collect();
+        let table = aggregator.table();
+        aggregator.said.write().retain(|name, _| table.remotes.iter().any(|r| r.name == *name));
+        let checks: Vec<_> = table.remotes.iter().map(|remote| look(&aggregator, remote).boxed()).collect();
         for name in &table.untold {
             let message = "Local APIServices are always available".into();
             let local = Condition { status: "True", reason: "Local", message };
-            if let Err(status) = tell(&server, name, &local).await {
+            if let Err(status) = tell(&aggregator, name, &local).await {
                 tracing::warn!(api_service = name, error = status.message, "cannot write the status");
             }
         }
@@ -135,7 +135,7 @@ pub async fn run(server: Arc<Server>, shutdown: CancellationToken) {
             change = changes.next(&named) => {
                 retry = RETRY_MIN;
                 if change.is_none() {
-                    match Changes::subscribe(&server) {
+                    match Changes::subscribe(&aggregator) {
                         Some(again) => changes = again,
                         None => return,
                     }
@@ -148,10 +148,10 @@ pub async fn run(server: Arc<Server>, shutdown: CancellationToken) {
 }
 
 /// One look at one server; whether it is well.
-async fn look(server: &Server, remote: &Remote) -> bool {
-    let (condition, found) = match ready(server, remote) {
+async fn look(aggregator: &Aggregator, remote: &Remote) -> bool {
+    let (condition, found) = match ready(aggregator, remote) {
         Err(condition) => (condition, None),
-        Ok(()) => match ask(server, remote).await {
+        Ok(()) => match ask(aggregator, remote).await {
             Ok(found) => {
                 (Condition { status: "True", reason: "Passed", message: "all checks passed".into() }, Some(found))
             }
@@ -159,16 +159,16 @@ async fn look(server: &Server, remote: &Remote) -> bool {
         },
     };
     let well = found.is_some();
-    let before = server.aggregator.said(&remote.name);
+    let before = aggregator.said(&remote.name);
     let said = match found {
         Some(list) => {
-            let documents = Documents::fetch(server, remote, &before.documents).await;
+            let documents = Documents::fetch(aggregator, remote, &before.documents).await;
             Said { resources: Arc::new(resources(&list, &remote.group, &remote.version)), fresh: true, documents }
         }
         None => Said { fresh: false, ..before },
     };
-    server.aggregator.said.write().insert(remote.name.clone(), said);
-    match tell(server, &remote.name, &condition).await {
+    aggregator.said.write().insert(remote.name.clone(), said);
+    match tell(aggregator, &remote.name, &condition).await {
         Ok(()) => well,
         Err(status) => {
             tracing::warn!(api_service = remote.name, error = status.message, "cannot write the status");
@@ -178,9 +178,9 @@ async fn look(server: &Server, remote: &Remote) -> bool {
 }
 
 /// What the Service and its endpoints say.
-fn ready(server: &Server, remote: &Remote) -> Result<(), Condition> {
+fn ready(aggregator: &Aggregator, remote: &Remote) -> Result<(), Condition> {
     let Place::Service { namespace, name, port } = &remote.destination.place else { return Ok(()) };
-    let resolver = &server.api.callout.resolver;
+    let resolver = &aggregator.api.callout.resolver;
     let Some(service) = resolver.service(namespace, name) else {
         return Err(Condition::no("ServiceNotFound", format!("service/{name} in {namespace:?} is not present")));
     };
@@ -206,12 +206,12 @@ fn ready(server: &Server, remote: &Remote) -> Result<(), Condition> {
 }
 
 /// Asks the server what it serves in the group and version: an `APIResourceList`.
-async fn ask(server: &Server, remote: &Remote) -> Result<Value, String> {
-    let (host, port) = server.api.callout.address(&remote.destination).map_err(|e| e.to_string())?;
+async fn ask(aggregator: &Aggregator, remote: &Remote) -> Result<Value, String> {
+    let (host, port) = aggregator.api.callout.address(&remote.destination).map_err(|e| e.to_string())?;
     let path = format!("/apis/{}/{}", remote.group, remote.version);
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let url = format!("https://{host}:{port}{path}");
-    match get(server, remote, &path, "application/json", DISCOVERY_BYTES_MAX).await {
+    match get(aggregator, remote, &path, "application/json", DISCOVERY_BYTES_MAX).await {
         Err(why) => Err(format!("failing or missing response from {url}: {why}")),
         Ok((code, ..)) if !code.is_success() => {
             Err(format!("failing or missing response from {url}: bad status from {url}: {}", code.as_u16()))
@@ -222,7 +222,7 @@ async fn ask(server: &Server, remote: &Remote) -> Result<Value, String> {
 
 /// A GET as this server itself; code, body and entity tag.
 pub async fn get(
-    server: &Server,
+    aggregator: &Aggregator,
     remote: &Remote,
     path: &str,
     accept: &'static str,
@@ -236,7 +236,8 @@ pub async fn get(
     let user = User { name: "system:kube-aggregator".into(), groups: vec!["system:masters".into()], ..User::default() };
     identify(request.headers_mut(), &user);
     let asked = async {
-        let answer = server.api.callout.send(&remote.destination, true, request).await.map_err(|e| e.to_string())?;
+        let answer =
+            aggregator.api.callout.send(&remote.destination, true, request).await.map_err(|e| e.to_string())?;
         let code = answer.status();
         let tag = answer.headers().get(http::header::ETAG).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
         let body = Limited::new(answer.into_body(), bytes_max).collect().await.map_err(|e| e.to_string())?;
@@ -247,15 +248,15 @@ pub async fn get(
 }
 
 /// Writes the condition, if it is another than before.
-async fn tell(server: &Server, name: &str, condition: &Condition) -> request::status::Result<()> {
-    let endpoint = server.api.builtin(GROUP, "v1", PLURAL)?;
-    let Ok(object) = server.api.cached(&endpoint, "", name) else { return Ok(()) };
+async fn tell(aggregator: &Aggregator, name: &str, condition: &Condition) -> request::status::Result<()> {
+    let endpoint = aggregator.api.builtin(GROUP, "v1", PLURAL)?;
+    let Ok(object) = aggregator.api.cached(&endpoint, "", name) else { return Ok(()) };
     let now = now_text();
     if with_condition(&object.tree(), condition, &now).is_none() {
         return Ok(());
     }
     let user = User::apiserver();
-    let mut write = Write::internal(&server.api, &endpoint, &user, "", name);
+    let mut write = Write::internal(&aggregator.api, &endpoint, &user, "", name);
     write.subresource = "status".into();
     let mut set = |current: &Value| Ok(with_condition(current, condition, &now).unwrap_or_else(|| current.clone()));
     match write.update(&Preconditions::default(), &mut Vec::new(), &mut set).await {

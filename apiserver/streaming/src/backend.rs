@@ -1,6 +1,6 @@
 //! Connections to where requests end.
 
-use crate::options::KubeletFlags;
+use super::KubeletFlags;
 use anyhow::Context;
 use component_base::any_server::any_server;
 use request::status::{Result, Status};

@@ -1,6 +1,6 @@
 //! Admission of streams: the operation is CONNECT, the object is what the query says, as `PodExecOptions` and the like.
 
-use crate::server::Server;
+use super::Backends;
 use apimachinery::Value;
 use apimachinery::codec::Report;
 use handlers::admission::{Attributes, Operation};
@@ -14,7 +14,7 @@ use url::form_urlencoded::parse;
 
 /// Asks admission about a stream before it is opened.
 pub async fn admit(
-    server: &Server,
+    backends: &Backends,
     endpoint: &Arc<Endpoint>,
     info: &RequestInfo,
     user: &User,
@@ -29,7 +29,7 @@ pub async fn admit(
         object: Some(object),
         ..Attributes::new(endpoint, Operation::Connect, &info.subresource, of, user)
     };
-    server.api.admission.pass(&server.api, &mut attributes).await
+    backends.api.admission.pass(&backends.api, &mut attributes).await
 }
 
 /// The options of a stream as an object.

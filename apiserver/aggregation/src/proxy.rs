@@ -1,8 +1,7 @@
 //! Passing a request on to the server of its group. Bodies stream both ways; upgrades are tunnelled.
 
+use super::Aggregator;
 use super::table::Remote;
-use crate::server::Server;
-use crate::streaming::{Target, forward};
 use component_base::serving::{PeerAddr, full};
 use handlers::Response;
 use handlers::render::respond;
@@ -14,6 +13,7 @@ use request::User;
 use request::status::{Result, Status};
 use std::sync::Arc;
 use std::time::Duration;
+use streaming::{Target, forward};
 
 /// Headers between two neighbours on the way (RFC 9110 §7.6.1), and what was for us alone.
 const NOT_PASSED: [HeaderName; 7] = [AUTHORIZATION, CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
@@ -24,11 +24,16 @@ fn unavailable(why: &str) -> Response {
 }
 
 /// Answers with what the other server answers.
-pub async fn pass_on(server: &Server, remote: &Remote, user: &User, request: Request<Incoming>) -> Result<Response> {
+pub async fn pass_on(
+    aggregator: &Aggregator,
+    remote: &Remote,
+    user: &User,
+    request: Request<Incoming>,
+) -> Result<Response> {
     if !remote.available {
         return Ok(unavailable("service unavailable"));
     }
-    let callout = &server.api.callout;
+    let callout = &aggregator.api.callout;
     let (host, port) = match callout.address(&remote.destination) {
         Ok(address) => address,
         Err(e) => {

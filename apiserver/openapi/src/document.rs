@@ -1,6 +1,6 @@
 //! Finished documents: kept compressed while the resources that they tell of stay the same, and sent as each client takes them.
 
-use crate::openapi::v3::group_version_path;
+use crate::v3::group_version_path;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -101,7 +101,7 @@ pub fn document(served: &Arc<Served>, key: &str, make: impl FnOnce() -> Document
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::openapi::tests::everything;
+    use crate::tests::everything;
 
     #[test]
     fn documents_outlive_changes_that_are_not_theirs() {

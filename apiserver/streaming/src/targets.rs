@@ -1,8 +1,8 @@
 //! Where a request goes on: host, port, path.
 
+use super::Backends;
 use super::translator::Wanted;
 use super::tunnel::Target;
-use crate::server::Server;
 use apimachinery::Value;
 use handlers::api::Endpoint;
 use percent_encoding::{AsciiSet, CONTROLS};
@@ -13,11 +13,11 @@ use std::sync::Arc;
 use url::form_urlencoded::{Serializer, parse};
 
 /// The kubelet of a node.
-fn kubelet(server: &Server, node: &str, path: String) -> Result<Target> {
-    let nodes = server.api.builtin("", "v1", "nodes")?;
-    let object = server.api.cached(&nodes, "", node)?.tree();
+fn kubelet(backends: &Backends, node: &str, path: String) -> Result<Target> {
+    let nodes = backends.api.builtin("", "v1", "nodes")?;
+    let object = backends.api.cached(&nodes, "", node)?.tree();
     let addresses = object["status"]["addresses"].as_array().cloned().unwrap_or_default();
-    let host = server
+    let host = backends
         .kubelet
         .address_types
         .iter()
@@ -27,21 +27,21 @@ fn kubelet(server: &Server, node: &str, path: String) -> Result<Target> {
     Ok(Target {
         host: host.to_owned(),
         port: port as u16,
-        tls: Some(server.kubelet.tls.clone()),
+        tls: Some(backends.kubelet.tls.clone()),
         server_name: None,
         path,
-        timeout: server.kubelet.timeout,
+        timeout: backends.kubelet.timeout,
     })
 }
 
 /// The pod, its node and the container meant: the one named, the default one, or the only one.
 async fn pod_on_node(
-    server: &Server,
+    backends: &Backends,
     endpoint: &Arc<Endpoint>,
     info: &RequestInfo,
     query: &str,
 ) -> Result<(Value, String, String)> {
-    let pod = server.api.fetch(endpoint, &info.namespace, &info.name).await?.tree();
+    let pod = backends.api.fetch(endpoint, &info.namespace, &info.name).await?.tree();
     let lists = ["containers", "initContainers", "ephemeralContainers"];
     let names = |list: &str| {
         let items = pod["spec"][list].as_array();
@@ -75,8 +75,8 @@ async fn pod_on_node(
     Ok((pod, node, container))
 }
 
-pub async fn log(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
-    let (_, node, container) = pod_on_node(server, endpoint, info, query).await?;
+pub async fn log(backends: &Backends, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
+    let (_, node, container) = pod_on_node(backends, endpoint, info, query).await?;
     let mut passed = Serializer::new(String::new());
     for (name, value) in parse(query.as_bytes()) {
         match &*name {
@@ -99,7 +99,7 @@ pub async fn log(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, 
             return Err(Status::invalid("", "PodLogOptions", &info.name, &[error]));
         }
     }
-    kubelet(server, &node, format!("/containerLogs/{}/{}/{container}?{}", info.namespace, info.name, passed.finish()))
+    kubelet(backends, &node, format!("/containerLogs/{}/{}/{container}?{}", info.namespace, info.name, passed.finish()))
 }
 
 /// The streams that a query asks for.
@@ -114,8 +114,8 @@ fn is_on(value: &str) -> bool {
 }
 
 /// Exec and attach differ in the first word of the path. Kubelets name the streams otherwise than the API does.
-pub async fn exec(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
-    let (pod, node, container) = pod_on_node(server, endpoint, info, query).await?;
+pub async fn exec(backends: &Backends, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
+    let (pod, node, container) = pod_on_node(backends, endpoint, info, query).await?;
     if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
         let phase = pod["status"]["phase"].as_str().unwrap_or("");
         return Err(Status::internal(format!(
@@ -140,19 +140,19 @@ pub async fn exec(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo,
         return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
     kubelet(
-        server,
+        backends,
         &node,
         format!("/{}/{}/{}/{container}?{}", info.subresource, info.namespace, info.name, passed.finish()),
     )
 }
 
 pub async fn port_forward(
-    server: &Server,
+    backends: &Backends,
     endpoint: &Arc<Endpoint>,
     info: &RequestInfo,
     query: &str,
 ) -> Result<Target> {
-    let pod = server.api.fetch(endpoint, &info.namespace, &info.name).await?.tree();
+    let pod = backends.api.fetch(endpoint, &info.namespace, &info.name).await?.tree();
     let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
     if node.is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
@@ -161,13 +161,13 @@ pub async fn port_forward(
     for (_, ports) in parse(query.as_bytes()).filter(|(name, _)| name == "ports") {
         passed.append_pair("port", &ports);
     }
-    kubelet(server, node, format!("/portForward/{}/{}?{}", info.namespace, info.name, passed.finish()))
+    kubelet(backends, node, format!("/portForward/{}/{}?{}", info.namespace, info.name, passed.finish()))
 }
 
 /// The kubelet of a node or, if another port is named, whatever listens there.
-pub async fn node(server: &Server, info: &RequestInfo, query: &str) -> Result<Target> {
+pub async fn node(backends: &Backends, info: &RequestInfo, query: &str) -> Result<Target> {
     let (scheme, name, port) = split_name("node", &info.name)?;
-    let kubelet = kubelet(server, name, path(&info.rest, query))?;
+    let kubelet = kubelet(backends, name, path(&info.rest, query))?;
     if port.is_empty() || port == kubelet.port.to_string() {
         return Ok(kubelet);
     }
@@ -176,7 +176,7 @@ pub async fn node(server: &Server, info: &RequestInfo, query: &str) -> Result<Ta
     for address in addresses {
         proxyable(&address.ip().to_string())?;
     }
-    Ok(plain_or_tls(server, scheme, &kubelet.host, number(port, &info.name)?, kubelet.path))
+    Ok(plain_or_tls(backends, scheme, &kubelet.host, number(port, &info.name)?, kubelet.path))
 }
 
 /// Refuses addresses at which the server would reach itself or its own machine.
@@ -224,9 +224,9 @@ fn path(rest: &str, query: &str) -> String {
     if query.is_empty() { rest.to_string() } else { format!("{rest}?{query}") }
 }
 
-pub async fn pod(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
+pub async fn pod(backends: &Backends, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
     let (scheme, name, port) = split_name("pod", &info.name)?;
-    let pod = server.api.fetch(endpoint, &info.namespace, name).await?.tree();
+    let pod = backends.api.fetch(endpoint, &info.namespace, name).await?.tree();
     let ip = pod["status"]["podIP"].as_str().unwrap_or("");
     proxyable(ip)?;
     let port = match port {
@@ -237,17 +237,17 @@ pub async fn pod(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, 
         }
         port => number(port, &info.name)?,
     };
-    Ok(plain_or_tls(server, scheme, ip, port, path(&info.rest, query)))
+    Ok(plain_or_tls(backends, scheme, ip, port, path(&info.rest, query)))
 }
 
-fn plain_or_tls(server: &Server, scheme: &str, host: &str, port: u16, path: String) -> Target {
-    let tls = (scheme == "https").then(|| server.any_tls.clone());
+fn plain_or_tls(backends: &Backends, scheme: &str, host: &str, port: u16, path: String) -> Target {
+    let tls = (scheme == "https").then(|| backends.any_tls.clone());
     Target { host: host.to_owned(), port, tls, server_name: None, path, timeout: std::time::Duration::from_secs(30) }
 }
 
-pub async fn service(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
+pub async fn service(backends: &Backends, endpoint: &Arc<Endpoint>, info: &RequestInfo, query: &str) -> Result<Target> {
     let (scheme, name, port) = split_name("service", &info.name)?;
-    let service = server.api.fetch(endpoint, &info.namespace, name).await?.tree();
+    let service = backends.api.fetch(endpoint, &info.namespace, name).await?.tree();
     let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let chosen = match port {
         "" if ports.len() == 1 => ports.first(),
@@ -257,32 +257,13 @@ pub async fn service(server: &Server, endpoint: &Arc<Endpoint>, info: &RequestIn
     let chosen =
         chosen.ok_or_else(|| Status::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
     let port_name = chosen["name"].as_str().unwrap_or("");
-    let slices = server.api.builtin("discovery.k8s.io", "v1", "endpointslices")?;
-    let snapshot = slices.cache()?.snapshot();
-    let prefix = format!("{}/", info.namespace);
-    let mut backends = Vec::new();
-    for slice in snapshot.range(&prefix, "").filter(|s| s.label("kubernetes.io/service-name") == Some(name)) {
-        let slice = slice.tree();
-        let Some(port) =
-            slice["ports"].as_array().into_iter().flatten().find(|p| p["name"].as_str().unwrap_or("") == port_name)
-        else {
-            continue;
-        };
-        let Some(port) = port["port"].as_u64() else { continue };
-        for endpoint in
-            slice["endpoints"].as_array().into_iter().flatten().filter(|e| e["conditions"]["ready"] != false)
-        {
-            if let Some(address) = endpoint["addresses"][0].as_str() {
-                backends.push((address.to_owned(), port as u16));
-            }
-        }
-    }
-    if backends.is_empty() {
+    let endpoints = backends.api.callout.resolver.endpoints(&info.namespace, name, port_name);
+    if endpoints.is_empty() {
         return Err(Status::unavailable(format!("no endpoints available for service {name:?}")));
     }
-    let (host, port) = &backends[rand::random_range(0..backends.len())];
+    let (host, port) = &endpoints[rand::random_range(0..endpoints.len())];
     proxyable(host)?;
-    Ok(plain_or_tls(server, scheme, host, *port, path(&info.rest, query)))
+    Ok(plain_or_tls(backends, scheme, host, *port, path(&info.rest, query)))
 }
 
 #[cfg(test)]

@@ -239,13 +239,13 @@ mod tests {
 
     #[test]
     fn nothing_of_the_documents_is_lost() {
-        let (served, texts) = (crate::openapi::tests::everything(), api_documentation::Texts::inflate());
+        let (served, texts) = (crate::tests::everything(), api_documentation::Texts::inflate());
         let documentation = texts.index();
-        for path in crate::openapi::v3::paths(&served) {
-            let document = crate::openapi::v3::document(&served, &path, &documentation);
+        for path in crate::v3::paths(&served) {
+            let document = crate::v3::document(&served, &path, &documentation);
             assert_eq!(get(&v3::DOCUMENT, &super::v3(&document), &document), document, "{path}");
         }
-        let document = crate::openapi::v2::document(&served, &documentation);
+        let document = crate::v2::document(&served, &documentation);
         assert_eq!(get(&v2::DOCUMENT, &super::v2(&document), &document), document);
     }
 }

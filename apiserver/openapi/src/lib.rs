@@ -10,8 +10,8 @@ pub mod schemas;
 mod v2;
 mod v3;
 
-use crate::aggregation::openapi::{add_v3, merge_v2, v2_parts};
-use crate::server::Server;
+use aggregation::Aggregator;
+use aggregation::openapi::{add_v3, merge_v2, v2_parts};
 use api_documentation::Texts;
 use apimachinery::Value;
 use component_base::serving::full;
@@ -50,22 +50,22 @@ fn negotiate<B>(request: &Request<B>, offered: &[&'static str]) -> Result<&'stat
 
 /// Answers below `/openapi/`. Documents take long to make, so other requests of this thread go on elsewhere meanwhile, where there
 /// are other threads.
-pub fn answer<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response> {
+pub fn answer<B>(aggregator: &Aggregator, path: &str, request: &Request<B>) -> Result<Response> {
     match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => block_in_place(|| find(server, path, request)),
-        _ => find(server, path, request),
+        RuntimeFlavor::MultiThread => block_in_place(|| find(aggregator, path, request)),
+        _ => find(aggregator, path, request),
     }
 }
 
-fn find<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response> {
-    let served = server.api.served.load_full();
+fn find<B>(aggregator: &Aggregator, path: &str, request: &Request<B>) -> Result<Response> {
+    let served = aggregator.api.served.load_full();
     // Read when the first document has to be made, dropped with this request.
     let texts = LazyCell::new(Texts::inflate);
     let documentation = LazyCell::new(|| texts.index());
     let v3_json = |path: &str| document(&served, path, || json(&v3::document(&served, path, &documentation)));
     Ok(match path.strip_prefix("/openapi/").unwrap_or("") {
         "v2" => {
-            let (parts, said) = v2_parts(server);
+            let (parts, said) = v2_parts(aggregator);
             let make = || merge_v2(v2::document(&served, &documentation), &parts);
             match negotiate(request, &[JSON, PROTO_V2, PROTO_V2_SENT])? {
                 JSON => document(&served, &format!("v2 {said}"), || json(&make())).send(JSON, request),
@@ -81,7 +81,7 @@ fn find<B>(server: &Server, path: &str, request: &Request<B>) -> Result<Response
                 let url = format!("/openapi/v3/{path}?hash={}", v3_json(&path).tag);
                 paths.insert(path, json!({"serverRelativeURL": url}));
             }
-            add_v3(server, &mut paths);
+            add_v3(aggregator, &mut paths);
             // Upstream names no type here, and its HTTP library guesses.
             respond(StatusCode::OK, "text/plain; charset=utf-8", full(json!({"paths": paths}).to_string()))
         }

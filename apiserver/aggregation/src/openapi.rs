@@ -1,9 +1,9 @@
 //! OpenAPI of other servers: version 3 is read from them when it is asked for, and only listed here; version 2 is one document,
 //! so theirs is laid into ours.
 
+use super::Aggregator;
 use super::availability::get;
 use super::table::Remote;
-use crate::server::Server;
 use apimachinery::Value;
 use serde_json::{Map, json};
 use sha2::Digest;
@@ -24,9 +24,9 @@ pub struct Documents {
 
 impl Documents {
     /// Asks again what may have changed. A server that has no OpenAPI is no worse for it.
-    pub async fn fetch(server: &Server, remote: &Remote, before: &Arc<Documents>) -> Arc<Documents> {
+    pub async fn fetch(aggregator: &Aggregator, remote: &Remote, before: &Arc<Documents>) -> Arc<Documents> {
         let path = format!("apis/{}/{}", remote.group, remote.version);
-        let v3 = match get(server, remote, "/openapi/v3", "application/json", BYTES_MAX).await {
+        let v3 = match get(aggregator, remote, "/openapi/v3", "application/json", BYTES_MAX).await {
             Ok((code, bytes, _)) if code.is_success() => {
                 let index: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 index["paths"][&path]["serverRelativeURL"].as_str().unwrap_or("").to_owned()
@@ -34,7 +34,7 @@ impl Documents {
             _ => String::new(),
         };
         let unchanged = |tag: &str| !tag.is_empty() && tag == before.tag;
-        match get(server, remote, "/openapi/v2", "application/json", BYTES_MAX).await {
+        match get(aggregator, remote, "/openapi/v2", "application/json", BYTES_MAX).await {
             Ok((code, _, tag)) if code.is_success() && unchanged(&tag) && v3 == before.v3 => before.clone(),
             Ok((code, bytes, tag)) if code.is_success() => {
                 let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -89,9 +89,9 @@ fn references(value: &Value, found: &mut Vec<String>) {
 }
 
 /// Lists the documents of version 3 of other servers among ours.
-pub fn add_v3(server: &Server, paths: &mut Map<String, Value>) {
-    for remote in &server.aggregator.table(&server.api).remotes {
-        let said = server.aggregator.said(&remote.name);
+pub fn add_v3(aggregator: &Aggregator, paths: &mut Map<String, Value>) {
+    for remote in &aggregator.table().remotes {
+        let said = aggregator.said(&remote.name);
         if !said.documents.v3.is_empty() {
             let path = format!("apis/{}/{}", remote.group, remote.version);
             paths.insert(path, json!({"serverRelativeURL": said.documents.v3}));
@@ -100,9 +100,9 @@ pub fn add_v3(server: &Server, paths: &mut Map<String, Value>) {
 }
 
 /// What other servers say in version 2, if they say anything, and a text that changes with it.
-pub fn v2_parts(server: &Server) -> (Vec<Arc<Documents>>, String) {
-    let table = server.aggregator.table(&server.api);
-    let said = table.remotes.iter().map(|r| server.aggregator.said(&r.name).documents);
+pub fn v2_parts(aggregator: &Aggregator) -> (Vec<Arc<Documents>>, String) {
+    let table = aggregator.table();
+    let said = table.remotes.iter().map(|r| aggregator.said(&r.name).documents);
     let parts: Vec<Arc<Documents>> = said.filter(|d| d.v2.is_some()).collect();
     let tags: Vec<&str> = parts.iter().map(|d| d.tag.as_str()).collect();
     let text = tags.join(" ");
