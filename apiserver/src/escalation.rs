@@ -5,7 +5,7 @@ use crate::server::Server;
 use apimachinery::Value;
 use authorization::rbac::{Rule, covers};
 use handlers::api::Endpoint;
-use handlers::authorization::{Attributes, Decision, ResourceAttributes};
+use handlers::api::authorization::{Attributes, Decision, ResourceAttributes};
 use request::RequestInfo;
 use request::status::{About, Result, Status};
 use request::user::{MASTERS, User};

@@ -12,7 +12,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::LazyLock};
 
-use crate::cli::parse_bool;
+use crate::go::parse_bool;
 use crate::metrics::{self, IntGaugeVec};
 
 /// How far a feature is on its way.

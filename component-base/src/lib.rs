@@ -24,6 +24,7 @@ pub mod client;
 pub mod controller;
 pub mod events;
 pub mod feature_gates;
+mod go;
 pub mod informer;
 pub mod leader;
 pub mod logs;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Context,
-    controllers::{ABSENT, CONTROLLERS, Controller},
+    controllers::{self, ABSENT, CONTROLLERS, Controller},
     credentials::Identities,
     options::Options,
 };
@@ -25,7 +25,7 @@ use crate::{
 const PORT: u16 = 10257;
 
 pub async fn run(mut options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
-    options.validate().map_err(anyhow::Error::msg)?;
+    options.validate(controllers::is_known).map_err(anyhow::Error::msg)?;
     for (name, alias) in ABSENT {
         let named = |given: &String| given == name || !alias.is_empty() && given == alias;
         if options.controllers.iter().any(named) {

@@ -10,8 +10,6 @@ use component_base::{
     serving::secure::SecureServingFlags,
 };
 
-use crate::controllers;
-
 /// The Kubernetes controller manager is a daemon that embeds the core control loops shipped with Kubernetes.
 #[derive(Clone, Debug, Parser)]
 pub struct Options {
@@ -414,12 +412,12 @@ impl CredentialOptions {
 }
 
 impl Options {
-    /// What upstream refuses to start with.
-    pub fn validate(&self) -> Result<(), String> {
+    /// What upstream refuses to start with; `is_known` says of a name whether upstream has a controller of it.
+    pub fn validate(&self, is_known: impl Fn(&str) -> bool) -> Result<(), String> {
         self.credentials.signers()?;
         for given in self.controllers.iter().filter(|given| !given.is_empty() && *given != "*") {
             let name = given.strip_prefix('-').unwrap_or(given);
-            if !controllers::is_known(name) {
+            if !is_known(name) {
                 return Err(format!("{name:?} is not in the list of known controllers"));
             }
         }
@@ -514,7 +512,7 @@ mod tests {
             ("-*x", Some("\"*x\" is not in the list of known controllers")),
         ] {
             let options = options(&[&format!("--controllers={given}")]);
-            assert_eq!(options.validate().err().as_deref(), refused, "{given}");
+            assert_eq!(options.validate(crate::controllers::is_known).err().as_deref(), refused, "{given}");
         }
     }
 

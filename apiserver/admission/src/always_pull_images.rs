@@ -1,8 +1,8 @@
 //! Pulls every image anew, so that a pod needs the right to an image even where its node has it already.
 
 use futures::future::BoxFuture;
-use handlers::admission::{Attributes, Operation, Plugin};
 use handlers::api::Api;
+use handlers::api::admission::{Attributes, Operation, Plugin};
 use registry::edit::each;
 use request::status::Result;
 

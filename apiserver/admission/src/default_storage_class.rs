@@ -2,8 +2,8 @@
 
 use apimachinery::Value;
 use futures::future::BoxFuture;
-use handlers::admission::{Attributes, Operation, Plugin};
 use handlers::api::Api;
+use handlers::api::admission::{Attributes, Operation, Plugin};
 use request::status::Result;
 
 pub struct DefaultStorageClass;

@@ -31,7 +31,7 @@ use anyhow::Context;
 use component_base::feature_gates::FeatureGates;
 use configuration::Configurations;
 use default_toleration_seconds::DefaultTolerationSeconds;
-use handlers::admission::{Chain, Plugin};
+use handlers::api::admission::{Chain, Plugin};
 use pod_security::PodSecurity;
 
 /// Plugins that only `--enable-admission-plugins` switches on.

@@ -4,8 +4,8 @@ use apimachinery::Value;
 use apimachinery::quantity::Quantity;
 use apimachinery::quota::{Basis, Side, amount, totals};
 use futures::future::BoxFuture;
-use handlers::admission::{Attributes, Operation, Plugin};
 use handlers::api::Api;
+use handlers::api::admission::{Attributes, Operation, Plugin};
 use registry::edit::each;
 use request::status::Result;
 

@@ -11,7 +11,7 @@ use apimachinery::codec::Report;
 use apimachinery::patch::json_patch;
 use apimachinery::schema::GroupVersionKind;
 use futures::future::BoxFuture;
-use handlers::admission::{Attributes, Plugin};
+use handlers::api::admission::{Attributes, Plugin};
 use handlers::api::{Api, Endpoint};
 use request::status::{Result, Status};
 
@@ -120,7 +120,7 @@ fn keep_managed_fields(patched: &mut Value, object: &Value) -> Option<String> {
 fn patched(object: &Value, patch: Value, attributes: &Attributes<'_>, invocation: &Invocation) -> Result<Value> {
     let failed = |why: String| Status::internal(format!("Internal error occurred: {why}"));
     let kind = &invocation.kind;
-    let mut tree = handlers::render::typed(object.clone(), kind);
+    let mut tree = registry::edit::typed(object.clone(), kind);
     json_patch(&mut tree, patch).map_err(|e| failed(e.to_string()))?;
     completed(tree, kind, &invocation.endpoint, attributes.subresource)
 }

@@ -1,8 +1,8 @@
 //! Nothing is created in a namespace that is not there or is going away, and the namespaces Kubernetes lives in stay.
 
 use futures::future::BoxFuture;
-use handlers::admission::{Attributes, Operation, Plugin};
 use handlers::api::Api;
+use handlers::api::admission::{Attributes, Operation, Plugin};
 use request::status::{About, Result, Status};
 use std::sync::Arc;
 use storage::object::Object;

@@ -2,8 +2,8 @@
 //! (KEP-4317)
 
 use apimachinery::Value;
-use handlers::admission::Attributes;
 use handlers::api::Api;
+use handlers::api::admission::Attributes;
 use request::status::Result;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";

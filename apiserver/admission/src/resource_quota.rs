@@ -6,8 +6,8 @@ use apimachinery::Value;
 use apimachinery::quantity::Quantity;
 use apimachinery::quota::{self, Amounts, Kind, amount};
 use futures::future::BoxFuture;
-use handlers::admission::{Attributes, Operation, Plugin};
 use handlers::api::Api;
+use handlers::api::admission::{Attributes, Operation, Plugin};
 use handlers::write::Write;
 use handlers::write::update::Preconditions;
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ struct Charge {
     amounts: Amounts,
 }
 
-impl handlers::admission::Charge for Charge {
+impl handlers::api::admission::Charge for Charge {
     fn give_back<'a>(self: Box<Self>, api: &'a Api, namespace: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let (user, Charge { quota, amounts }) = (User::apiserver(), *self);
@@ -105,7 +105,7 @@ async fn charge(api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
     let asked = asked.unwrap_or_default();
     // Where several are concerned, none is charged before all have room.
     let rounds: &[bool] = if concerned.len() > 1 { &[true, false] } else { &[false] };
-    let mut charges: Vec<Box<dyn handlers::admission::Charge>> = Vec::new();
+    let mut charges: Vec<Box<dyn handlers::api::admission::Charge>> = Vec::new();
     for try_only in rounds {
         for name in &concerned {
             let user = User::apiserver();

@@ -1,8 +1,8 @@
 //! A new node is tainted as not ready, so that nothing lands on it before it says that it is.
 
 use futures::future::BoxFuture;
-use handlers::admission::{Attributes, Operation, Plugin};
 use handlers::api::Api;
+use handlers::api::admission::{Attributes, Operation, Plugin};
 use request::status::Result;
 use serde_json::json;
 

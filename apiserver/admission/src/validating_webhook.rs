@@ -6,8 +6,8 @@ use super::webhook::matching::{Invocation, invocation, is_exempt};
 use super::webhook::review::Answer;
 use super::webhook::source::Source;
 use futures::future::{BoxFuture, join_all};
-use handlers::admission::{Attributes, Plugin};
 use handlers::api::Api;
+use handlers::api::admission::{Attributes, Plugin};
 use request::status::Result;
 
 pub struct ValidatingWebhook {

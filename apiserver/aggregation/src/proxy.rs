@@ -4,7 +4,7 @@ use super::Aggregator;
 use super::table::Remote;
 use component_base::serving::{PeerAddr, full};
 use handlers::Response;
-use handlers::render::respond;
+use handlers::response::respond;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;

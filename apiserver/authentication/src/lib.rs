@@ -11,9 +11,7 @@
 
 pub mod bootstrap_token;
 pub mod front_proxy;
-mod legacy_token;
 pub mod service_account;
-pub mod token_cache;
 pub mod token_file;
 pub mod x509;
 

@@ -1,6 +1,6 @@
 //! `AlwaysAllow` and `AlwaysDeny`.
 
-use handlers::authorization::{Attributes, Authorizer, Decision};
+use handlers::api::authorization::{Attributes, Authorizer, Decision};
 
 pub struct AlwaysAllow;
 

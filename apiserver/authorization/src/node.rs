@@ -7,7 +7,7 @@ use super::rbac::Rule;
 use apimachinery::Value;
 use apimachinery::selector::FieldSelector;
 use handlers::api::Api;
-use handlers::authorization::{Attributes, Authorizer, Decision, ResourceAttributes};
+use handlers::api::authorization::{Attributes, Authorizer, Decision, ResourceAttributes};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

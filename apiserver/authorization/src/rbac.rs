@@ -4,7 +4,7 @@
 //! a question costs the bindings of the user and its groups, not those of the cluster.
 
 use handlers::api::Api;
-use handlers::authorization::{Attributes, Authorizer, Decision};
+use handlers::api::authorization::{Attributes, Authorizer, Decision};
 use parking_lot::Mutex;
 use request::User;
 use serde::Deserialize;
@@ -310,7 +310,7 @@ pub fn covers(owned: &[Rule], wanted: &Rule) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use handlers::authorization::ResourceAttributes;
+    use handlers::api::authorization::ResourceAttributes;
 
     fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> Rule {
         let list = |l: &[&str]| l.iter().map(|s| s.to_string()).collect();

@@ -208,7 +208,7 @@ impl Webhook {
         let destination = self.destination.as_ref().map_err(|why| failed(why.clone()))?;
         let uid = uuid::Uuid::new_v4().to_string();
         let originals: Vec<Value> =
-            objects.into_iter().map(|(kind, object)| handlers::render::typed(object, &kind)).collect();
+            objects.into_iter().map(|(kind, object)| registry::edit::typed(object, &kind)).collect();
         let question = json!({
             "kind": "ConversionReview", "apiVersion": format!("apiextensions.k8s.io/{version}"),
             "request": {"uid": uid, "desiredAPIVersion": to.api_version(), "objects": originals},

@@ -2,7 +2,7 @@
 //! cost.) Watches never do: their events must not wait in a compressor.
 
 use super::Response;
-use super::render::respond;
+use super::response::respond;
 use bytes::{Buf, Bytes};
 use component_base::serving;
 use flate2::Compression;

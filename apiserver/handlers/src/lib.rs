@@ -1,8 +1,6 @@
 //! The generic verbs. Each works on any resource; what differs between resources is in their rows and strategies.
 
-pub mod admission;
 pub mod api;
-pub mod authorization;
 pub mod body;
 pub mod compress;
 pub mod decode;
@@ -12,12 +10,11 @@ pub mod metrics;
 pub mod negotiate;
 pub mod read;
 pub mod render;
+pub mod response;
 pub mod selection;
 pub mod table;
 pub mod warnings;
 pub mod watch;
 pub mod write;
 
-/// Bodies of answers.
-pub type Body = component_base::serving::Body;
-pub type Response = http::Response<Body>;
+pub use response::{Body, Response};

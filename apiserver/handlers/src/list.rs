@@ -4,7 +4,8 @@
 use super::Response;
 use super::compress::{THRESHOLD, gzip};
 use super::negotiate::{Accepted, Encoding, View};
-use super::render::{Renderer, encode, json, meta, respond, shape_of, status_response};
+use super::render::{Renderer, encode, json, meta, shape_of, status_response};
+use super::response::respond;
 use super::table;
 use apimachinery::Value;
 use apimachinery::codec::{cbor, envelope, proto, wire};

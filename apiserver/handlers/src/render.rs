@@ -3,20 +3,22 @@
 
 use super::compress;
 use super::negotiate::{Accepted, Encoding, View};
+use super::response::{Response, respond};
 use super::table::{self, IncludeObject};
-use super::{Body, Response};
 use crate::api::Endpoint;
+use crate::warnings::warn;
+use crate::write::{Stored, Written};
 use apimachinery::Value;
 use apimachinery::codec::{Ordered, cbor, envelope, proto};
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 use bytes::Bytes;
 use component_base::serving;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::HeaderValue;
 use registry::conversion::convert;
+use registry::edit::typed;
 use registry::resource::Form;
 use request::status::{Result, Status};
-use serde::Serialize;
 use serde_json::json;
 use storage::object::Object;
 
@@ -133,6 +135,16 @@ impl Renderer {
         json(shape.as_ref(), &value, false).into()
     }
 
+    /// The answer to a write.
+    pub fn written(&self, written: Written) -> Result<Response> {
+        let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+        let bytes = match written.object {
+            Stored::Object(object) => self.object(&object)?,
+            Stored::Tree(tree) => self.value(typed(tree, &self.endpoint.row.kind), &json!({}))?,
+        };
+        Ok(warn(self.respond(code, bytes), &written.warnings))
+    }
+
     pub fn respond(&self, code: StatusCode, bytes: Bytes) -> Response {
         let content_type = self.accepted.encoding.content_type();
         if self.accepted.gzip && bytes.len() > compress::THRESHOLD {
@@ -188,34 +200,8 @@ pub fn json(shape: Option<&Shape>, value: &Value, pretty: bool) -> Vec<u8> {
     written.unwrap_or_default()
 }
 
-/// Puts `kind` and `apiVersion` into an object.
-pub fn typed(mut tree: Value, kind: &GroupVersionKind) -> Value {
-    if let Some(members) = tree.as_object_mut() {
-        members.insert("kind".into(), kind.kind.as_str().into());
-        members.insert("apiVersion".into(), kind.api_version().into());
-    }
-    tree
-}
-
 pub fn meta(kind: &str) -> GroupVersionKind {
     GroupVersionKind::new("meta.k8s.io", "v1", kind)
-}
-
-/// What is at a path where nothing is.
-pub fn not_found() -> Response {
-    respond(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", serving::full("404 page not found\n"))
-}
-
-pub fn respond(code: StatusCode, content_type: &'static str, body: Body) -> Response {
-    let mut response = http::Response::new(body);
-    *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-}
-
-/// A JSON answer that is no API object. Upstream indents those.
-pub fn json_response(code: StatusCode, value: &impl Serialize) -> Response {
-    respond(code, "application/json", serving::full(serde_json::to_vec_pretty(value).unwrap_or_default()))
 }
 
 /// An error as the client asked for answers.
@@ -229,5 +215,5 @@ pub fn status_response(status: &Status, accepted: Option<Accepted>) -> Response 
     if let Some(seconds) = retry {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    crate::warnings::warn(response, &status.warnings)
+    warn(response, &status.warnings)
 }

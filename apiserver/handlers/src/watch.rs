@@ -3,7 +3,8 @@
 use super::Response;
 use super::negotiate::{Encoding, View, media_types};
 use super::read::{renderer, resource_version};
-use super::render::{Renderer, encode, meta, respond, typed};
+use super::render::{Renderer, encode, meta};
+use super::response::respond;
 use super::selection::Selection;
 use crate::api::{Api, Endpoint};
 use crate::metrics;
@@ -15,6 +16,7 @@ use component_base::metrics::{IntCounter, IntGauge};
 use component_base::serving;
 use futures::future::BoxFuture;
 use http::Request;
+use registry::edit::typed;
 use request::RequestInfo;
 use request::options::ListOptions;
 use request::status::{Result, Status};

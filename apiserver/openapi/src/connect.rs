@@ -1,8 +1,8 @@
 //! Operations that connect a client to what runs elsewhere: exec, attach, port forwarding, proxies. What they are asked for stands
 //! in the query, and what goes to and fro is no object, so there is no schema of either.
 
+use super::operation::{About, operation_id, path_item, tag};
 use super::schemas::gvk_value;
-use super::v3::{About, operation_id, path_item, tag};
 use apimachinery::Value;
 use apimachinery::schema::{Schema, Shape};
 use registry::resource::{Resource, SubresourceRow};

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use handlers::api::Served;
-use handlers::render::respond;
+use handlers::response::respond;
 use handlers::{Response, compress};
 use http::header::{CONTENT_LENGTH, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Request, StatusCode};

@@ -1,5 +1,6 @@
 //! Small edits of objects, of which defaulting is made.
 
+use apimachinery::schema::GroupVersionKind;
 use apimachinery::{Map, Value};
 
 /// Sets a member that is absent or null. What is no object stays as it is.
@@ -78,6 +79,15 @@ pub fn number(object: &Value, path: &str) -> i64 {
 /// The items of a list some members down.
 pub fn items<'a>(object: &'a Value, path: &str) -> &'a [Value] {
     get(object, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Puts `kind` and `apiVersion` into an object.
+pub fn typed(mut tree: Value, kind: &GroupVersionKind) -> Value {
+    if let Some(members) = tree.as_object_mut() {
+        members.insert("kind".into(), kind.kind.as_str().into());
+        members.insert("apiVersion".into(), kind.api_version().into());
+    }
+    tree
 }
 
 #[cfg(test)]

@@ -26,6 +26,11 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
+    /// Whether the name stands in the path, not in a field selector.
+    pub fn is_by_path(&self) -> bool {
+        !matches!(&*self.verb, "list" | "watch" | "deletecollection")
+    }
+
     pub fn new(method: &Method, uri: &Uri) -> RequestInfo {
         let path = uri.path();
         let mut info =

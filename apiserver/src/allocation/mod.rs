@@ -12,7 +12,7 @@ use apimachinery::validation::FieldError;
 use cluster_ip::ClusterIps;
 use futures::future::BoxFuture;
 use handlers::api::Api;
-use handlers::write::allocator::{Allocation, Allocator};
+use handlers::api::allocator::{Allocation, Allocator};
 use ipnet::IpNet;
 use node_port::NodePorts;
 use registry::resource::Resource;

@@ -8,7 +8,7 @@ use apimachinery::validation::{FieldError, Path};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use handlers::api::Api;
-use handlers::write::allocator::Allocation;
+use handlers::api::allocator::Allocation;
 use request::status::{Result, Status};
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -7,13 +7,14 @@ use crate::subresource::binding;
 use apimachinery::Value;
 use apimachinery::validation::{Cursor, Errors};
 use handlers::Response;
-use handlers::admission::{Operation, RequestOptions};
 use handlers::api::Endpoint;
-use handlers::authorization::{Attributes, Decision, ResourceAttributes};
+use handlers::api::admission::{Operation, RequestOptions};
+use handlers::api::authorization::{Attributes, Decision, ResourceAttributes};
 use handlers::negotiate::View;
-use handlers::render::{Renderer, typed};
+use handlers::render::Renderer;
 use handlers::write::now_text;
 use http::StatusCode;
+use registry::edit::typed;
 use request::RequestInfo;
 use request::User;
 use request::options::WriteOptions;
@@ -31,11 +32,11 @@ pub async fn create(
     renderer: &Renderer,
 ) -> Result<Response> {
     let row = &endpoint.row;
-    let mut attributes = handlers::admission::Attributes {
+    let mut attributes = handlers::api::admission::Attributes {
         options: RequestOptions::Write(options),
         object: Some(review),
         dry_run: options.dry_run,
-        ..handlers::admission::Attributes::new(endpoint, Operation::Create, "", (&info.namespace, ""), user)
+        ..handlers::api::admission::Attributes::new(endpoint, Operation::Create, "", (&info.namespace, ""), user)
     };
     server.api.admission.pass(&server.api, &mut attributes).await?;
     let mut review = attributes.object.unwrap_or_default();

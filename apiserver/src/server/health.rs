@@ -6,7 +6,7 @@
 use super::Server;
 use component_base::serving::full;
 use handlers::Response;
-use handlers::render::respond;
+use handlers::response::respond;
 use http::{HeaderValue, StatusCode};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! `Impersonate-User` and its kin: acting as somebody else, for those who may.
 
 use super::Server;
-use handlers::authorization::{Attributes, ResourceAttributes};
+use handlers::api::authorization::{Attributes, ResourceAttributes};
 use http::HeaderMap;
 use request::status::{Result, Status};
 use request::user::{AUTHENTICATED, UNAUTHENTICATED, User};

@@ -13,7 +13,7 @@ use aggregation::Aggregator;
 use authentication::Authenticators;
 use authorization::rbac::Rbac;
 use handlers::api::Api;
-use handlers::authorization::Authorizers;
+use handlers::api::authorization::Authorizers;
 use health::HealthLimits;
 use http::HeaderValue;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use super::{Server, impersonation, metrics, route};
 use futures::FutureExt;
 use handlers::Response;
-use handlers::authorization::Attributes;
+use handlers::api::authorization::Attributes;
 use handlers::negotiate::accept;
 use handlers::render::status_response;
 use http::{HeaderValue, Request};

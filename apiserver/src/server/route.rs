@@ -12,13 +12,14 @@ use handlers::body::read_body;
 use handlers::decode::{self, body_type};
 use handlers::list::respond_objects;
 use handlers::read::renderer;
-use handlers::render::{json_response, not_found, respond, typed};
+use handlers::response::{json_response, not_found, respond};
 use handlers::warnings::warn;
+use handlers::write::Write;
 use handlers::write::delete::{Deleted, success};
 use handlers::write::patch::patch_type;
-use handlers::write::{Stored, Write, Written, default_manager, now_text};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use registry::edit::typed;
 use request::RequestInfo;
 use request::User;
 use request::options::{DeleteOptions, ListOptions, WriteOptions};
@@ -50,7 +51,7 @@ pub async fn route(
     let endpoint = table.get(&info.resource).cloned().ok_or_else(Status::no_such_resource)?;
     let row = &endpoint.row;
     let misplaced = if row.namespaced {
-        info.namespace.is_empty() && !info.name.is_empty() && is_by_path(info)
+        info.namespace.is_empty() && !info.name.is_empty() && info.is_by_path()
     } else {
         !info.namespace.is_empty() && row.plural != "namespaces"
     };
@@ -104,43 +105,6 @@ async fn by_verb(
     }
 }
 
-/// Whether the name stands in the path, not in a field selector.
-fn is_by_path(info: &RequestInfo) -> bool {
-    !matches!(&*info.verb, "list" | "watch" | "deletecollection")
-}
-
-/// The write that a request asks for.
-pub fn writer<'a>(
-    server: &'a Server,
-    endpoint: &'a Arc<Endpoint>,
-    info: &RequestInfo,
-    user: &'a User,
-    options: WriteOptions,
-    headers: &http::HeaderMap,
-) -> Write<'a> {
-    let namespace = if endpoint.row.namespaced { info.namespace.clone() } else { String::new() };
-    let manager =
-        if options.field_manager.is_empty() { default_manager(headers) } else { options.field_manager.clone() };
-    Write {
-        api: &server.api,
-        endpoint,
-        user,
-        namespace,
-        name: if is_by_path(info) { info.name.clone() } else { String::new() },
-        subresource: info.subresource.clone(),
-        options,
-        manager,
-        now: now_text(),
-        applies: false,
-        raw: false,
-        internal: false,
-        emptied: false,
-        labelled: false,
-        view: None,
-        conversions: Default::default(),
-    }
-}
-
 async fn write(
     server: &Arc<Server>,
     endpoint: &Arc<Endpoint>,
@@ -163,39 +127,39 @@ async fn write(
             if row.storage.is_none() {
                 let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
                 let mut review = decoded.object;
-                writer(server, endpoint, info, user, options.clone(), headers).track_review(&mut review);
+                Write::requested(&server.api, endpoint, info, user, options.clone(), headers).track_review(&mut review);
                 let answer = crate::review::create(server, endpoint, info, user, &options, review, &renderer);
                 return Ok(warn(answer.await?, &decoded.warnings));
             }
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
-            let mut write = writer(server, endpoint, info, user, options, headers);
+            let mut write = Write::requested(&server.api, endpoint, info, user, options, headers);
             crate::escalation::check(server, endpoint, user, &decoded.object, info).await?;
             let written = write.create(decoded.object, decoded.warnings).await?;
-            finish(&renderer, written)
+            renderer.written(written)
         }
         "update" => {
             let options = WriteOptions::parse(&parts.uri, "UpdateOptions")?;
             let kind = body_type(headers)?;
             let bytes = read_body(body).await?;
             let decoded = decode::decode(&bytes, kind, &row.kind, &row.form, options.field_validation)?;
-            let mut write = writer(server, endpoint, info, user, options, headers);
+            let mut write = Write::requested(&server.api, endpoint, info, user, options, headers);
             write.emptied = decoded.emptied;
             crate::escalation::check(server, endpoint, user, &decoded.object, info).await?;
             let written = write.put(decoded.object, decoded.warnings).await?;
-            finish(&renderer, written)
+            renderer.written(written)
         }
         "patch" => {
             let options = WriteOptions::parse(&parts.uri, "PatchOptions")?;
             let kind = patch_type(headers, row.is_custom())?;
             let bytes = read_body(body).await?;
-            let mut write = writer(server, endpoint, info, user, options, headers);
+            let mut write = Write::requested(&server.api, endpoint, info, user, options, headers);
             let written = write.patch(kind, &bytes).await?;
-            finish(&renderer, written)
+            renderer.written(written)
         }
         "delete" | "deletecollection" => {
             let options = delete_options(&parts, body).await?;
             let write_options = WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() };
-            let write = writer(server, endpoint, info, user, write_options, headers);
+            let write = Write::requested(&server.api, endpoint, info, user, write_options, headers);
             let mut warnings = Vec::new();
             if info.verb == "deletecollection" {
                 let list = ListOptions::parse(&parts.uri)?;
@@ -232,16 +196,6 @@ async fn delete_options(parts: &http::request::Parts, body: Incoming) -> Result<
             .map_err(|e| Status::bad_request(format!("DeleteOptions: {e}")))?;
     }
     DeleteOptions::parse(&parts.uri, Some(&tree))
-}
-
-/// The answer to a write.
-pub fn finish(renderer: &handlers::render::Renderer, written: Written) -> Result<Response> {
-    let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let bytes = match written.object {
-        Stored::Object(object) => renderer.object(&object)?,
-        Stored::Tree(tree) => renderer.value(typed(tree, &renderer.endpoint.row.kind), &json!({}))?,
-    };
-    Ok(warn(renderer.respond(code, bytes), &written.warnings))
 }
 
 /// Everything that is no resource: discovery, health, metrics, version, OpenAPI, token keys.

@@ -6,12 +6,11 @@ pub mod scale;
 pub mod token;
 
 use crate::server::Server;
-use crate::server::route::{finish, writer};
 use apimachinery::Value;
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
 use handlers::Response;
-use handlers::admission::{Attributes, Operation, RequestOptions};
 use handlers::api::Endpoint;
+use handlers::api::admission::{Attributes, Operation, RequestOptions};
 use handlers::body::read_body;
 use handlers::decode::{self, body_type};
 use handlers::read::renderer;
@@ -110,7 +109,7 @@ async fn same_kind(
     let patch = info.verb == "patch";
     let options = WriteOptions::parse(&parts.uri, if patch { "PatchOptions" } else { "UpdateOptions" })?;
     let validation = options.field_validation;
-    let mut write = writer(server, endpoint, info, user, options, &parts.headers);
+    let mut write = Write::requested(&server.api, endpoint, info, user, options, &parts.headers);
     let written = if patch {
         let kind = handlers::write::patch::patch_type(&parts.headers, row.is_custom())?;
         write.patch(kind, &read_body(body).await?).await?
@@ -123,7 +122,7 @@ async fn same_kind(
     if row.plural == "namespaces" && info.subresource == "finalize" {
         finalize_namespace(server, &write, &write.tree(written.object.clone())?).await?;
     }
-    finish(&renderer, written)
+    renderer.written(written)
 }
 
 /// A namespace whose last finalizer went is gone.

@@ -1,7 +1,6 @@
 //! `scale`: the number of replicas of whatever has replicas, as one kind.
 
 use crate::server::Server;
-use crate::server::route::writer;
 use apimachinery::Value;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::schema::{GroupVersionKind, Schema, Shape};
@@ -13,12 +12,15 @@ use handlers::api::Endpoint;
 use handlers::body::read_body;
 use handlers::decode::{self, body_type};
 use handlers::negotiate::accept;
-use handlers::render::{encode, respond, typed};
+use handlers::render::encode;
+use handlers::response::respond;
+use handlers::write::Write;
 use handlers::write::patch::{PatchType, patch_type};
 use handlers::write::update::Preconditions;
 use handlers::write::{View, meta_text};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use registry::edit::typed;
 use registry::resource::{Form, Resource};
 use request::RequestInfo;
 use request::User;
@@ -137,7 +139,7 @@ async fn change(
     let options = WriteOptions::parse(&parts.uri, if patch { "PatchOptions" } else { "UpdateOptions" })?;
     let validation = options.field_validation;
     let view = ScaleView(&endpoint.row);
-    let mut write = writer(server, endpoint, info, user, options, &parts.headers);
+    let mut write = Write::requested(&server.api, endpoint, info, user, options, &parts.headers);
     write.view = Some(&view);
     let patch = if patch { Some(patch_type(&parts.headers, false)?) } else { None };
     let encoding = match patch {

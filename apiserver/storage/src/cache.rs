@@ -7,9 +7,9 @@
 use super::Revision;
 use super::freshness::Progress;
 use super::history::History;
-use super::object::{Entry, Event, EventType, Layout, Object};
+use super::object::{Event, EventType, Layout, Object};
 use super::own::OwnWrites;
-use super::signature::Signature;
+use super::signature::{Entry, Signature};
 use super::watchers::{Scope, Subscription, Watchers};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;

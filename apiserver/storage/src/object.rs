@@ -1,6 +1,5 @@
 //! One version of one object, as the cache keeps it, and the events that lead from one to the next.
 
-use super::signature::Signature;
 use super::{Revision, encodings};
 use apimachinery::Value;
 use apimachinery::codec::{Ordered, proto};
@@ -9,7 +8,6 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -196,44 +194,6 @@ fn own_revision(json: &Bytes, revision: Revision) -> Option<Range<usize>> {
     let number = whole.metadata.resource_version.get().trim_matches('"');
     let start = number.as_ptr() as usize - json.as_ptr() as usize; // borrowed from it
     Some(start..start + number.len())
-}
-
-/// An object ordered by its key, as the cache's set holds it.
-#[derive(Clone, Debug)]
-pub struct Entry(pub Arc<Object>, Signature);
-
-impl Entry {
-    pub fn new(object: Arc<Object>) -> Entry {
-        let signature = Signature::of(&object);
-        Entry(object, signature)
-    }
-
-    /// Whether the object can have what a selector demands; it must be looked at to know.
-    pub fn may_have(&self, wanted: Signature) -> bool {
-        self.1.may_have(wanted)
-    }
-}
-
-impl Borrow<str> for Entry {
-    fn borrow(&self) -> &str {
-        &self.0.key
-    }
-}
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.key.cmp(&other.0.key)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 //! match without following a single pointer. (A Bloom filter per object: it says "no" or "perhaps".)
 
 use super::object::Object;
+use std::borrow::Borrow;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 /// The labels and selectable fields of an object, or those that a selector demands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +39,44 @@ impl Signature {
             self.0[(bit >> 6) as usize] |= 1 << (bit & 63);
         }
         self
+    }
+}
+
+/// An object ordered by its key, as the cache's set holds it.
+#[derive(Clone, Debug)]
+pub struct Entry(pub Arc<Object>, Signature);
+
+impl Entry {
+    pub fn new(object: Arc<Object>) -> Entry {
+        let signature = Signature::of(&object);
+        Entry(object, signature)
+    }
+
+    /// Whether the object can have what a selector demands; it must be looked at to know.
+    pub fn may_have(&self, wanted: Signature) -> bool {
+        self.1.may_have(wanted)
+    }
+}
+
+impl Borrow<str> for Entry {
+    fn borrow(&self) -> &str {
+        &self.0.key
+    }
+}
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.key.cmp(&other.0.key)
     }
 }
 

@@ -3,8 +3,8 @@
 use super::Backends;
 use apimachinery::Value;
 use apimachinery::codec::Report;
-use handlers::admission::{Attributes, Operation};
 use handlers::api::Endpoint;
+use handlers::api::admission::{Attributes, Operation};
 use request::RequestInfo;
 use request::User;
 use request::status::{Result, Status};

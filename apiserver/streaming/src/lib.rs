@@ -19,8 +19,8 @@ pub use tunnel::{Target, forward};
 
 use component_base::cli::GoDuration;
 use handlers::Response;
+use handlers::api::authorization::{Attributes, Authorizers};
 use handlers::api::{Api, Endpoint};
-use handlers::authorization::{Attributes, Authorizers};
 use http::header::{ACCEPT_ENCODING, HOST, HeaderValue, LOCATION, UPGRADE};
 use http::uri::Authority;
 use http::{Method, Request, StatusCode};

@@ -40,7 +40,7 @@ pub async fn stream(target: Target, mut request: Request<Incoming>) -> Result<Re
         Err(refusal) => return Ok(refusal.answer()),
     };
     let Some((pieces, protocol)) = chosen(request.headers()) else {
-        return Ok(handlers::render::respond(
+        return Ok(handlers::response::respond(
             StatusCode::FORBIDDEN,
             "text/plain; charset=utf-8",
             component_base::serving::full("none of the requested subprotocols is supported"),

@@ -2,7 +2,7 @@
 
 use component_base::serving;
 use handlers::Response;
-use handlers::render::respond;
+use handlers::response::respond;
 use http::header::{
     CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,

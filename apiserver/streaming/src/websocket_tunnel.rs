@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use component_base::serving;
 use futures::{SinkExt, StreamExt};
 use handlers::Response;
-use handlers::render::respond;
+use handlers::response::respond;
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;

@@ -38,5 +38,4 @@ pub use crate::feature_gates::FeatureGates;
 pub use duration::{DurationError, GoDuration};
 pub use inert::InertFlags;
 pub use parse::{parse, try_parse};
-pub(crate) use values::parse_bool;
 pub use values::{KeyValues, LoggingFlags, path};

@@ -4,7 +4,7 @@ use std::{ffi::OsString, process};
 
 use clap::{ArgAction, Command, CommandFactory, Parser, builder::ValueParser, error::ErrorKind};
 
-use super::values::parse_bool;
+use crate::go::parse_bool;
 use crate::version;
 
 /// Reads the process's command line. `--help`, `--version` and `completion <shell>` print and exit 0; an error is

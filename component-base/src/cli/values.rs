@@ -40,15 +40,6 @@ pub fn path(text: &str) -> Result<PathBuf, Infallible> {
     Ok(PathBuf::from(text))
 }
 
-/// The spellings of a boolean that Go's `strconv.ParseBool` accepts.
-pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("expected true or false".to_owned()),
-    }
-}
-
 /// The logging flags of every component; see [`crate::logs::init`].
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct LoggingFlags {

@@ -5,7 +5,7 @@ use super::request::Request;
 use crate::match_conditions::MatchConditions;
 use crate::rules::MatchResources;
 use apimachinery::Value as Json;
-use handlers::admission::Attributes;
+use handlers::api::admission::Attributes;
 use handlers::api::{Api, Endpoint};
 use http::StatusCode;
 use kubernetes_cel::{Env, Program, Type, Variable};

@@ -1,9 +1,9 @@
 //! What the expressions of policies and of match conditions see of a write.
 
 use apimachinery::Value as Json;
-use handlers::admission::{Attributes, Operation};
+use handlers::api::admission::{Attributes, Operation};
+use handlers::api::authorization::{self, ResourceAttributes};
 use handlers::api::{Api, Endpoint};
-use handlers::authorization::{self, ResourceAttributes};
 use kubernetes_cel::admission::FIXED;
 use kubernetes_cel::value::{Decision, Opaque, ResourceCheck};
 use kubernetes_cel::{Activation, Authorizer, CALL_COST_MAX, Env, Error, Program, Value};

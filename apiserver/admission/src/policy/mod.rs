@@ -13,7 +13,7 @@ pub mod request;
 pub mod validating;
 
 use apimachinery::Value as Json;
-use handlers::admission::Attributes;
+use handlers::api::admission::Attributes;
 use parking_lot::Mutex;
 use registry::metrics::compiling;
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 
 use crate::rules::{self, Gvr, MatchResources, NamespaceLabels, Target};
 use apimachinery::Value as Json;
-use handlers::admission::Attributes;
+use handlers::api::admission::Attributes;
 use handlers::api::{Api, Endpoint};
 use request::status::Result;
 use std::sync::Arc;

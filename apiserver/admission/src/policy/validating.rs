@@ -8,7 +8,7 @@ use super::{GROUP, Memo, is_exempt};
 use crate::match_conditions;
 use apimachinery::Value as Json;
 use futures::future::BoxFuture;
-use handlers::admission::{Attributes, Plugin};
+use handlers::api::admission::{Attributes, Plugin};
 use handlers::api::{Api, Endpoint};
 use kubernetes_cel::{Error, OBJECT_COST_MAX, Program, Value};
 use registry::metrics::evaluating;

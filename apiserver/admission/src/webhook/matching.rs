@@ -5,7 +5,7 @@ use crate::policy::environment::{Access, Input};
 use crate::rules::{self, Gvr, NamespaceLabels, Target, namespace_labels, selects_object};
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
-use handlers::admission::Attributes;
+use handlers::api::admission::Attributes;
 use handlers::api::{Api, Endpoint};
 use request::status::{About, Result, Status};
 use std::sync::Arc;

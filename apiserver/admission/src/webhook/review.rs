@@ -5,9 +5,9 @@ use super::matching::Invocation;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use base64::Engine;
-use handlers::admission::Attributes;
-use handlers::render::typed;
+use handlers::api::admission::Attributes;
 use http::StatusCode;
+use registry::edit::typed;
 use request::status::Status;
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! POST of a new object.
 
 use super::{Stored, Write, Written, meta_text, metadata};
-use crate::admission::Operation;
+use crate::api::admission::Operation;
 use apimachinery::Value;
 use http::StatusCode;
 use registry::edit::copy;

@@ -4,7 +4,7 @@
 //! period holds it; or it was marked before and nothing changes.
 
 use super::{Write, meta_text, metadata};
-use crate::admission::{Attributes, Operation, RequestOptions};
+use crate::api::admission::{Attributes, Operation, RequestOptions};
 use apimachinery::Value;
 use futures::{StreamExt, stream};
 use registry::conversion::convert;

@@ -4,15 +4,14 @@
 //! preparation → validation → validating admission → transaction. An update runs them again on a fresh object when somebody
 //! else was faster.
 
-pub mod allocator;
 pub mod create;
 pub mod delete;
 pub mod patch;
 mod pending_conversions;
 pub mod update;
 
-use crate::admission::Charge;
-use crate::admission::{Attributes, Operation, RequestOptions};
+use crate::api::admission::Charge;
+use crate::api::admission::{Attributes, Operation, RequestOptions};
 use crate::api::{Api, Endpoint};
 use apimachinery::apply::{FieldManager, FieldSet};
 use apimachinery::codec::Report;
@@ -24,9 +23,9 @@ use pending_conversions::PendingConversions;
 use registry::conversion::convert;
 use registry::metrics::evaluating;
 use registry::strategy::{Context, NameRule};
-use request::User;
 use request::options::WriteOptions;
 use request::status::{About, Result, Status};
+use request::{RequestInfo, User};
 use serde_json::json;
 use std::sync::Arc;
 use storage::etcd;
@@ -101,6 +100,23 @@ pub fn default_manager(headers: &HeaderMap) -> String {
 }
 
 impl<'a> Write<'a> {
+    /// The write that a request asks for. A name counts where it stands in the path, not in a field selector.
+    pub fn requested(
+        api: &'a Api,
+        endpoint: &'a Arc<Endpoint>,
+        info: &RequestInfo,
+        user: &'a User,
+        options: WriteOptions,
+        headers: &HeaderMap,
+    ) -> Write<'a> {
+        let namespace = if endpoint.row.namespaced { &*info.namespace } else { "" };
+        let name = if info.is_by_path() { &*info.name } else { "" };
+        let manager =
+            if options.field_manager.is_empty() { default_manager(headers) } else { options.field_manager.clone() };
+        let write = Write::internal(api, endpoint, user, namespace, name);
+        Write { subresource: info.subresource.clone(), options, manager, internal: false, ..write }
+    }
+
     /// A write by the server itself.
     pub fn internal(
         api: &'a Api,

@@ -4,7 +4,6 @@ use super::update::Preconditions;
 use super::{Write, Written, meta_text};
 use crate::decode::{self, BodyType, Misfit, finish};
 use crate::negotiate::{cbor_is_served, media_types};
-use crate::render;
 use apimachinery::Value;
 use apimachinery::apply::{ApplyError, last_applied, typed};
 use apimachinery::codec::yaml;
@@ -12,6 +11,7 @@ use apimachinery::patch::json::JsonPatchError;
 use apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use apimachinery::validation::{FieldError, Path};
 use http::{HeaderMap, StatusCode};
+use registry::edit::typed;
 use request::options::FieldValidation;
 use request::status::{Result, Status};
 use serde_json::Map;
@@ -69,7 +69,7 @@ impl Write<'_> {
         let validation = self.options.field_validation;
         let mut noted = Vec::new();
         let patched = |current: &Value| {
-            let mut tree = render::typed(current.clone(), &row.kind);
+            let mut tree = typed(current.clone(), &row.kind);
             match kind {
                 PatchType::Json => json_patch(&mut tree, patch.clone()).map_err(json_patch_status)?,
                 PatchType::Merge => merge_patch(&mut tree, &patch),

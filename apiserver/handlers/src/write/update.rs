@@ -1,8 +1,8 @@
 //! Changing an object: read, change, store if nobody else did meanwhile, else start over.
 
 use super::{Stored, Write, Written, meta_text, metadata};
-use crate::admission::Charge;
-use crate::admission::Operation;
+use crate::api::admission::Charge;
+use crate::api::admission::Operation;
 use apimachinery::Value;
 use apimachinery::validation::{FieldError, Path};
 use registry::edit::copy;

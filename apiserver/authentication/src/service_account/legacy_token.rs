@@ -2,7 +2,7 @@
 //! long as their Secret holds them and their account is there. The Secret is told the day on which it was last used, so that what nobody
 //! uses can be found and, marked invalid, be refused. (KEP-2799.)
 
-use super::service_account::{account, same_object};
+use super::{account, same_object};
 use apimachinery::Value;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

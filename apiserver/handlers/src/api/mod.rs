@@ -1,12 +1,17 @@
-//! The served API as one value: every resource with its cache, and how to reach storage.
+//! The served API as one value: every resource with its cache, how to reach storage, and what takes part in writes: [`admission`],
+//! [`allocator`]s and [`authorization`]. Who implements those is in other crates.
 
-use crate::admission::Chain;
-use crate::authorization::Authorizers;
-use crate::write::allocator::Allocator;
+pub mod admission;
+pub mod allocator;
+pub mod authorization;
+
+use admission::Chain;
+use allocator::Allocator;
 use apimachinery::Value;
 use apimachinery::schema::GroupVersionKind;
 use apimachinery::validation::Gates;
 use arc_swap::ArcSwap;
+use authorization::Authorizers;
 use component_base::feature_gates::FeatureGates;
 use component_base::tls::Watched;
 use registry::conversion;

@@ -1,8 +1,9 @@
 //! Service account tokens: signed by us, bound to an account and perhaps to a pod, secret or node, good for certain audiences
 //! until they expire. (KEP-1205; RFC 7519.)
 
-use super::legacy_token;
-use super::token_cache::TokenCache;
+mod legacy_token;
+pub mod token_cache;
+
 use anyhow::Context;
 use apimachinery::Value;
 use base64::Engine;
@@ -14,6 +15,7 @@ use request::status::{Result, Status};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
+use token_cache::TokenCache;
 
 /// A key that tokens are verified with.
 struct Verifier {
