@@ -506,8 +506,8 @@ impl Checker<'_> {
             let [arg] = args.as_slice() else { continue };
             let Some(text) = self.ast.string(*arg) else { continue };
             let fine = match &**name {
-                "duration" => functions::time::parse_duration(text).is_some(),
-                "timestamp" => functions::time::parse_timestamp(text).is_some(),
+                "duration" => crate::time::parse_duration(text).is_some(),
+                "timestamp" => crate::time::parse_timestamp(text).is_some(),
                 _ => true,
             };
             if !fine {

@@ -3,8 +3,9 @@
 
 use crate::ast::{Expr, Fold, FoldKind, Id};
 use crate::check::item_size;
-use crate::eval::{Program, scan};
+use crate::eval::Program;
 use crate::functions::Sizes;
+use crate::meter::scan;
 use crate::types::Type;
 
 /// The most that a run can cost, in units of a simple operation; `u64::MAX` if there is no bound.

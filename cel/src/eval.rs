@@ -3,54 +3,13 @@
 use crate::ast::{Ast, Expr, Fold, FoldKind, Id, Issues, Item, Literal};
 use crate::check::{Checked, Reference};
 use crate::env::Env;
+use crate::error::Error;
 use crate::functions::{self, Call, Overload};
+use crate::meter::{Authorizer, Meter, scan};
 use crate::types::Type;
-use crate::value::{Decision, Key, List, Map, Opaque, ResourceCheck, Text, Value};
+use crate::value::{Key, List, Map, Opaque, Text, Value};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::rc::Rc;
-
-/// Why an expression has no value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Error {
-    /// Something in the values: a missing key, a division by zero.
-    Failed(String),
-    /// No function of that name takes the values it was called with.
-    NoOverload,
-    /// It costs more than it may.
-    OverBudget,
-}
-
-impl Error {
-    pub fn new(message: impl Into<String>) -> Error {
-        Error::Failed(message.into())
-    }
-
-    pub fn no_overload() -> Error {
-        Error::NoOverload
-    }
-
-    fn no_key(key: &str) -> Error {
-        Error::Failed(format!("no such key: {key}"))
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Failed(message) => f.write_str(message),
-            Error::NoOverload => f.write_str("no such overload"),
-            Error::OverBudget => f.write_str("operation cancelled: actual cost limit exceeded"),
-        }
-    }
-}
-
-/// Who answers checks of access in an expression.
-pub trait Authorizer {
-    /// `service_account`, as namespace and name, is asked for instead of the user of the request.
-    fn check_path(&self, path: &str, verb: &str, service_account: Option<&(String, String)>) -> Decision;
-    fn check_resource(&self, check: &ResourceCheck, verb: &str) -> Decision;
-}
 
 /// Where a run gets the values of variables.
 pub trait Activation<'a> {
@@ -114,25 +73,6 @@ impl Program {
             Run { program: self, variable: &variable, locals: Vec::new(), meter: Meter::new(cost_max, authorizer) };
         let result = run.eval(self.ast.root);
         Outcome { result, cost: run.meter.spent }
-    }
-}
-
-/// What functions see of a run: the budget, and who answers checks of access.
-pub struct Meter<'r> {
-    pub spent: u64,
-    max: u64,
-    pub authorizer: Option<&'r dyn Authorizer>,
-}
-
-impl<'r> Meter<'r> {
-    fn new(max: u64, authorizer: Option<&'r dyn Authorizer>) -> Meter<'r> {
-        Meter { spent: 0, max, authorizer }
-    }
-
-    /// Pays before the work is done.
-    pub fn pay(&mut self, cost: u64) -> Result<(), Error> {
-        self.spent = self.spent.saturating_add(cost);
-        if self.spent > self.max { Err(Error::OverBudget) } else { Ok(()) }
     }
 }
 
@@ -475,11 +415,6 @@ fn of_literal(literal: &Literal) -> Value<'_> {
         Literal::String(text) => Value::String(Text::Borrowed(text)),
         Literal::Bytes(bytes) => Value::Bytes((**bytes).into()),
     }
-}
-
-/// What looking at so many bytes or values costs.
-pub fn scan(size: u64) -> u64 {
-    size.div_ceil(10)
 }
 
 /// The value of an `authorizer` variable.

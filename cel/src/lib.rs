@@ -12,17 +12,22 @@ pub mod ast;
 pub mod check;
 pub mod cost;
 pub mod env;
+pub mod error;
 pub mod eval;
 pub mod functions;
 mod literal;
+pub mod meter;
 pub mod openapi;
 pub mod parse;
 pub mod schema;
+mod time;
 pub mod types;
 pub mod value;
 
 pub use env::{Env, Variable};
-pub use eval::{Activation, Authorizer, Error, Outcome, Program};
+pub use error::Error;
+pub use eval::{Activation, Outcome, Program};
+pub use meter::Authorizer;
 pub use types::Type;
 pub use value::Value;
 

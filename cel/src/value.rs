@@ -1,7 +1,7 @@
 //! Values of expressions. What comes from an object stays there: a list or map of JSON is a reference, and its parts become values
 //! when they are looked at.
 
-use crate::eval::Error;
+use crate::error::Error;
 use crate::types::{ListKind, ListType, ObjectType, Type};
 use apimachinery::quantity::Quantity;
 use serde_json::{Map as JsonMap, Value as Json};
@@ -12,6 +12,19 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 static DYN: Type = Type::Dyn;
+
+/// What texts of a format are checked for.
+pub struct NamedFormat {
+    pub name: &'static str,
+    /// What is wrong with a text; empty if nothing is.
+    pub check: fn(&str) -> Vec<String>,
+}
+
+impl std::fmt::Debug for NamedFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
 
 /// A string, borrowed from an object or expression, or made while it runs.
 #[derive(Clone, Debug)]
@@ -66,7 +79,7 @@ pub enum Opaque {
     Ip(IpAddr),
     Cidr(ipnet::IpNet, IpAddr),
     Semver(semver::Version),
-    Format(&'static crate::functions::format::NamedFormat),
+    Format(&'static NamedFormat),
     /// Asks for the user of the request, or for a service account (namespace and name).
     Authorizer(Option<(String, String)>),
     PathCheck(String, Option<(String, String)>),
@@ -154,10 +167,12 @@ impl<'a> Value<'a> {
                 (_, Some(uint)) => Value::Uint(uint),
                 _ => Value::Double(n.as_f64().unwrap_or_default()),
             },
-            (Json::String(text), Type::Duration) => crate::functions::time::parse_duration(text)
-                .map_or(Value::String(Text::Borrowed(text)), Value::Duration),
-            (Json::String(text), Type::Timestamp) => crate::functions::time::parse_date_or_timestamp(text)
-                .map_or(Value::String(Text::Borrowed(text)), Value::Timestamp),
+            (Json::String(text), Type::Duration) => {
+                crate::time::parse_duration(text).map_or(Value::String(Text::Borrowed(text)), Value::Duration)
+            }
+            (Json::String(text), Type::Timestamp) => {
+                crate::time::parse_date_or_timestamp(text).map_or(Value::String(Text::Borrowed(text)), Value::Timestamp)
+            }
             (Json::String(text), Type::Bytes(_)) => {
                 use base64::Engine;
                 let bytes = base64::engine::general_purpose::STANDARD.decode(text);
@@ -183,8 +198,8 @@ impl<'a> Value<'a> {
             Value::Double(n) => serde_json::Number::from_f64(*n).map(Json::Number)?,
             Value::String(text) => Json::from(&**text),
             Value::Bytes(bytes) => Json::from(base64::engine::general_purpose::STANDARD.encode(bytes)),
-            Value::Duration(nanos) => Json::from(crate::functions::time::show_duration(*nanos)),
-            Value::Timestamp(time) => Json::from(crate::functions::time::show_timestamp(*time)),
+            Value::Duration(nanos) => Json::from(crate::time::show_duration(*nanos)),
+            Value::Timestamp(time) => Json::from(crate::time::show_timestamp(*time)),
             Value::List(List::Json(items, _)) => Json::Array(items.to_vec()),
             Value::List(list) => Json::Array(list.iter().map(|item| item.to_json()).collect::<Option<_>>()?),
             Value::Map(Map::Json(members, _)) => Json::Object((*members).clone()),

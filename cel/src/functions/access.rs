@@ -1,7 +1,7 @@
 //! Who may do what, asked from an expression; and keys of JSON pointers.
 
 use super::{Call, Cost, Function, row, simple};
-use crate::eval::Error;
+use crate::error::Error;
 use crate::value::{Decision, Opaque, ResourceCheck, Value};
 use apimachinery::validation::names;
 

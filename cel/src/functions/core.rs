@@ -1,8 +1,8 @@
 //! Operators, sizes, conversions.
 
 use super::{Call, Cost, Function, Growth, growing, row, simple};
-use crate::eval::Error;
-use crate::functions::time;
+use crate::error::Error;
+use crate::time;
 use crate::value::{Text, Value};
 use std::cmp::Ordering;
 
@@ -97,7 +97,7 @@ pub const FUNCTIONS: &[Function] = &[
         Call(|_, args| match args {
             [Value::Duration(a), Value::Duration(b)] => Ok(Value::Duration(overflow(a.checked_add(*b), "duration")?)),
             [Value::Timestamp(t), Value::Duration(d)] | [Value::Duration(d), Value::Timestamp(t)] => {
-                time::shift(*t, *d)
+                super::time::shift(*t, *d)
             }
             _ => Err(Error::NoOverload),
         }),
@@ -116,7 +116,7 @@ pub const FUNCTIONS: &[Function] = &[
                 let nanos = i64::try_from(a.as_nanosecond() - b.as_nanosecond()).ok();
                 Ok(Value::Duration(overflow(nanos, "timestamp")?))
             }
-            [Value::Timestamp(t), Value::Duration(d)] => time::shift(*t, overflow(d.checked_neg(), "duration")?),
+            [Value::Timestamp(t), Value::Duration(d)] => super::time::shift(*t, overflow(d.checked_neg(), "duration")?),
             _ => Err(Error::NoOverload),
         }),
     ),
@@ -155,7 +155,7 @@ pub const FUNCTIONS: &[Function] = &[
         Call(|meter, args| match args {
             [value, Value::List(list)] => {
                 // What is compared may be large, on both sides.
-                meter.pay(crate::eval::scan(value.weight().saturating_mul(list.len() as u64)))?;
+                meter.pay(crate::meter::scan(value.weight().saturating_mul(list.len() as u64)))?;
                 Ok(Value::Bool(list.contains(value)))
             }
             _ => Err(Error::NoOverload),

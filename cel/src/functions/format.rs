@@ -1,23 +1,10 @@
 //! Formats by name: what Kubernetes calls a label, a date, a UUID.
 
 use super::{Call, Cost, Function, row, simple};
-use crate::eval::Error;
-use crate::functions::time;
-use crate::value::{Opaque, Value};
+use crate::error::Error;
+use crate::time;
+use crate::value::{NamedFormat, Opaque, Value};
 use apimachinery::validation::names;
-
-/// What texts of a format are checked for.
-pub struct NamedFormat {
-    pub name: &'static str,
-    /// What is wrong with a text; empty if nothing is.
-    pub check: fn(&str) -> Vec<String>,
-}
-
-impl std::fmt::Debug for NamedFormat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
 
 fn problems(found: names::Problems) -> Vec<String> {
     found.into_iter().collect()

@@ -1,7 +1,7 @@
 //! Lists: order, sums, extremes, places. (Kubernetes' own library.)
 
 use super::{Call, Cost, Function, row};
-use crate::eval::Error;
+use crate::error::Error;
 use crate::value::{List, Value};
 use std::cmp::Ordering;
 

@@ -15,7 +15,8 @@ mod sets;
 mod strings;
 pub mod time;
 
-use crate::eval::{Error, Meter, scan};
+use crate::error::Error;
+use crate::meter::{Meter, scan};
 use crate::types::Type;
 use crate::value::{Opaque, Value};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! Addresses, ranges of them, URLs.
 
 use super::{Call, Cost, Function, row, simple};
-use crate::eval::Error;
+use crate::error::Error;
 use crate::value::{Key, Map, Opaque, Value};
 use apimachinery::validation::names;
 use std::collections::BTreeMap;

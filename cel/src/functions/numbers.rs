@@ -1,7 +1,7 @@
 //! Quantities and semantic versions. Both compare by the same methods.
 
 use super::{Call, Cost, Function, row, simple};
-use crate::eval::Error;
+use crate::error::Error;
 use crate::value::{Opaque, Value};
 use apimachinery::quantity::{Format, Quantity};
 use std::cmp::Ordering;

@@ -1,7 +1,7 @@
 //! Values that may be absent.
 
 use super::{Call, Function, simple};
-use crate::eval::Error;
+use crate::error::Error;
 use crate::value::Value;
 
 pub const FUNCTIONS: &[Function] = &[

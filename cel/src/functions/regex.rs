@@ -1,7 +1,8 @@
 //! Regular expressions, in RE2's syntax. Matching takes time linear in the text, and the size of what a pattern compiles to is bounded.
 
 use super::{Call, Cost, Function, Growth, growing, row};
-use crate::eval::{Error, Meter, scan};
+use crate::error::Error;
+use crate::meter::{Meter, scan};
 use crate::value::Value;
 use apimachinery::schema::go_regex;
 use regex::Regex;

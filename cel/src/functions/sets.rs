@@ -1,7 +1,7 @@
 //! Lists as sets.
 
 use super::{Call, Cost, Function, row};
-use crate::eval::Error;
+use crate::error::Error;
 use crate::value::{List, Value};
 
 pub const FUNCTIONS: &[Function] = &[

@@ -1,8 +1,9 @@
 //! Strings. Positions count characters.
 
 use super::{Call, Cost, Function, Growth, growing, row};
-use crate::eval::{Error, Meter, scan};
+use crate::error::Error;
 use crate::functions::core::{double, show};
+use crate::meter::{Meter, scan};
 use crate::value::{List, Map, Value};
 
 macro_rules! test {
