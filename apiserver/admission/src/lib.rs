@@ -69,9 +69,9 @@ pub fn chain(
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(default_ingress_class::DefaultIngressClass),
         Box::new(policy::mutating::MutatingAdmissionPolicy::default()),
-        Box::new(mutating_webhook::MutatingWebhook::new()),
+        Box::new(mutating_webhook::MutatingWebhook::default()),
         Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
-        Box::new(validating_webhook::ValidatingWebhook::new()),
+        Box::new(validating_webhook::ValidatingWebhook::default()),
         Box::new(resource_quota::ResourceQuota),
     ];
     let named = |list: &[String], name: &str| list.iter().any(|n| n == name);

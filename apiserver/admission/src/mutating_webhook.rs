@@ -19,8 +19,8 @@ pub struct MutatingWebhook {
     source: Source,
 }
 
-impl MutatingWebhook {
-    pub const fn new() -> MutatingWebhook {
+impl Default for MutatingWebhook {
+    fn default() -> MutatingWebhook {
         MutatingWebhook { source: Source::new("mutatingwebhookconfigurations") }
     }
 }

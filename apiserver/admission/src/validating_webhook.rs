@@ -14,8 +14,8 @@ pub struct ValidatingWebhook {
     source: Source,
 }
 
-impl ValidatingWebhook {
-    pub const fn new() -> ValidatingWebhook {
+impl Default for ValidatingWebhook {
+    fn default() -> ValidatingWebhook {
         ValidatingWebhook { source: Source::new("validatingwebhookconfigurations") }
     }
 }

@@ -3,18 +3,14 @@
 
 use super::Aggregator;
 use super::discovery::resources;
+use super::get::get;
 use super::openapi::Documents;
-use super::proxy::identify;
 use super::table::Remote;
 use super::{GROUP, PLURAL, Said};
 use apimachinery::Value;
-use component_base::serving::empty;
 use futures::{FutureExt, StreamExt};
 use handlers::write::update::Preconditions;
 use handlers::write::{Write, now_text};
-use http::header::{ACCEPT, HeaderValue};
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use request::User;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -29,8 +25,6 @@ use webhook::resolver::port_of;
 /// Between two looks at servers that are well, and at those that are not: first and last.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_secs(1);
-/// What a server may take to say what it serves.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 const DISCOVERY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Servers that are asked at once.
 const CHECKS_MAX: usize = 8;
@@ -218,33 +212,6 @@ async fn ask(aggregator: &Aggregator, remote: &Remote) -> Result<Value, String> 
         }
         Ok((_, bytes, _)) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
     }
-}
-
-/// A GET as this server itself; code, body and entity tag.
-pub async fn get(
-    aggregator: &Aggregator,
-    remote: &Remote,
-    path: &str,
-    accept: &'static str,
-    bytes_max: usize,
-) -> Result<(StatusCode, bytes::Bytes, String), String> {
-    let mut request = Request::new(empty());
-    *request.method_mut() = Method::GET;
-    let uri = format!("https://{}{path}", remote.destination.authority);
-    *request.uri_mut() = uri.parse().map_err(|e: http::uri::InvalidUri| e.to_string())?;
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
-    let user = User { name: "system:kube-aggregator".into(), groups: vec!["system:masters".into()], ..User::default() };
-    identify(request.headers_mut(), &user);
-    let asked = async {
-        let answer =
-            aggregator.api.callout.send(&remote.destination, true, request).await.map_err(|e| e.to_string())?;
-        let code = answer.status();
-        let tag = answer.headers().get(http::header::ETAG).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
-        let body = Limited::new(answer.into_body(), bytes_max).collect().await.map_err(|e| e.to_string())?;
-        Ok((code, body.to_bytes(), tag))
-    };
-    let late = || Err("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned());
-    tokio::time::timeout(CHECK_TIMEOUT, asked).await.unwrap_or_else(|_| late())
 }
 
 /// Writes the condition, if it is another than before.

@@ -11,6 +11,7 @@
 
 pub mod availability;
 pub mod discovery;
+mod get;
 pub mod openapi;
 pub mod proxy;
 pub mod table;

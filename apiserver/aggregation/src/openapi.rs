@@ -2,7 +2,7 @@
 //! so theirs is laid into ours.
 
 use super::Aggregator;
-use super::availability::get;
+use super::get::get;
 use super::table::Remote;
 use apimachinery::Value;
 use serde_json::{Map, json};

@@ -168,7 +168,7 @@ fn aggregated<B>(
     let value = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
     let mut bytes = serde_json::to_vec(&Ordered::by_kind(&value)).unwrap_or_default();
     bytes.push(b'\n');
-    let tag = format!("\"{}\"", format!("{:X}", sha2::Sha512::digest(&bytes)));
+    let tag = format!("\"{:X}\"", sha2::Sha512::digest(&bytes));
     let unchanged = request.headers().get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let content_type = match version {
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",

@@ -176,8 +176,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn a_history_is_the_end_of_all_changes_and_within_its_budget(sizes in prop::collection::vec(0usize..1 << 20, 1..50)) {
+        fn a_history_is_the_end_of_all_changes_and_within_its_budget(sizes in prop::collection::vec(0usize..1 << 14, 1..50)) {
             let budget = Arc::<Budget>::default();
+            budget.set_bytes_max(1 << 18);
             let mut history = History::new(budget.clone());
             for (i, size) in sizes.iter().enumerate() {
                 history.push(&event(i as Revision + 1, *size), Instant::now());

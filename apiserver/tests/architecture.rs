@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -160,9 +160,13 @@ fn is_one_folder(circle: &BTreeSet<Module>) -> bool {
     below.iter().all(|module| module[0] == below[0][0])
 }
 
+/// Crates whose parts are still to be told from each other. A crate that no longer needs to stand here fails the test.
+const STILL_ONE_CIRCLE: [&str; 1] = ["kubelet"];
+
 #[test]
 fn no_modules_import_each_other_but_within_one_folder() {
     let mut wrong = BTreeSet::new();
+    let mut still = BTreeSet::new();
     for member in members() {
         let all = modules(&root().join(&member).join("src"));
         let mut edges: BTreeMap<Module, BTreeSet<Module>> =
@@ -171,12 +175,15 @@ fn no_modules_import_each_other_but_within_one_folder() {
         edges.insert(Module::new(), BTreeSet::new());
         for module in edges.keys().cloned().collect::<Vec<_>>() {
             let circle = circle(&module, &edges);
-            if !is_one_folder(&circle) {
+            if !is_one_folder(&circle) && STILL_ONE_CIRCLE.contains(&&*member) {
+                still.insert(member.clone());
+            } else if !is_one_folder(&circle) {
                 let names: Vec<String> = circle.iter().map(|module| module.join("::")).collect();
                 wrong.insert(format!("{member}: {}", names.join(", ")));
             }
         }
     }
+    assert_eq!(still.len(), STILL_ONE_CIRCLE.len(), "only {still:?} has a circle");
     assert!(wrong.is_empty(), "modules that import each other:\n{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
@@ -193,5 +200,30 @@ fn what_a_module_names_is_found() {
     ] {
         let found = uses(&module(of), text, &all);
         assert_eq!(found, want.into_iter().map(module).collect(), "{text}");
+    }
+}
+
+/// Paths between backquotes in a page: those that begin with a folder at the top of the project.
+fn named_paths(page: &str) -> impl Iterator<Item = &str> {
+    let tops: Vec<String> = std::fs::read_dir(root())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let quoted = page.split('`').skip(1).step_by(2).map(|text| text.split("::").next().unwrap_or_default());
+    quoted.filter(move |text| {
+        let is_path = !text.contains([' ', '<', '*', '\n']);
+        is_path && text.split_once('/').is_some_and(|(top, _)| tops.iter().any(|known| known == top))
+    })
+}
+
+#[test]
+fn files_that_the_pages_name_exist() {
+    for name in ["docs/ARCHITECTURE.md", "docs/READING.md", "CONTRIBUTING.md"] {
+        let page = read(name);
+        let missing: Vec<&str> = named_paths(&page).filter(|path| !root().join(path).exists()).collect();
+        assert!(missing.is_empty(), "{name} names what is not there: {missing:?}");
     }
 }
