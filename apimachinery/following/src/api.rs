@@ -12,6 +12,8 @@ pub struct Api {
     pub kinds: BTreeSet<Kind>,
     /// What is served under each group and version: by `pods` or `pods/status`. Empty where the source tells of types only.
     pub resources: BTreeMap<GroupVersion, BTreeMap<String, Resource>>,
+    /// Whether the source tells what can be watched: watching has paths of its own, which some documents leave out.
+    pub tells_watches: bool,
     /// Whether the source tells the values of enumerations.
     pub tells_values: bool,
     /// Whether the source tells the defaults of fields.

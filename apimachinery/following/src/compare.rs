@@ -49,15 +49,17 @@ fn resources(from: &Api, to: &Api) -> [Section; 2] {
     if from.resources.is_empty() || to.resources.is_empty() {
         return [rows, verbs].map(|section| Section { not_compared: NO_PATHS, ..section });
     }
+    let watches = from.tells_watches && to.tells_watches;
+    let tellable = |verb: &&String| watches || *verb != "watch";
     let [old, new] = [from, to].map(flat);
     for (name, resource) in &new {
         match old.get(name) {
             None => rows.added.push(format!("{name}  {}", told(resource))),
             Some(before) => {
                 compare_row(&mut rows, name, before, resource);
-                let came = resource.verbs.difference(&before.verbs);
+                let came = resource.verbs.difference(&before.verbs).filter(tellable);
                 verbs.added.extend(came.map(|verb| format!("{name}  {verb}")));
-                let went = before.verbs.difference(&resource.verbs);
+                let went = before.verbs.difference(&resource.verbs).filter(tellable);
                 verbs.removed.extend(went.map(|verb| format!("{name}  {verb}")));
             }
         }
@@ -94,7 +96,7 @@ fn types(from: &Api, to: &Api) -> Section {
     let mut section = Section::new("Types", TYPES);
     for (name, ty) in &to.types {
         match from.types.get(name) {
-            None => section.added.push(format!("{name}  {} fields", ty.fields.len())),
+            None => section.added.push(format!("{name}  {}", count(ty))),
             Some(old) if old.atomic != ty.atomic => {
                 let how = |ty: &Type| if ty.atomic { "atomic" } else { "by field" };
                 section.changed.push(format!("{name}  merged: {} → {}", how(old), how(ty)));
@@ -105,6 +107,13 @@ fn types(from: &Api, to: &Api) -> Section {
     let gone = from.types.iter().filter(|(name, ty)| ty.reachable && !to.types.contains_key(*name));
     section.removed = gone.map(|(name, _)| name.clone()).collect();
     section
+}
+
+fn count(ty: &Type) -> String {
+    match ty.fields.len() {
+        1 => "1 field".into(),
+        all => format!("{all} fields"),
+    }
 }
 
 /// Fields, their values and their defaults. The fields of a type that is new are listed in full: each is a row to write.

@@ -87,7 +87,7 @@ pub fn add(api: &mut Api, document: &Value) {
         }
     }
     if let Some(all) = document.get("paths").and_then(Value::as_object) {
-        paths::add(&mut api.resources, all);
+        api.tells_watches |= paths::add(&mut api.resources, all);
     }
 }
 

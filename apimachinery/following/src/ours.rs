@@ -30,7 +30,7 @@ pub fn api() -> Api {
         let told = Type { fields: fields.collect(), atomic: ty.atomic, reachable: reached.contains(&ty.id.0) };
         (short_name(&ty.name).to_owned(), told)
     });
-    Api { types: types.collect(), kinds, resources, tells_values: true, tells_defaults: false }
+    Api { types: types.collect(), kinds, resources, tells_watches: true, tells_values: true, tells_defaults: false }
 }
 
 /// Reads `resources.txt`; its first lines say how it is written.

@@ -18,12 +18,14 @@ struct Place {
     watch: bool,
 }
 
-/// Adds what can be done under each path.
-pub fn add(resources: &mut BTreeMap<GroupVersion, BTreeMap<String, Resource>>, paths: &Map<String, Value>) {
+/// Adds what can be done under each path, and says whether any of them watches.
+pub fn add(resources: &mut BTreeMap<GroupVersion, BTreeMap<String, Resource>>, paths: &Map<String, Value>) -> bool {
+    let mut watches = false;
     for (path, methods) in paths {
         let Some(place) = place(path) else { continue };
         let resource = resources.entry(place.version.clone()).or_default().entry(place.resource.clone()).or_default();
         resource.namespaced |= place.namespaced;
+        watches |= place.watch;
         for (method, operation) in methods.as_object().into_iter().flatten() {
             let action = operation.get("x-kubernetes-action").and_then(Value::as_str).unwrap_or_default();
             resource.verbs.extend(verb(method, action, &place).map(str::to_owned));
@@ -32,9 +34,10 @@ pub fn add(resources: &mut BTreeMap<GroupVersion, BTreeMap<String, Resource>>, p
             }
         }
     }
+    watches
 }
 
-/// Takes a path apart; none if it leads to no resource.
+/// Takes a path apart; none if it leads to no resource, or to resources of which only a client knows the names.
 fn place(path: &str) -> Option<Place> {
     let mut rest: Vec<&str> = path.trim_matches('/').split('/').collect();
     let version = match rest[..] {
@@ -48,6 +51,9 @@ fn place(path: &str) -> Option<Place> {
         }
         _ => return None,
     };
+    if [&version.group, &version.version].iter().any(|name| name.starts_with('{')) {
+        return None;
+    }
     let watch = rest[0] == "watch";
     if watch {
         rest.remove(0);
@@ -107,7 +113,7 @@ mod tests {
         );
         assert_eq!(at("/api/v1/namespaces/{name}/finalize"), "core/v1 namespaces/finalize ");
         assert_eq!(at("/apis/apps/v1/watch/deployments"), "apps/v1 deployments ");
-        for nothing in ["/version", "/api/v1/", "/apis/apps/v1/", "/apis/", ""] {
+        for nothing in ["/version", "/api/v1/", "/apis/apps/v1/", "/apis/", "", "/apis/{group}/{version}/{plural}"] {
             assert_eq!(at(nothing), "", "{nothing}");
         }
     }
@@ -123,7 +129,7 @@ mod tests {
             "/apis/toys.k8s.io/v1/toys/{name}/play": {"get": operation("connect"), "head": operation("connect")},
         });
         let mut all = BTreeMap::new();
-        add(&mut all, paths.as_object().unwrap());
+        assert!(add(&mut all, paths.as_object().unwrap()));
         let toys = &all[&GroupVersion::new("toys.k8s.io", "v1")];
         assert_eq!(toys["toys"].verbs, ["create", "delete", "get", "list", "watch"].map(str::to_owned).into());
         assert_eq!(toys["toys"].kind.as_ref().unwrap().to_string(), "toys.k8s.io/v1/Toy");
