@@ -278,8 +278,8 @@ mod tests {
     #[test]
     fn ephemeral_containers_are_merged_as_containers_are() {
         let schema = Schema::builtin();
-        let [ephemeral, plain] =
-            ["EphemeralContainer", "Container"].map(|name| schema.by_name(&format!("k8s.io.api.core.v1.{name}")).unwrap());
+        let [ephemeral, plain] = ["EphemeralContainer", "Container"]
+            .map(|name| schema.by_name(&format!("k8s.io.api.core.v1.{name}")).unwrap());
         for field in schema.members(plain) {
             let same = schema.member(ephemeral, field.name).unwrap();
             let told = |field: &Field| (field.required, field.list_type.clone(), field.patch.clone());
