@@ -76,10 +76,15 @@ pub struct Resource {
     pub verbs: BTreeSet<String>,
 }
 
+/// What every object has. Tables do not count these as fields, and documents tell of them unevenly.
+pub const TYPE_META: [&str; 2] = ["apiVersion", "kind"];
+
 /// A struct.
 #[derive(Clone, Debug, Default)]
 pub struct Type {
     pub fields: BTreeMap<String, Field>,
+    /// It carries [`TYPE_META`] and can be sent by itself.
+    pub object: bool,
     /// Server-side apply replaces it as a whole.
     pub atomic: bool,
     /// A resource leads to it. Our tables also hold types that no document of the API has, such as those of webhooks' calls: that such

@@ -1,6 +1,6 @@
 //! Two APIs, and two tables of feature gates, held against each other.
 
-use crate::api::{Api, Field, Resource, Type};
+use crate::api::{Api, Field, Resource, TYPE_META, Type};
 use crate::gates::Gates;
 use crate::report::{Report, Section};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +125,9 @@ fn fields(from: &Api, to: &Api) -> [Section; 3] {
     let all_defaults = from.tells_defaults && to.tells_defaults;
     for (name, ty) in &to.types {
         let before = from.types.get(name).unwrap_or(&nothing);
-        for (field, new) in &ty.fields {
+        // A document does not mark every object as one.
+        let told = |field: &str| !((before.object || ty.object) && TYPE_META.contains(&field));
+        for (field, new) in ty.fields.iter().filter(|(field, _)| told(field)) {
             let at = format!("{name}.{field}");
             let old = before.fields.get(field);
             match old {
@@ -139,7 +141,7 @@ fn fields(from: &Api, to: &Api) -> [Section; 3] {
                 compare_defaults(&mut defaults, &at, old, new);
             }
         }
-        let gone = before.fields.keys().filter(|field| !ty.fields.contains_key(*field));
+        let gone = before.fields.keys().filter(|field| told(field) && !ty.fields.contains_key(*field));
         fields.removed.extend(gone.map(|field| format!("{name}.{field}")));
     }
     if !(from.tells_values && to.tells_values) {

@@ -1,6 +1,6 @@
 //! The API as documents tell it: OpenAPI 2 (`definitions`), OpenAPI 3 (`components.schemas`) or a bundle of JSON schemas (`$defs`).
 
-use crate::api::{Api, Field, GroupVersion, Kind, NO_STRUCTS, Type, short_name};
+use crate::api::{Api, Field, GroupVersion, Kind, NO_STRUCTS, TYPE_META, Type, short_name};
 use crate::paths;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
@@ -103,12 +103,12 @@ pub fn kind(value: &Value) -> Option<Kind> {
     Some(Kind { version: GroupVersion::new(text("group")?, text("version")?), name: text("kind")?.into() })
 }
 
-fn add_type(api: &mut Api, schema: &Value, is_kind: bool) -> Type {
+fn add_type(api: &mut Api, schema: &Value, object: bool) -> Type {
     let required: BTreeSet<&str> = strings(schema, "required").collect();
-    let mut ty = Type { reachable: true, atomic: text(schema, "x-kubernetes-map-type") == "atomic", ..Type::default() };
+    let atomic = text(schema, "x-kubernetes-map-type") == "atomic";
+    let mut ty = Type { object, atomic, reachable: true, ..Type::default() };
     for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        // Every object has these two. Our table does not count them as fields, and some documents give them values.
-        if is_kind && ["apiVersion", "kind"].contains(&&**name) {
+        if object && TYPE_META.contains(&&**name) {
             continue;
         }
         let field = field(property, required.contains(&**name));

@@ -22,12 +22,12 @@ pub fn api() -> Api {
     let values = values(VALUES);
     let types = schema.types.iter().map(|ty| {
         let fields = ty.members.iter().map(|&(owner, at)| {
-            let owner = schema.get(owner);
-            let field = &owner.fields[usize::from(at)];
-            let listed = values.get(&format!("{}.{}", short_name(&owner.name), field.name));
+            let field = &schema.get(owner).fields[usize::from(at)];
+            let listed = values.get(&format!("{}.{}", short_name(&ty.name), field.name));
             (field.name.to_owned(), self::field(field, listed.cloned().unwrap_or_default()))
         });
-        let told = Type { fields: fields.collect(), atomic: ty.atomic, reachable: reached.contains(&ty.id.0) };
+        let reachable = reached.contains(&ty.id.0);
+        let told = Type { fields: fields.collect(), object: ty.type_meta, atomic: ty.atomic, reachable };
         (short_name(&ty.name).to_owned(), told)
     });
     Api { types: types.collect(), kinds, resources, tells_watches: true, tells_values: true, tells_defaults: false }

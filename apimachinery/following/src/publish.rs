@@ -1,6 +1,6 @@
 //! For tests: an API as a document of OpenAPI, written by other code than what reads it.
 
-use crate::api::{Api, Field, Kind, NO_STRUCTS, Resource};
+use crate::api::{Api, Field, Kind, NO_STRUCTS, Resource, TYPE_META};
 use serde_json::{Map, Value, json};
 
 /// How a document is written.
@@ -19,7 +19,11 @@ pub fn document(api: &Api, dialect: Dialect) -> Value {
     let schemas: Map<String, Value> = reachable
         .map(|(name, ty)| {
             let properties = ty.fields.iter().map(|(name, field)| (name.clone(), property(field, dialect)));
-            let mut schema = json!({"type": "object", "properties": properties.collect::<Map<_, _>>()});
+            let mut properties: Map<String, Value> = properties.collect();
+            if ty.object {
+                properties.extend(TYPE_META.map(|name| (name.to_owned(), json!({"type": "string"}))));
+            }
+            let mut schema = json!({"type": "object", "properties": properties});
             let required = ty.fields.iter().filter(|(_, field)| field.required).map(|(name, _)| name.as_str());
             schema["required"] = required.collect();
             if ty.atomic {
