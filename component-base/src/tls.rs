@@ -1,5 +1,5 @@
 //! TLS on the server's side: certificates that are re-read when their files change, client certificates that are asked
-//! for but judged later, self-signed certificates.
+//! for but checked later, self-signed certificates.
 //!
 //! ```no_run
 //! use component_base::tls::{self, CertifiedFiles, ServerTls};
@@ -12,7 +12,7 @@
 //!
 //! A client's certificate is requested, never demanded, and only its possession is proven in the handshake: several
 //! authenticators with different CAs may look at it. [`crate::serving`] puts the chain into the request's extensions as
-//! [`PeerCertificates`]; [`CaBundle::verify`] judges it.
+//! [`PeerCertificates`]; [`CaBundle::verify`] checks it.
 
 use std::{
     fmt,

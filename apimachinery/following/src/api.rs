@@ -61,6 +61,14 @@ pub struct Kind {
     pub name: String,
 }
 
+impl Kind {
+    /// Reads a group, version and kind as extensions of OpenAPI tell it; none if one of the three is missing.
+    pub fn read(value: &Value) -> Option<Kind> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        Some(Kind { version: GroupVersion::new(text("group")?, text("version")?), name: text("kind")?.into() })
+    }
+}
+
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{}/{}", self.version, self.name)

@@ -1,6 +1,6 @@
 //! The API as documents tell it: OpenAPI 2 (`definitions`), OpenAPI 3 (`components.schemas`) or a bundle of JSON schemas (`$defs`).
 
-use crate::api::{Api, Field, GroupVersion, Kind, NO_STRUCTS, TYPE_META, Type, short_name};
+use crate::api::{Api, Field, Kind, NO_STRUCTS, TYPE_META, Type, short_name};
 use crate::paths;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
@@ -94,13 +94,7 @@ pub fn add(api: &mut Api, document: &Value) {
 /// The kinds that a schema is the type of.
 fn kinds(schema: &Value) -> Vec<Kind> {
     let listed = schema.get("x-kubernetes-group-version-kind").and_then(Value::as_array);
-    listed.into_iter().flatten().filter_map(kind).collect()
-}
-
-/// A group, version and kind in an extension of OpenAPI.
-pub fn kind(value: &Value) -> Option<Kind> {
-    let text = |name: &str| value.get(name).and_then(Value::as_str);
-    Some(Kind { version: GroupVersion::new(text("group")?, text("version")?), name: text("kind")?.into() })
+    listed.into_iter().flatten().filter_map(Kind::read).collect()
 }
 
 fn add_type(api: &mut Api, schema: &Value, object: bool) -> Type {

@@ -1,7 +1,6 @@
 //! Resources and verbs as the paths of a document tell them.
 
-use crate::api::{GroupVersion, Resource};
-use crate::document;
+use crate::api::{GroupVersion, Kind, Resource};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -29,7 +28,7 @@ pub fn add(resources: &mut BTreeMap<GroupVersion, BTreeMap<String, Resource>>, p
         for (method, operation) in methods.as_object().into_iter().flatten() {
             let action = operation.get("x-kubernetes-action").and_then(Value::as_str).unwrap_or_default();
             resource.verbs.extend(verb(method, action, &place).map(str::to_owned));
-            if let Some(kind) = operation.get("x-kubernetes-group-version-kind").and_then(document::kind) {
+            if let Some(kind) = operation.get("x-kubernetes-group-version-kind").and_then(Kind::read) {
                 resource.kind = Some(kind);
             }
         }

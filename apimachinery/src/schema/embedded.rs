@@ -97,8 +97,8 @@ fn normalized(metadata: &mut Value, report: &mut Report) -> Result<(), TypeMisma
     normalize(schema, schema.get(*id), metadata, report)
 }
 
-/// Judges what an embedded object has of its own.
-pub(super) fn judge(at: &Cursor<'_>) {
+/// Checks what an embedded object has of its own.
+pub(super) fn validate_value(at: &Cursor<'_>) {
     let text = |name: &'static str| {
         let member = at.field(name);
         match member.value() {

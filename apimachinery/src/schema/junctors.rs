@@ -1,5 +1,5 @@
 //! `allOf`, `anyOf`, `oneOf` and `not`: rules on a value that are schemas themselves. They say nothing of its type and fill in
-//! nothing; structural schemas only let them judge.
+//! nothing; structural schemas only let them validate_value.
 
 use super::Structural;
 use crate::validation::{Cursor, Errors, FieldError};
@@ -28,11 +28,11 @@ impl Junctors {
         Some(Box::new(Junctors { all_of, any_of, one_of, not }))
     }
 
-    pub fn judge(&self, at: &Cursor<'_>) {
+    pub fn validate_value(&self, at: &Cursor<'_>) {
         let path = at.path().as_str().to_owned();
         let problems = |schema: &Structural| -> Vec<FieldError> {
             let errors = Errors::new();
-            schema.judge(&Cursor::at(at.value(), at.path().clone(), &errors));
+            schema.validate_value(&Cursor::at(at.value(), at.path().clone(), &errors));
             errors.into_vec()
         };
         let wrong = |why: &str| at.invalid_value(at.value().cloned().unwrap_or_default(), format!("{path:?} {why}"));

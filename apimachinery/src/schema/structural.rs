@@ -306,10 +306,10 @@ impl Structural {
         }
     }
 
-    /// Judges a whole object; its metadata is judged by those who know all objects.
+    /// Checks a whole object; its metadata is checked by those who know all objects.
     pub fn validate(&self, object: &Cursor<'_>) {
         if let (Some(rules), Some(value)) = (&self.rules, object.value()) {
-            rules.judge(object, value);
+            rules.validate_value(object, value);
         }
         self.judge_object(object, &embedded::OWN);
         self.judge_names(object);
@@ -320,14 +320,14 @@ impl Structural {
         let metadata = self.properties.get("metadata").map(|m| &m.properties);
         for name in ["name", "generateName"] {
             if let Some(schema) = metadata.and_then(|m| m.get(name)) {
-                schema.judge(&object.field("metadata").field(name));
+                schema.validate_value(&object.field("metadata").field(name));
             }
         }
     }
 
-    /// Judges what stands at one place, a default for instance.
+    /// Checks what stands at one place, a default for instance.
     pub fn judge_value(&self, at: &Cursor<'_>) {
-        self.judge(at);
+        self.validate_value(at);
     }
 
     /// Takes out of what stands at one place what the schema does not know.
@@ -336,7 +336,7 @@ impl Structural {
         let _ = self.prune(value, "", Misfits::Refused, report);
     }
 
-    pub(super) fn judge(&self, at: &Cursor<'_>) {
+    pub(super) fn validate_value(&self, at: &Cursor<'_>) {
         // A member that is null counts as absent: cursors never stand on null.
         let Some(value) = at.value() else { return };
         if !self.fits(value) {
@@ -346,19 +346,20 @@ impl Structural {
             return;
         }
         if let Some(rules) = &self.rules {
-            rules.judge(at, value);
+            rules.validate_value(at, value);
         }
         match value {
             Value::Object(_) if self.embedded => {
-                embedded::judge(at);
+                embedded::validate_value(at);
                 self.judge_object(at, &embedded::OWN);
                 self.judge_names(at);
             }
             Value::Object(_) => self.judge_object(at, &[]),
             Value::Array(_) => {
                 if let Some(schema) = &self.items {
-                    at.items()
-                        .for_each(|item| if item.exists() { schema.judge(&item) } else { schema.judge_null(&item) });
+                    at.items().for_each(|item| {
+                        if item.exists() { schema.validate_value(&item) } else { schema.validate_null(&item) }
+                    });
                 }
                 self.judge_list(at);
             }
@@ -368,7 +369,7 @@ impl Structural {
 
     fn judge_object(&self, at: &Cursor<'_>, own: &[&str]) {
         for name in self.rules.iter().flat_map(|rules| &rules.required) {
-            let there = at.value().is_some_and(|v| v.get(name).is_some()); // null is there, and judged below
+            let there = at.value().is_some_and(|v| v.get(name).is_some()); // null is there, and checked below
             if !there && !own.contains(&name.as_str()) {
                 at.push(FieldError::required(at.path().child(name), ""));
             }
@@ -376,20 +377,21 @@ impl Structural {
         let null = |name: &str| at.value().and_then(|v| v.get(name)).is_some_and(Value::is_null);
         for (name, schema) in self.properties.iter().filter(|(name, _)| !own.contains(&name.as_str())) {
             if null(name) {
-                schema.judge_null(&at.field(name));
+                schema.validate_null(&at.field(name));
             } else {
-                schema.judge(&at.field(name));
+                schema.validate_value(&at.field(name));
             }
         }
         if let Additional::Values(schema) = &self.additional {
             let unnamed = at.members().filter(|(name, _)| !self.properties.contains_key(*name));
-            unnamed
-                .for_each(|(_, value)| if value.exists() { schema.judge(&value) } else { schema.judge_null(&value) });
+            unnamed.for_each(
+                |(_, value)| if value.exists() { schema.validate_value(&value) } else { schema.validate_null(&value) },
+            );
         }
     }
 
     /// Null stands only where the schema says so.
-    fn judge_null(&self, at: &Cursor<'_>) {
+    fn validate_null(&self, at: &Cursor<'_>) {
         if !self.nullable && (self.kind != Kind::Any || self.int_or_string) {
             at.invalid_value("null", format!("{} in body must be of type {}: \"null\"", at.path(), self.type_name()));
         }
@@ -519,10 +521,10 @@ impl Rules {
         })
     }
 
-    fn judge(&self, at: &Cursor<'_>, value: &Value) {
+    fn validate_value(&self, at: &Cursor<'_>, value: &Value) {
         let wrong = |what: String| at.invalid(format!("{} in body {what}", at.path()));
         if let Some(junctors) = &self.junctors {
-            junctors.judge(at);
+            junctors.validate_value(at);
         }
         if !self.one_of.is_empty() && !self.one_of.contains(value) {
             let supported: Vec<&str> = self.one_of.iter().filter_map(Value::as_str).collect();

@@ -60,7 +60,7 @@ impl Plugin for LimitRanger {
                     if is_pod(attributes) {
                         judge_pod(object, &item, &mut problems);
                     } else if item["type"] == "PersistentVolumeClaim" {
-                        judge(&item, &object["spec"]["resources"], true, &mut problems);
+                        check_limits(&item, &object["spec"]["resources"], true, &mut problems);
                     }
                 }
             }
@@ -111,7 +111,7 @@ fn judge_pod(pod: &Value, item: &Value, problems: &mut Vec<String>) {
         Some("Container") => {
             for list in ["containers", "initContainers"] {
                 for container in pod["spec"][list].as_array().into_iter().flatten() {
-                    judge(item, &container["resources"], false, problems);
+                    check_limits(item, &container["resources"], false, problems);
                 }
             }
         }
@@ -123,14 +123,14 @@ fn judge_pod(pod: &Value, item: &Value, problems: &mut Vec<String>) {
                     .collect()
             };
             let sums = serde_json::json!({"requests": shown(Side::Requests), "limits": shown(Side::Limits)});
-            judge(item, &sums, false, problems);
+            check_limits(item, &sums, false, problems);
         }
         _ => {}
     }
 }
 
 /// Bounds of one item. Claims have requests only, and are bound by them on both sides.
-fn judge(item: &Value, resources: &Value, requests_only: bool, problems: &mut Vec<String>) {
+fn check_limits(item: &Value, resources: &Value, requests_only: bool, problems: &mut Vec<String>) {
     let kind = item["type"].as_str().unwrap_or("");
     let get = |side: &str, resource: &str| amount(&resources[side][resource]);
     let bounds = |name: &str| {

@@ -1,7 +1,7 @@
 //! MutatingAdmissionWebhook: asks other servers what to change in an object, one after the other, each about what the one before
 //! left.
 
-use super::webhook::ask::{Failure, Kind, Versioned, ask, judge};
+use super::webhook::ask::{Failure, Kind, Versioned, apply_failure_policy, ask};
 use super::webhook::hook::Hook;
 use super::webhook::matching::{Invocation, invocation, is_exempt};
 use super::webhook::source::Source;
@@ -52,7 +52,7 @@ impl Plugin for MutatingWebhook {
                 let changed = match mutate(api, hook, attributes, &invocation).await {
                     Ok(changed) => changed,
                     Err(failure) => {
-                        judge(Kind::Mutating, hook, failure)?;
+                        apply_failure_policy(Kind::Mutating, hook, failure)?;
                         false
                     }
                 };

@@ -51,14 +51,14 @@ impl Plugin for NodeRestriction {
             if attributes.is(Operation::Create, "certificates.k8s.io", "podcertificaterequests") {
                 return super::pod_certificate::admit(node, api, attributes).await;
             }
-            judge(node, attributes).map_err(|why| attributes.forbidden(&why))
+            check(node, attributes).map_err(|why| attributes.forbidden(&why))
         })
     }
 }
 
 type Judgement = std::result::Result<(), String>;
 
-fn judge(node: &str, a: &Attributes<'_>) -> Judgement {
+fn check(node: &str, a: &Attributes<'_>) -> Judgement {
     let row = &a.endpoint.row;
     let null = Value::Null;
     let (new, old) = (a.object.as_ref().unwrap_or(&null), a.old.unwrap_or(&null));

@@ -1,6 +1,6 @@
 //! ValidatingAdmissionWebhook: asks other servers whether a request may be, all at once.
 
-use super::webhook::ask::{Kind, Versioned, ask, judge};
+use super::webhook::ask::{Kind, Versioned, apply_failure_policy, ask};
 use super::webhook::hook::Hook;
 use super::webhook::matching::{Invocation, invocation, is_exempt};
 use super::webhook::review::Answer;
@@ -69,6 +69,6 @@ async fn judged(
     let versioned = Versioned { object: object.as_deref(), old: old.as_deref() };
     match ask(api, Kind::Validating, hook, attributes, invocation, versioned).await {
         Ok(answer) => Ok(Some(answer)),
-        Err(failure) => judge(Kind::Validating, hook, failure).map(|()| None),
+        Err(failure) => apply_failure_policy(Kind::Validating, hook, failure).map(|()| None),
     }
 }

@@ -216,7 +216,7 @@ impl Webhook {
         let body = serde_json::to_vec(&question).unwrap_or_default().into();
         let limits = Limits { timeout: TIMEOUT, bytes_max: ANSWER_BYTES_MAX };
         let mut review = self.callout.post(destination, body, limits).await.map_err(|e| failed(e.to_string()))?;
-        understood(version, &uid, &review).map_err(failed)?;
+        check_response(version, &uid, &review).map_err(failed)?;
         let converted = match review["response"]["convertedObjects"].take() {
             Value::Array(objects) => objects,
             _ => Vec::new(),
@@ -235,7 +235,7 @@ impl Webhook {
 }
 
 /// Whether the review is an answer to the question `uid` that says success.
-fn understood(version: &str, uid: &str, review: &Value) -> std::result::Result<(), String> {
+fn check_response(version: &str, uid: &str, review: &Value) -> std::result::Result<(), String> {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let (got, kind) = (text(&review["apiVersion"]), text(&review["kind"]));
     let want = format!("apiextensions.k8s.io/{version}");
@@ -365,7 +365,7 @@ mod tests {
                 Err("expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got /, Kind="),
             ),
         ] {
-            assert_eq!(understood("v1", "u", &answer), want.map_err(str::to_owned), "{answer}");
+            assert_eq!(check_response("v1", "u", &answer), want.map_err(str::to_owned), "{answer}");
         }
     }
 

@@ -210,8 +210,9 @@ impl<'a> Schemas<'a> {
                 }
             };
         }
-        if field.atomic {
-            said.push(("x-kubernetes-map-type", "atomic".into()));
+        if field.atomic || field.granular {
+            let merged = if field.atomic { "atomic" } else { "granular" };
+            said.push(("x-kubernetes-map-type", merged.into()));
         }
         if field.patch.merge || field.patch.retain_keys {
             let strategy = match (field.patch.merge, field.patch.retain_keys) {

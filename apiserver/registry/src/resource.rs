@@ -80,7 +80,7 @@ impl Form {
         }
     }
 
-    /// Judges by the rules that the schema itself states.
+    /// Checks by the rules that the schema itself states.
     pub fn validate(&self, object: &Cursor<'_>) {
         if let Form::Custom(schema) = self {
             schema.validate(object);

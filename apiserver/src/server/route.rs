@@ -41,7 +41,7 @@ pub async fn route(
         }
     }
     if !info.is_resource {
-        return beside(server, info, request).await;
+        return non_resource(server, info, request).await;
     }
     let served = server.api.served.load_full();
     let Some(table) = served.version(&info.group, &info.version) else {
@@ -199,7 +199,7 @@ async fn delete_options(parts: &http::request::Parts, body: Incoming) -> Result<
 }
 
 /// Everything that is no resource: discovery, health, metrics, version, OpenAPI, token keys.
-async fn beside(server: &Arc<Server>, info: &RequestInfo, request: Request<Incoming>) -> Result<Response> {
+async fn non_resource(server: &Arc<Server>, info: &RequestInfo, request: Request<Incoming>) -> Result<Response> {
     let path = info.path.trim_end_matches('/');
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     let first = path.split('/').nth(1).unwrap_or("");

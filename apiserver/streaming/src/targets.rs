@@ -1,7 +1,7 @@
 //! Where a request goes on: host, port, path.
 
 use super::Backends;
-use super::translator::Wanted;
+use super::translator::RequestedStreams;
 use super::tunnel::Target;
 use apimachinery::Value;
 use handlers::api::Endpoint;
@@ -103,9 +103,9 @@ pub async fn log(backends: &Backends, endpoint: &Arc<Endpoint>, info: &RequestIn
 }
 
 /// The streams that a query asks for.
-pub fn wanted(query: &str) -> Wanted {
+pub fn wanted(query: &str) -> RequestedStreams {
     let on = |name: &str| parse(query.as_bytes()).any(|(k, v)| k == name && is_on(&v));
-    Wanted { stdin: on("stdin"), stdout: on("stdout"), stderr: on("stderr"), tty: on("tty") }
+    RequestedStreams { stdin: on("stdin"), stdout: on("stdout"), stderr: on("stderr"), tty: on("tty") }
 }
 
 /// As options are read: present is on, unless it says otherwise.

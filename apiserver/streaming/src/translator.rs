@@ -75,14 +75,14 @@ impl Channel {
 
 /// What the request asked for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
+pub struct RequestedStreams {
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
     pub tty: bool,
 }
 
-impl Wanted {
+impl RequestedStreams {
     /// The channels that become streams, by the protocol spoken with the kubelet.
     fn channels(self, protocol: &str) -> Vec<(Channel, &'static str)> {
         let sizes = !matches!(protocol, "" | "channel.k8s.io" | "v2.channel.k8s.io");
@@ -100,15 +100,15 @@ impl Wanted {
     /// The lowest channel that the client reads.
     fn first_read(self) -> Channel {
         match self {
-            Wanted { stdout: true, .. } => Channel::Stdout,
-            Wanted { stderr: true, .. } => Channel::Stderr,
+            RequestedStreams { stdout: true, .. } => Channel::Stdout,
+            RequestedStreams { stderr: true, .. } => Channel::Stderr,
             _ => Channel::Error,
         }
     }
 }
 
 /// Answers the client's handshake and goes on with the session in a task of its own.
-pub fn translate(target: Target, wanted: Wanted, mut request: Request<Incoming>) -> Response {
+pub fn translate(target: Target, wanted: RequestedStreams, mut request: Request<Incoming>) -> Response {
     let handshake = match Handshake::read(&mut request) {
         Ok(handshake) => handshake,
         Err(refusal) => {
@@ -133,7 +133,7 @@ fn message(channel: Channel, bytes: &[u8]) -> Message {
     Message::Binary(message.freeze())
 }
 
-async fn session(target: &Target, wanted: Wanted, client: WebSocket) {
+async fn session(target: &Target, wanted: RequestedStreams, client: WebSocket) {
     let (mut to_client, from_client) = client.split();
     // An empty message says that the connection is there.
     if to_client.send(message(wanted.first_read(), &[])).await.is_err() {
@@ -412,24 +412,24 @@ mod tests {
 
     #[test]
     fn streams_are_those_that_were_asked_for() {
-        let all = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
+        let all = RequestedStreams { stdin: true, stdout: true, stderr: true, tty: false };
         for (wanted, protocol, names) in [
             (all, PROTOCOL, &["error", "stdin", "stdout", "stderr"][..]),
-            (Wanted { tty: true, ..all }, PROTOCOL, &["error", "stdin", "stdout", "resize"]),
-            (Wanted { tty: true, ..all }, "v2.channel.k8s.io", &["error", "stdin", "stdout"]),
-            (Wanted { stderr: true, ..Wanted::default() }, "", &["error", "stderr"]),
+            (RequestedStreams { tty: true, ..all }, PROTOCOL, &["error", "stdin", "stdout", "resize"]),
+            (RequestedStreams { tty: true, ..all }, "v2.channel.k8s.io", &["error", "stdin", "stdout"]),
+            (RequestedStreams { stderr: true, ..RequestedStreams::default() }, "", &["error", "stderr"]),
         ] {
             let have: Vec<&str> = wanted.channels(protocol).into_iter().map(|(_, name)| name).collect();
             assert_eq!(have, names, "{wanted:?} {protocol}");
         }
         assert_eq!(all.first_read(), Channel::Stdout);
-        assert_eq!(Wanted { stderr: true, ..Wanted::default() }.first_read(), Channel::Stderr);
-        assert_eq!(Wanted::default().first_read(), Channel::Error);
+        assert_eq!(RequestedStreams { stderr: true, ..RequestedStreams::default() }.first_read(), Channel::Stderr);
+        assert_eq!(RequestedStreams::default().first_read(), Channel::Error);
     }
 
     #[test]
     fn messages_become_frames() {
-        let wanted = Wanted { stdin: true, stdout: true, stderr: false, tty: true };
+        let wanted = RequestedStreams { stdin: true, stdout: true, stderr: false, tty: true };
         let streams = Streams(wanted.channels(PROTOCOL)); // error 1, stdin 3, stdout 5, resize 7
         let data =
             |stream, fin, bytes: &'static [u8]| Ok(Some(Frame::Data { stream, fin, bytes: Bytes::from_static(bytes) }));
@@ -451,7 +451,7 @@ mod tests {
         ] {
             assert_eq!(frame_of(Bytes::from_static(message), &streams), want, "{message:?}");
         }
-        let none = Streams(Wanted::default().channels(PROTOCOL));
+        let none = Streams(RequestedStreams::default().channels(PROTOCOL));
         assert_eq!(frame_of(Bytes::from_static(b"\0x"), &none), Ok(None));
     }
 

@@ -1,6 +1,6 @@
 //! Clients that no server wants. Each of them gets little, and everybody else gets answers.
 //!
-//! Memory is judged with much room: what is looked for is growth with what a client does, not figures.
+//! Memory is checked with much room: what is looked for is growth with what a client does, not figures.
 
 use crate::stand::{Stand, TOKEN};
 use futures::StreamExt;

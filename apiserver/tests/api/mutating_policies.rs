@@ -1,4 +1,4 @@
-//! Admission policies from end to end: policies that change what is written, and what policies that judge tell beside a refusal.
+//! Admission policies from end to end: policies that change what is written, and what policies that check tell beside a refusal.
 
 use crate::stand::Stand;
 use serde_json::{Value, json};

@@ -71,7 +71,7 @@ fn request(input: &[u8]) -> Option<http::Request<Vec<u8>>> {
 }
 
 /// Sends a request and says what is wrong with the answer.
-async fn judge(stand: &Stand, input: &[u8]) -> Option<String> {
+async fn check_answer(stand: &Stand, input: &[u8]) -> Option<String> {
     let response = stand.open(request(input)?).await;
     let code = response.status().as_u16();
     let json = response.headers().get("content-type").is_some_and(|kind| kind == "application/json");
@@ -104,7 +104,7 @@ async fn whatever_is_asked_is_answered() {
             let input = input(&corpus, WORDS, seed, number);
             let stand = &stand;
             async move {
-                let why = judge(stand, &input).await?;
+                let why = check_answer(stand, &input).await?;
                 Some(format!("request {number}: {why}\n{}", String::from_utf8_lossy(&input)))
             }
         })

@@ -21,7 +21,7 @@ enum Verdict {
     Release,
 }
 
-fn judge<O: Resource, K: Resource>(owner: &O, selector: &Selector, object: &K) -> Verdict {
+fn verdict_on<O: Resource, K: Resource>(owner: &O, selector: &Selector, object: &K) -> Verdict {
     match meta::controller_of(object) {
         Some(reference) if reference.uid != meta::uid(owner) => Verdict::Ignore,
         Some(_) if meta::matches(selector, object) => Verdict::Keep,
@@ -52,7 +52,7 @@ where
     let mut claimed = Vec::with_capacity(candidates.len());
     let mut may_adopt = None;
     for object in candidates {
-        match judge(owner, selector, object.as_ref()) {
+        match verdict_on(owner, selector, object.as_ref()) {
             Verdict::Keep => claimed.push(object),
             Verdict::Ignore => {}
             Verdict::Adopt => {
@@ -139,7 +139,7 @@ mod tests {
                 let other = ReplicaSet { metadata: object(uid, false), ..ReplicaSet::default() };
                 vec![meta::controller_ref(&other)]
             });
-            assert_eq!(judge(&owner, &selector, &pod), verdict, "{owned_by:?} {matches} {owner_goes} {pod_goes}");
+            assert_eq!(verdict_on(&owner, &selector, &pod), verdict, "{owned_by:?} {matches} {owner_goes} {pod_goes}");
         }
     }
 }

@@ -33,7 +33,7 @@ const TOLERATED: [(&str, &str); 6] = [
 /// Only for pods on the host's network, which need no other.
 const TOLERATED_ON_HOST: (&str, &str) = ("node.kubernetes.io/network-unavailable", "NoSchedule");
 
-pub(super) fn judge(set: &DaemonSet, node: &Node) -> Verdict {
+pub(super) fn node_should_run(set: &DaemonSet, node: &Node) -> Verdict {
     let mut spec = set.spec.as_ref().and_then(|spec| spec.template.spec.clone()).unwrap_or_default();
     tolerate_node_conditions(&mut spec);
     let wrong_node = spec.node_name.as_deref().is_some_and(|name| !name.is_empty() && name != meta::name(node));
@@ -73,7 +73,7 @@ pub(super) fn tolerate_node_conditions(spec: &mut PodSpec) {
     }
 }
 
-/// Makes the scheduler bind the pod to `node`, whatever else its template's affinity asked for: that was judged here.
+/// Makes the scheduler bind the pod to `node`, whatever else its template's affinity asked for: that was checked here.
 pub(super) fn pin(pod: &mut Pod, node: &str) {
     let requirement =
         NodeSelectorRequirement { key: "metadata.name".into(), operator: "In".into(), values: Some(vec![node.into()]) };
@@ -139,7 +139,7 @@ mod tests {
                 Verdict::Run,
             ),
         ] {
-            assert_eq!(judge(&set(spec), &node(taints)), verdict, "{name}");
+            assert_eq!(node_should_run(&set(spec), &node(taints)), verdict, "{name}");
         }
     }
 

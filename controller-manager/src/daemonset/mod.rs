@@ -211,7 +211,7 @@ impl Controller {
         for node in &view.nodes {
             let name = meta::name(node.as_ref());
             let pods = view.by_node.get(name).map(Vec::as_slice).unwrap_or_default();
-            match eligibility::judge(&view.set, node) {
+            match eligibility::node_should_run(&view.set, node) {
                 Verdict::Run if pods.is_empty() => plan.create_on.push(name.to_owned()),
                 Verdict::Run | Verdict::Tolerate => {
                     let retry = self.tend(view, name, pods, &mut plan);

@@ -20,7 +20,7 @@ fn calculate(view: &View) -> DaemonSetStatus {
     let (mut desired, mut current, mut misscheduled, mut ready, mut available, mut updated) = (0, 0, 0, 0, 0, 0);
     for node in &view.nodes {
         let pods = view.by_node.get(meta::name(node.as_ref())).map(Vec::as_slice).unwrap_or_default();
-        if eligibility::judge(&view.set, node) != Verdict::Run {
+        if eligibility::node_should_run(&view.set, node) != Verdict::Run {
             misscheduled += i32::from(!pods.is_empty());
             continue;
         }

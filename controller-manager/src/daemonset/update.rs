@@ -49,7 +49,7 @@ fn is_available(view: &View, pod: &Pod) -> bool {
 }
 
 fn desired(view: &View) -> i32 {
-    let wanted = view.nodes.iter().filter(|node| eligibility::judge(&view.set, node) == Verdict::Run).count();
+    let wanted = view.nodes.iter().filter(|node| eligibility::node_should_run(&view.set, node) == Verdict::Run).count();
     i32::try_from(wanted).unwrap_or(i32::MAX)
 }
 
@@ -101,7 +101,7 @@ fn with_surge(view: &View, surge_max: usize) -> Plan {
         let name = meta::name(node.as_ref());
         let Some(pods) = view.by_node.get(name) else { continue };
         match pair(view, pods) {
-            Some((None, Some(old))) if eligibility::judge(&view.set, node) == Verdict::Run => {
+            Some((None, Some(old))) if eligibility::node_should_run(&view.set, node) == Verdict::Run => {
                 if is_available(view, old) { candidates.push(name.to_owned()) } else { urgent.push(name.to_owned()) }
             }
             Some((Some(new), Some(old))) => {

@@ -33,7 +33,7 @@ pub(super) fn indexed(job: &Job, spec: &JobSpec, index: i32, replaced: Option<&P
     if spec.backoff_limit_per_index.is_some() {
         let (counted, ignored) = replaced.map_or((0, 0), |last| {
             let (counted, ignored) = tally::earlier_failures(last);
-            let is_ignored = policy::judge(spec, last) == Verdict::Ignore;
+            let is_ignored = policy::match_pod_failure_policy(spec, last) == Verdict::Ignore;
             (counted + i32::from(!is_ignored), ignored + i32::from(is_ignored))
         });
         pod.annotations_mut().insert(INDEX_FAILURES.into(), counted.to_string());

@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 }
 
 /// The first rule that matches decides.
-pub(super) fn judge(spec: &JobSpec, failed: &Pod) -> Verdict {
+pub(super) fn match_pod_failure_policy(spec: &JobSpec, failed: &Pod) -> Verdict {
     let rules = spec.pod_failure_policy.iter().flat_map(|policy| &policy.rules);
     for (number, rule) in rules.enumerate() {
         let Some(what) = matched(rule, failed) else { continue };
@@ -127,7 +127,7 @@ mod tests {
             (43, Verdict::FailIndex),
             (137, Verdict::Ignore),
         ] {
-            assert_eq!(judge(&spec, &failed(code)), verdict, "exit code {code}");
+            assert_eq!(match_pod_failure_policy(&spec, &failed(code)), verdict, "exit code {code}");
         }
     }
 

@@ -189,7 +189,7 @@ pub(super) fn tally(job: &Job, pods: &[Arc<Pod>], released: &HashSet<String>) ->
         }
         let known = succeeded.iter().chain(&failed).any(|own| own == uid);
         let countable = !indexed || valid_index(pod).is_some();
-        let verdict = policy::judge(&spec, pod);
+        let verdict = policy::match_pod_failure_policy(&spec, pod);
         if let Verdict::FailJob(message) = &verdict
             && has_failed
         {
@@ -237,7 +237,7 @@ pub(super) fn tally(job: &Job, pods: &[Arc<Pod>], released: &HashSet<String>) ->
 /// Whether this failed pod was its index's last chance.
 fn fails_index(spec: &JobSpec, pod: &Pod) -> bool {
     let Some(limit) = spec.backoff_limit_per_index else { return false };
-    match policy::judge(spec, pod) {
+    match policy::match_pod_failure_policy(spec, pod) {
         Verdict::FailIndex => true,
         Verdict::Ignore => false,
         Verdict::Count | Verdict::FailJob(_) => earlier_failures(pod).0 >= limit,

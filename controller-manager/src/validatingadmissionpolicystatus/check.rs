@@ -1,5 +1,5 @@
 //! The expressions of a policy, held against the types that it is about. Nothing here is run: what can go wrong with the values
-//! shows when the policy judges a write.
+//! shows when the policy checks a write.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicySpec;
 use kubernetes_cel::{Env, Program, Type, Variable, admission};

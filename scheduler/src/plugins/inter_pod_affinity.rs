@@ -13,7 +13,7 @@ type Counts = HashMap<(String, String), i64>;
 #[derive(Clone, Default)]
 struct Filters {
     /// Domains that pods there keep this pod out of.
-    keeps_out: Counts,
+    forbids: Counts,
     /// Pods that meet all terms of the pod's affinity, by domain.
     near: Counts,
     /// Pods that the pod's anti-affinity is about, by domain.
@@ -29,7 +29,7 @@ impl Filters {
     fn count(&mut self, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
         for term in other.required_anti_affinity.iter().filter(|t| t.matches(pod)) {
             if let Some(domain) = domain(term, node) {
-                *self.keeps_out.entry(domain).or_default() += by;
+                *self.forbids.entry(domain).or_default() += by;
             }
         }
         if !pod.required_affinity.is_empty() && pod.required_affinity.iter().all(|t| t.matches(other)) {
@@ -100,8 +100,8 @@ impl Plugin for InterPodAffinity {
         if pod.required_anti_affinity.iter().any(|t| there(&filters.far, t)) {
             return Err(Rejection::new("node(s) didn't match pod anti-affinity rules"));
         }
-        let kept_out = filters.keeps_out.iter().any(|((key, value), n)| *n > 0 && node.label(key) == Some(value));
-        if kept_out {
+        let is_forbidden = filters.forbids.iter().any(|((key, value), n)| *n > 0 && node.label(key) == Some(value));
+        if is_forbidden {
             return Err(Rejection::new("node(s) didn't satisfy existing pods anti-affinity rules"));
         }
         Ok(())

@@ -19,7 +19,7 @@ struct PodSecurityConfiguration {
     exemptions: Exemptions,
 }
 
-/// Whose requests, and which pods, are not judged.
+/// Whose requests, and which pods, are not checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Exemptions {

@@ -1,4 +1,4 @@
-//! What policies that judge and policies that mutate have in common, and which of them a write meets.
+//! What policies that check and policies that mutate have in common, and which of them a write meets.
 
 use super::params;
 use super::request::Request;

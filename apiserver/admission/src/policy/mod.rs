@@ -1,4 +1,4 @@
-//! Admission policies: objects that judge and change writes by expressions.
+//! Admission policies: objects that check and change writes by expressions.
 //!
 //! [`environment`] is what an expression sees of a write; [`definition`] is what policies of both kinds share, [`request`] which of
 //! them match; [`params`] finds the objects that hold a policy's settings; [`validating`] and [`mutating`] are the plugins. Policies and bindings are read from the watch cache and compiled once per version ([`Memo`]).
@@ -22,7 +22,7 @@ use storage::Revision;
 use storage::cache::Cache;
 
 pub const GROUP: &str = "admissionregistration.k8s.io";
-/// Policies neither judge nor change policies: a bad one could not be removed.
+/// Policies neither check nor change policies: a bad one could not be removed.
 const POLICIES: [&str; 4] = [
     "validatingadmissionpolicies",
     "validatingadmissionpolicybindings",

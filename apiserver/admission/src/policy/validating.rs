@@ -208,12 +208,12 @@ impl Plugin for ValidatingAdmissionPolicy {
     }
 
     fn validate<'a>(&'a self, api: &'a Api, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.judge(api, attributes))
+        Box::pin(self.evaluate(api, attributes))
     }
 }
 
 impl ValidatingAdmissionPolicy {
-    async fn judge(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
+    async fn evaluate(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
         if is_exempt(attributes) {
             return Ok(());
         }

@@ -120,7 +120,7 @@ async fn exchange(
 }
 
 /// What a failure comes to: nothing if the webhook may be ignored.
-pub fn judge(kind: Kind, hook: &Hook, failure: Failure) -> Result<()> {
+pub fn apply_failure_policy(kind: Kind, hook: &Hook, failure: Failure) -> Result<()> {
     match failure {
         Failure::Rejected(status) | Failure::Other(status) => Err(status),
         Failure::Calling { why, .. } => {

@@ -290,9 +290,9 @@ impl<'a> Write<'a> {
         (row.strategy.validate)(&root);
         row.form.validate(&root);
         if let Some(rules) = &row.rules {
-            evaluating(|| rules.judge(&root, None));
+            evaluating(|| rules.validate(&root, None));
         }
-        self.judge(object, errors)
+        self.refuse_if_any(object, errors)
     }
 
     /// The same for a change.
@@ -307,17 +307,17 @@ impl<'a> Write<'a> {
         object_meta::object_meta_update(&root.field("metadata"), &was.field("metadata"));
         row.form.validate(&root);
         if let Some(rules) = &row.rules {
-            evaluating(|| rules.judge(&root, Some(old)));
+            evaluating(|| rules.validate(&root, Some(old)));
         }
         match (row.strategy.subresource(&self.subresource), self.subresource.as_str()) {
             (Some(subresource), _) => (subresource.validate)(&root, &was),
             (None, "" | "scale") => (row.strategy.validate_update)(&root, &was),
             (None, _) => {}
         }
-        self.judge(object, errors)
+        self.refuse_if_any(object, errors)
     }
 
-    fn judge(&self, object: &Value, errors: Errors) -> Result<()> {
+    fn refuse_if_any(&self, object: &Value, errors: Errors) -> Result<()> {
         if errors.is_empty() {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::pem::Pem;
 
-/// Judges a `caBundle` that is not empty: one of its certificates must be one. What was not judged when it was written, as
+/// Checks a `caBundle` that is not empty: one of its certificates must be one. What was not checked when it was written, as
 /// `old` shows, may stay.
 pub fn validate(bundle: &Cursor<'_>, old: Option<&str>) {
     if !bundle.is_empty()

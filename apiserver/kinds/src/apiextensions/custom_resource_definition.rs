@@ -159,7 +159,7 @@ fn shared<'a>(spec: &Cursor<'a>, member: &str, above: &str) -> Option<Cursor<'a>
 fn schemas(spec: &Cursor<'_>, old: Option<&Value>) {
     let defaults = !spec.field("preserveUnknownFields").bool();
     let has_status = |version: &Cursor<'_>| version.dig("subresources.status").exists();
-    // Whether a version had the schema before: what its rules cost was judged then.
+    // Whether a version had the schema before: what its rules cost was checked then.
     let had = |version: &str, schema: Option<&Value>| {
         let versions = old.and_then(|old| old["versions"].as_array()).into_iter().flatten();
         let mut before = versions.filter(|v| v["name"] == version).map(|v| &v["schema"]["openAPIV3Schema"]);

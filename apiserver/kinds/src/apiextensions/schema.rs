@@ -10,7 +10,7 @@ use registry::expressions::definition;
 /// Members that OpenAPI knows and that no definition may have.
 const FORBIDDEN: [&str; 6] = ["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"];
 
-/// What the root may hold where the status is a subresource, which is judged by its part of the schema alone.
+/// What the root may hold where the status is a subresource, which is checked by its part of the schema alone.
 const ROOT_WITH_STATUS: &[&str] = &[
     "description",
     "type",

@@ -92,7 +92,7 @@ pub const STRATEGY: Strategy = Strategy {
     ..Strategy::GENERIC
 };
 
-/// Approvers judge by who asks, so the server writes that, whatever the client says.
+/// Approvers check by who asks, so the server writes that, whatever the client says.
 fn sign_with(spec: &mut Value, user: &User) {
     for name in ["username", "uid", "groups", "extra"] {
         remove(spec, name);

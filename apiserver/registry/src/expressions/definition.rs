@@ -1,4 +1,4 @@
-//! The rules of a definition, judged when it is written: do they compile, and can they become too dear?
+//! The rules of a definition, checked when it is written: do they compile, and can they become too dear?
 
 use super::{OLD_SELF, environment, parse_field_path};
 use apimachinery::schema::ListType;
@@ -14,12 +14,12 @@ const SCHEMA_COST_MAX: u64 = 100_000_000;
 /// Expressions that are named when the whole is too dear.
 const DEAREST: usize = 4;
 
-/// Judges the expressions in a schema in which nothing else is wrong.
+/// Checks the expressions in a schema in which nothing else is wrong.
 pub fn validate(schema: &Cursor<'_>) {
     let Some(given) = schema.value().filter(|given| has_rules(given)) else { return };
-    let mut judge = Judge { at: schema, total: 0, dearest: Vec::new() };
-    judge.walk(&Structural::read(given), &schema.path(), true, Some(1), None);
-    judge.whole(&schema.path());
+    let mut estimate = CostEstimate { at: schema, total: 0, dearest: Vec::new() };
+    estimate.walk(&Structural::read(given), &schema.path(), true, Some(1), None);
+    estimate.whole(&schema.path());
 }
 
 /// Whether a schema holds any rule, wherever.
@@ -31,7 +31,7 @@ fn has_rules(schema: &Json) -> bool {
     }
 }
 
-struct Judge<'c> {
+struct CostEstimate<'c> {
     at: &'c Cursor<'c>,
     total: u64,
     /// Costs, and where.
@@ -64,7 +64,7 @@ fn shown(validation: &Validation) -> Json {
     rule.into()
 }
 
-impl Judge<'_> {
+impl CostEstimate<'_> {
     /// `places`: how many values of this place an object can hold, if its schema says. `loose`: the nearest place above whose parts
     /// can't be compared with what they were.
     fn walk(&mut self, schema: &Structural, path: &Path, root: bool, places: Option<u64>, loose: Option<&Path>) {

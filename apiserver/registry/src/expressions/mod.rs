@@ -1,7 +1,7 @@
 //! Rules of custom resources (`x-kubernetes-validations`): compiled once per definition, asked at each write.
 //!
 //! [`Rules`] is a tree beside the schema with only the places that have rules or lead to some, so that objects of schemas without
-//! rules cost nothing. [`definition`] judges the rules themselves when a definition is written.
+//! rules cost nothing. [`definition`] checks the rules themselves when a definition is written.
 
 pub mod definition;
 
@@ -101,8 +101,8 @@ impl Rules {
         Some(Rules { own, ty, kind: kind_name(schema), properties, values, items, keys, atomic: schema.atomic })
     }
 
-    /// Judges an object; `old` is what it was before an update. What did not change is not judged again, but by rules that compare.
-    pub fn judge(&self, object: &Cursor<'_>, old: Option<&Json>) {
+    /// Checks an object; `old` is what it was before an update. What did not change is not checked again, but by rules that compare.
+    pub fn validate(&self, object: &Cursor<'_>, old: Option<&Json>) {
         // Rules count on types and sizes being right.
         let blocks = |error: &FieldError| match error.kind {
             ErrorKind::Required
@@ -317,7 +317,7 @@ mod tests {
         let root = Cursor::root(&new, &errors);
         schema.validate(&root);
         if let Some(rules) = Rules::compile(&schema) {
-            rules.judge(&root, old.as_ref());
+            rules.validate(&root, old.as_ref());
         }
         errors.into_vec().iter().map(ToString::to_string).collect()
     }

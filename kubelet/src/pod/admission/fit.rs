@@ -49,7 +49,7 @@ pub fn missing(pod: &Pod, others: &[Arc<Pod>], allocatable: &ResourceList) -> Ve
     let named = names(pod);
     let others_named = named.iter().map(String::as_str).filter(|name| !native.contains(name));
     for name in native.into_iter().chain(others_named) {
-        // An extended resource that the node doesn't have may be one of the cluster: not ours to judge.
+        // An extended resource that the node doesn't have may be one of the cluster: not ours to check.
         if is_extended(name) && !allocatable.contains_key(name) {
             continue;
         }

@@ -9,18 +9,18 @@ use super::fit::Missing;
 use crate::pod::spec::{self, QosClass};
 
 /// What is still to be freed, by resource.
-type Wanted = Vec<(String, i64)>;
+type ResourceRequests = Vec<(String, i64)>;
 
 /// The pods of `others` to stop so that all that is `missing` becomes free. An error tells that no set of them suffices.
 pub fn victims(pod: &Pod, others: &[Arc<Pod>], missing: &[Missing]) -> Result<Vec<Arc<Pod>>, String> {
-    let wanted: Wanted = missing.iter().map(|missing| (missing.resource.clone(), missing.amount())).collect();
+    let wanted: ResourceRequests = missing.iter().map(|missing| (missing.resource.clone(), missing.amount())).collect();
     let of_class = |class| -> Vec<Arc<Pod>> {
         let candidates = others.iter().filter(|other| is_preemptable(pod, other));
         candidates.filter(|other| spec::qos_class(other) == class).cloned().collect()
     };
     let (best_effort, burstable, guaranteed) =
         (of_class(QosClass::BestEffort), of_class(QosClass::Burstable), of_class(QosClass::Guaranteed));
-    let insufficient = |wanted: &Wanted| {
+    let insufficient = |wanted: &ResourceRequests| {
         let list: String = wanted.iter().map(|(name, amount)| format!("(res: {name}, q: {amount}), ")).collect();
         format!(
             "preemption: error finding a set of pods to preempt: no set of running pods found to reclaim resources: [{list}]"
@@ -48,7 +48,7 @@ fn request(pod: &Pod, resource: &str) -> i64 {
 }
 
 /// What is still wanted once `pods` are gone.
-fn without<'a>(wanted: &Wanted, pods: impl Iterator<Item = &'a Arc<Pod>> + Clone) -> Wanted {
+fn without<'a>(wanted: &ResourceRequests, pods: impl Iterator<Item = &'a Arc<Pod>> + Clone) -> ResourceRequests {
     let left = wanted.iter().map(|(resource, amount)| {
         (resource.clone(), amount - pods.clone().map(|pod| request(pod, resource)).sum::<i64>())
     });
@@ -57,7 +57,7 @@ fn without<'a>(wanted: &Wanted, pods: impl Iterator<Item = &'a Arc<Pod>> + Clone
 
 /// Takes pods until nothing is wanted any more: each time the one that leaves the least, the smaller of two that leave
 /// the same.
-fn nearest(mut pods: Vec<Arc<Pod>>, mut wanted: Wanted) -> Vec<Arc<Pod>> {
+fn nearest(mut pods: Vec<Arc<Pod>>, mut wanted: ResourceRequests) -> Vec<Arc<Pod>> {
     let mut taken = Vec::new();
     while !wanted.is_empty() {
         let left = |pod: &Pod| -> f64 {

@@ -232,16 +232,16 @@ impl Chain {
     pub async fn validate(&self, api: &Api, attributes: &mut Attributes<'_>) -> Result<()> {
         let mut clock = self.metrics.clock(Stage::Validate, attributes.operation);
         let started = clock.started();
-        let mut judged = Ok(());
+        let mut verdict = Ok(());
         for (place, plugin) in self.plugins.iter().enumerate() {
-            judged = plugin.validate(api, attributes).await;
-            clock.passed(place, judged.is_err());
-            if judged.is_err() {
+            verdict = plugin.validate(api, attributes).await;
+            clock.passed(place, verdict.is_err());
+            if verdict.is_err() {
                 break;
             }
         }
-        self.metrics.step(Stage::Validate, attributes.operation, started, judged.is_err());
-        judged.map_err(|status| status.with_warnings(&mut attributes.warnings))
+        self.metrics.step(Stage::Validate, attributes.operation, started, verdict.is_err());
+        verdict.map_err(|status| status.with_warnings(&mut attributes.warnings))
     }
 
     /// Both stages, for requests that store nothing themselves.
