@@ -59,7 +59,7 @@ pub struct Failure {
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub inputs: u64,
-    /// The longest time that one input took, and that input. Told, not judged: machines differ.
+    /// The longest time that one input took, and that input. Told, not checked: machines differ.
     pub slowest: (Duration, Vec<u8>),
     pub failures: Vec<Failure>,
 }
