@@ -13,7 +13,7 @@ missing_packages() {
 # Installs the packages a cluster needs, and those named in further COMMAND-OR-PATH:PACKAGE arguments.
 install_packages() {
     missing=$(missing_packages etcd:etcd-server etcdctl:etcd-client containerd:containerd runc:runc nft:nftables iptables:iptables \
-        conntrack:conntrack /usr/lib/cni/ptp:containernetworking-plugins busybox:busybox-static protoc:protobuf-compiler \
+        conntrack:conntrack ip:iproute2 /usr/lib/cni/ptp:containernetworking-plugins busybox:busybox-static protoc:protobuf-compiler \
         /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev gcc:gcc make:make /usr/include/stdlib.h:libc6-dev curl:curl \
         /etc/ssl/certs/ca-certificates.crt:ca-certificates "$@")
     [ -n "$missing" ] || return 0

@@ -100,8 +100,11 @@ fn unmount() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Network namespaces of pods; their ends of links on the host go with them.
+/// Network namespaces of pods, whose ends of links on the host go with them, and the route of the node's pod range.
 fn clear_network() -> anyhow::Result<()> {
+    if let Some(range) = pod_range() {
+        let _ = runtime::run("ip", &["route", "del", "unreachable", &range]); // gone meanwhile is as good
+    }
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let known = fs::read_dir("/var/lib/cni/results").into_iter().flatten().flatten().any(|result| {
@@ -115,6 +118,12 @@ fn clear_network() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The node's pod range, as `up` wrote it down.
+fn pod_range() -> Option<String> {
+    let list: serde_json::Value = serde_json::from_slice(&fs::read(CNI_CONFLIST).ok()?).ok()?;
+    Some(list.pointer("/plugins/0/ipam/ranges/0/0/subnet")?.as_str()?.to_owned())
 }
 
 /// The tables that kube-proxy makes.

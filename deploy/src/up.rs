@@ -75,7 +75,10 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     .await?;
     step("Pod network", async {
         let range = until(deadline, "the node's pod range", async || pod_range(&client, &cluster.node).await).await?;
-        write(CNI_CONFLIST, &serde_json::to_string_pretty(&cluster.cni(&range))?, 0o644)
+        write(CNI_CONFLIST, &serde_json::to_string_pretty(&cluster.cni(&range))?, 0o644)?;
+        // Each pod has a route of its own. Without this one, packets to a pod that is gone would leave by the default route,
+        // and whoever answers there could be taken for the pod.
+        runtime::run("ip", &["route", "replace", "unreachable", &range]).map(|_| ())
     })
     .await?;
     step("Node is Ready", until(deadline, "the node", async || node_ready(&client, &cluster.node).await)).await?;
