@@ -20,6 +20,7 @@ use gates::Minor;
 use report::Report;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Compares our tables with what upstream publishes of another minor, and prints what moving there takes.
 ///
@@ -45,9 +46,19 @@ struct Flags {
     json: bool,
 }
 
-fn main() -> Result<()> {
-    let flags = Flags::parse();
-    let report = compare(&flags)?;
+fn main() -> ExitCode {
+    match run(&Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // What to do about it stands in the message; a backtrace would hide it.
+        Err(error) => {
+            eprintln!("following: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags) -> Result<()> {
+    let report = compare(flags)?;
     let text = match flags.json {
         true => format!("{:#}\n", report.json()),
         false => report.to_string(),
