@@ -270,6 +270,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "docker.io/{pause}"
   restrict_oom_score_adj = {restrict_oom}
+  # As later versions have it by default, and other runtimes: images that do not run as root listen on port 80 and ping.
+  enable_unprivileged_ports = true
+  enable_unprivileged_icmp = true
   stream_server_address = "127.0.0.1"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{CNI_BIN_DIR}"

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
+use super::lenient::Lenient;
 use crate::client;
 
 /// Which objects of a kind.
@@ -93,7 +94,8 @@ impl Factory {
     /// kind and scope must want the same; the first one's `trim` counts.
     pub fn store_with<K: Kind>(&self, scope: Scope, trim: fn(&mut K)) -> Store<K> {
         let config = scope.watch_config();
-        self.entry(scope, |client| events(Api::<K>::all(client), config), trim)
+        let objects = |client| events(Api::<Lenient<K>>::all(client), config).map(|event| event.map(plain));
+        self.entry(scope, objects, trim)
     }
 
     /// Only the metadata of a kind: for who needs no more than labels, owners or existence.
@@ -151,6 +153,17 @@ where
         }
         Some((event, (events, start)))
     })
+}
+
+/// An event about objects, out of one about objects as they were read.
+fn plain<K>(event: Event<Lenient<K>>) -> Event<K> {
+    match event {
+        Event::Apply(Lenient(object)) => Event::Apply(object),
+        Event::Delete(Lenient(object)) => Event::Delete(object),
+        Event::Init => Event::Init,
+        Event::InitApply(Lenient(object)) => Event::InitApply(object),
+        Event::InitDone => Event::InitDone,
+    }
 }
 
 /// 410: the version to start from is too old, or was never there (etcd was restored from a backup).

@@ -19,6 +19,7 @@
 
 mod factory;
 mod key;
+mod lenient;
 mod store;
 
 pub use factory::{Factory, Kind, Scope, events, fill};
