@@ -52,7 +52,8 @@ fn fill_in_times(tree: &mut Value) -> bool {
             }
             filled
         }
-        Value::Array(items) => items.iter_mut().fold(false, |filled, item| fill_in_times(item) || filled),
+        // All of them, not only up to the first that needs it.
+        Value::Array(items) => items.iter_mut().filter_map(|item| fill_in_times(item).then_some(())).count() > 0,
         _ => false,
     }
 }
