@@ -42,21 +42,10 @@ pub fn init(flags: &LoggingFlags) {
     };
 }
 
-/// Crates of this project; everything else is a library.
-const OURS: [&str; 8] = [
-    "apimachinery",
-    "apiserver",
-    "component_base",
-    "controller_manager",
-    "kube_apiserver",
-    "kube_controller_manager",
-    "kube_proxy",
-    "kube_scheduler",
-];
-
-fn is_ours(target: &str) -> bool {
-    let root = target.split("::").next().unwrap_or(target);
-    OURS.contains(&root) || matches!(root, "kubelet" | "scheduler" | "deploy")
+/// The crate is one of this project: Cargo names the files of a workspace's crates from its root, and those of others by
+/// their whole path.
+fn is_ours(file: &str) -> bool {
+    !file.starts_with('/')
 }
 
 fn level_of(verbosity: u8) -> LevelFilter {
@@ -95,7 +84,7 @@ impl Rules {
     fn shows(&self, metadata: &Metadata<'_>) -> bool {
         let stem = file_name(metadata).trim_end_matches(".rs");
         let file = self.files.iter().find(|(prefix, _)| stem.starts_with(prefix.as_str())).map(|(_, level)| *level);
-        let level = file.unwrap_or(if is_ours(metadata.target()) { self.ours } else { self.libraries });
+        let level = file.unwrap_or(if metadata.file().is_some_and(is_ours) { self.ours } else { self.libraries });
         *metadata.level() <= level
     }
 }
@@ -234,6 +223,12 @@ mod tests {
         {
             assert_eq!(level_of(v), level, "-v={v}");
         }
+    }
+
+    #[test]
+    fn crates_of_the_workspace_are_ours_and_others_are_not() {
+        assert!(is_ours(file!()));
+        assert!(!is_ours("/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/kube-client-5.0.0/src/lib.rs"));
     }
 
     #[test]
