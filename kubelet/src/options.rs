@@ -7,8 +7,7 @@ use std::str::FromStr;
 
 use component_base::cli::{self, GoDuration, KeyValues, LoggingFlags};
 use component_base::feature_gates::FeatureGates;
-
-use crate::config::{ConfigError, KubeletConfiguration, Taint};
+use configuration::{ConfigError, KubeletConfiguration, Taint};
 
 /// Makes the flags that override a field of the configuration, and what applies them: switches, which are true where they
 /// stand alone; lists, separated by commas; and other values.

@@ -2,10 +2,10 @@
 
 use crate::node::{TestNode, eventually};
 use bytes::Bytes;
+use cri_client::Cri;
 use http::Request;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use kubelet::cri::Cri;
 use proto::cri::ExecRequest;
 use serde_json::{Value, json};
 use spdy::{Frame, Headers, Reader, Writer};
