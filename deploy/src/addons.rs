@@ -1,4 +1,4 @@
-//! What runs on top of a bare cluster: kube-proxy, DNS, and the rules that kubeadm's users expect. The objects are the files in
+//! What runs on top of a bare cluster: kube-proxy, the pod network, DNS, and the rules that kubeadm's users expect. The objects are the files in
 //! `deploy/addons/`, with a few words replaced.
 
 use crate::images::VERSION;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 const FILES: &[(&str, &str)] = &[
     ("admin.yaml", include_str!("../addons/admin.yaml")),
     ("kube-proxy.yaml", include_str!("../addons/kube-proxy.yaml")),
+    ("network.yaml", include_str!("../addons/network.yaml")),
     ("dns.yaml", include_str!("../addons/dns.yaml")),
 ];
 

@@ -100,11 +100,18 @@ fn unmount() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Network namespaces of pods, whose ends of links on the host go with them, and the route of the node's pod range.
+/// Protocol number of the routes that the network addon makes.
+const ROUTE_PROTOCOL: &str = "102";
+/// Its tunnel to nodes that are on no common network.
+const TUNNEL: &str = "ferrokube.vx";
+
+/// Network namespaces of pods, whose ends of links on the host go with them, and what the network addon made.
 fn clear_network() -> anyhow::Result<()> {
-    if let Some(range) = pod_range() {
-        let _ = runtime::run("ip", &["route", "del", "unreachable", &range]); // gone meanwhile is as good
+    // What is not there is as good as removed.
+    for family in ["-4", "-6"] {
+        let _ = runtime::run("ip", &[family, "route", "flush", "proto", ROUTE_PROTOCOL]);
     }
+    let _ = runtime::run("ip", &["link", "del", TUNNEL]);
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let known = fs::read_dir("/var/lib/cni/results").into_iter().flatten().flatten().any(|result| {
@@ -120,19 +127,13 @@ fn clear_network() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The node's pod range, as `up` wrote it down.
-fn pod_range() -> Option<String> {
-    let list: serde_json::Value = serde_json::from_slice(&fs::read(CNI_CONFLIST).ok()?).ok()?;
-    Some(list.pointer("/plugins/0/ipam/ranges/0/0/subnet")?.as_str()?.to_owned())
-}
-
-/// The tables that kube-proxy makes.
+/// The tables that kube-proxy and the network addon make.
 fn clear_rules() -> anyhow::Result<()> {
     let tables = runtime::run("nft", &["list", "tables"]).unwrap_or_default();
     for line in tables.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let ["table", family, name] = words[..]
-            && name == "kube-proxy"
+            && (name == "kube-proxy" || name.starts_with("ferrokube-network"))
         {
             runtime::run("nft", &["delete", "table", family, name])?;
         }

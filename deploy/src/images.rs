@@ -33,6 +33,7 @@ pub fn cluster() -> anyhow::Result<Vec<Image>> {
         ours("kube-controller-manager"),
         ours("kube-scheduler"),
         ours("kube-proxy").file("/usr/sbin/nft", "/usr/sbin/nft").file("/usr/sbin/conntrack", "/usr/sbin/conntrack"),
+        ours("cluster-network").file("/usr/sbin/nft", "/usr/sbin/nft"),
         ours("cluster-dns"),
     ])
 }

@@ -11,7 +11,6 @@ pub const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
 pub const ETC: &str = "/etc/ferrokube";
 pub const CONTAINERD_CONFIG: &str = "/etc/ferrokube/containerd.toml";
 pub const CNI_CONF_DIR: &str = "/etc/ferrokube/cni";
-pub const CNI_CONFLIST: &str = "/etc/ferrokube/cni/10-ferrokube.conflist";
 /// Debian puts the CNI plugins here.
 pub const CNI_BIN_DIR: &str = "/usr/lib/cni";
 

@@ -1,4 +1,4 @@
-//! Configuration files: static pods of the control plane, kubelet, containerd, CNI. Made from what [`Cluster`] says.
+//! Configuration files: static pods of the control plane, kubelet, containerd. Made from what [`Cluster`] says.
 
 use crate::images::name;
 use crate::layout::*;
@@ -189,23 +189,6 @@ impl Cluster {
             "resolvConf": resolv_conf,
             "rotateCertificates": true,
             "staticPodPath": MANIFESTS,
-        })
-    }
-
-    /// The pod network of this node: a point-to-point link for each pod, so that all traffic passes the host's rules, also
-    /// between two pods of the node.
-    pub fn cni(&self, node_range: &str) -> Value {
-        json!({
-            "cniVersion": "0.4.0",
-            "name": "ferrokube",
-            "plugins": [
-                {
-                    "type": "ptp",
-                    "ipMasq": false,
-                    "ipam": {"type": "host-local", "dataDir": "/var/lib/cni/networks", "ranges": [[{"subnet": node_range}]], "routes": [{"dst": "0.0.0.0/0"}]},
-                },
-                {"type": "portmap", "capabilities": {"portMappings": true}},
-            ],
         })
     }
 }

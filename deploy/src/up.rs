@@ -69,18 +69,11 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     })
     .await?;
     let client = client().await?;
-    step("kube-proxy and cluster DNS", async {
+    step("kube-proxy, pod network and cluster DNS", async {
         until(deadline, "the addons", async || addons::apply(&client, &cluster).await).await
     })
     .await?;
-    step("Pod network", async {
-        let range = until(deadline, "the node's pod range", async || pod_range(&client, &cluster.node).await).await?;
-        write(CNI_CONFLIST, &serde_json::to_string_pretty(&cluster.cni(&range))?, 0o644)?;
-        // Each pod has a route of its own. Without this one, packets to a pod that is gone would leave by the default route,
-        // and whoever answers there could be taken for the pod.
-        runtime::run("ip", &["route", "replace", "unreachable", &range]).map(|_| ())
-    })
-    .await?;
+    step("Node has joined", until(deadline, "the node", async || label_node(&client, &cluster.node).await)).await?;
     step("Node is Ready", until(deadline, "the node", async || node_ready(&client, &cluster.node).await)).await?;
     step("Cluster DNS answers", until(deadline, "cluster DNS", async || dns_ready(&client, &cluster).await)).await?;
     if !args.no_merge {
@@ -229,11 +222,11 @@ async fn api_ready() -> anyhow::Result<()> {
 }
 
 /// The node's role is written by us: a kubelet may not give itself one (NodeRestriction).
-async fn pod_range(client: &Client, node: &str) -> anyhow::Result<String> {
+async fn label_node(client: &Client, node: &str) -> anyhow::Result<()> {
     let nodes = Api::<Node>::all(client.clone());
     let role = serde_json::json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
-    let node = nodes.patch(node, &PatchParams::default(), &Patch::Merge(role)).await?;
-    node.spec.and_then(|s| s.pod_cidr).context("the node has no pod range yet")
+    nodes.patch(node, &PatchParams::default(), &Patch::Merge(role)).await?;
+    Ok(())
 }
 
 async fn node_ready(client: &Client, node: &str) -> anyhow::Result<()> {

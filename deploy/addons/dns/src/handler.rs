@@ -9,6 +9,13 @@ use hickory_server::resolver::TokioResolver;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use prometheus::{IntCounterVec, Opts};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long one of the node's name servers may take.
+pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long all of them may take together, also where the answer must be asked for again over TCP.
+const UPSTREAM_TIMEOUT_TOTAL: Duration = Duration::from_secs(3);
 
 pub struct Handler {
     zone: Zone,
@@ -61,11 +68,11 @@ impl Handler {
 
     async fn ask_upstream(&self, name: &Name, kind: RecordType) -> Result<Vec<Record>, ResponseCode> {
         let resolver = self.upstream.as_ref().ok_or(ResponseCode::Refused)?;
-        match resolver.lookup(name.clone(), kind).await {
-            Ok(lookup) => Ok(lookup.answers().to_vec()),
-            Err(e) if e.is_nx_domain() => Err(ResponseCode::NXDomain),
-            Err(e) if e.is_no_records_found() => Ok(vec![]),
-            Err(_) => Err(ResponseCode::ServFail),
+        match timeout(UPSTREAM_TIMEOUT_TOTAL, resolver.lookup(name.clone(), kind)).await {
+            Ok(Ok(lookup)) => Ok(lookup.answers().to_vec()),
+            Ok(Err(e)) if e.is_nx_domain() => Err(ResponseCode::NXDomain),
+            Ok(Err(e)) if e.is_no_records_found() => Ok(vec![]),
+            Ok(Err(_)) | Err(_) => Err(ResponseCode::ServFail),
         }
     }
 }

@@ -97,7 +97,14 @@ async fn run(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
 
     // Half an answer is worse than none: names that exist must not be denied while the lists are on their way.
     tokio::select! { () = factory.synced() => {}, () = shutdown.cancelled() => return Ok(()) }
-    let upstream = match TokioResolver::builder_tokio().and_then(|b| b.build()) {
+    let upstream = TokioResolver::builder_tokio().and_then(|mut builder| {
+        let options = builder.options_mut();
+        // Who asks gives up after five seconds by default, and tries the next name. One try is in time for that.
+        options.timeout = handler::UPSTREAM_TIMEOUT;
+        options.attempts = 0; // the tries after the first
+        builder.build()
+    });
+    let upstream = match upstream {
         Ok(resolver) => Some(resolver),
         Err(error) => {
             tracing::warn!(%error, "no name servers in /etc/resolv.conf; only names of the cluster are answered");
