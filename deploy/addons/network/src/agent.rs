@@ -37,6 +37,8 @@ struct Seen {
     peers: Mutex<BTreeMap<String, Peer>>,
     /// The kernel has told of a change.
     kernel: AtomicBool,
+    /// The policies of this node have been applied.
+    policies: AtomicBool,
     wake: Notify,
 }
 
@@ -148,6 +150,15 @@ impl Agent {
         Ok(Agent { flags, seen, kernel, observed: None, rules: None, told: Vec::new(), health, metrics })
     }
 
+    /// To be called once the policies of this node are applied. Before that no pod is started that was not there.
+    pub fn policies_applied(&self) -> impl FnOnce() + use<> {
+        let seen = self.seen.clone();
+        move || {
+            seen.policies.store(true, Ordering::Relaxed);
+            seen.wake.notify_one();
+        }
+    }
+
     /// Works until `shutdown`. Routes and rules stay when it ends: what runs keeps running.
     pub async fn run(mut self, factory: Factory, shutdown: CancellationToken) -> anyhow::Result<()> {
         // Before everything is listed, routes of nodes that are still there would be taken for stale ones.
@@ -231,6 +242,9 @@ impl Agent {
         if self.rules.as_ref() != Some(&rules) {
             nft::apply(&rules).await?;
             self.rules = Some(rules);
+        }
+        if !self.seen.policies.load(Ordering::Relaxed) {
+            return Ok(Some("the network policies are not applied yet".into()));
         }
         // Last: from here on the runtime starts pods.
         let bandwidth = self.flags.cni_bin_dir.join("bandwidth").exists();

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Connects the pods of a cluster: routes between nodes, the CNI configuration, masquerading.
+/// Connects the pods of a cluster: routes between nodes, the CNI configuration, masquerading, NetworkPolicy.
 #[derive(clap::Parser)]
 pub struct Flags {
     #[command(flatten)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// How long a round may be without success before a restart is worth a try.
 const STUCK: Duration = Duration::from_secs(120);
 
-/// How it stands with this node's network.
+/// How it stands with one of the loops.
 pub struct Health {
     /// Why pods can't be started yet; empty once they can. It stays empty: what was set up keeps working.
     not_ready: Mutex<Option<String>>,
@@ -37,9 +37,9 @@ impl Health {
         }
     }
 
-    pub fn live(self: &Arc<Self>) -> Check {
+    pub fn live(self: &Arc<Self>, name: &'static str) -> Check {
         let health = self.clone();
-        Check::new("rounds", move || match *health.failing_since.lock() {
+        Check::new(name, move || match *health.failing_since.lock() {
             Some(since) if since.elapsed() > STUCK => {
                 Err(format!("no round has succeeded for {} s; the log says why", since.elapsed().as_secs()))
             }

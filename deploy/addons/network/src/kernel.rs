@@ -406,20 +406,12 @@ fn full_length(address: &IpAddr) -> u8 {
 mod tests {
     use super::*;
     use crate::state::{Peer, desired, steps};
+    use crate::testing::Machine;
 
-    /// Runs a test in a network namespace of its own, which goes away with its thread. False where that needs privileges
-    /// that are not there.
-    fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) -> bool {
-        let thread = std::thread::spawn(move || {
-            if let Err(error) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
-                eprintln!("skipped: a network namespace of its own needs root ({error})");
-                return false;
-            }
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(test());
-            true
-        });
-        thread.join().unwrap()
+    /// Runs a test on a machine of its own.
+    fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+        let Some(machine) = Machine::start() else { return };
+        machine.block_on(test);
     }
 
     fn ip(arguments: &str) {
@@ -437,7 +429,7 @@ mod tests {
 
     #[test]
     fn the_kernel_has_what_was_asked_for_and_nothing_stale() {
-        in_namespace(|| async {
+        on_a_machine(|| async {
             ip("link add uplink type bridge");
             ip("address add 192.168.1.10/24 dev uplink");
             ip("address add fd10::10/64 dev uplink nodad");
@@ -475,7 +467,7 @@ mod tests {
 
     #[test]
     fn losing_a_route_of_ours_is_told() {
-        in_namespace(|| async {
+        on_a_machine(|| async {
             let woken = std::sync::Arc::new(tokio::sync::Notify::new());
             let wake = woken.clone();
             let _watch = watch(move || wake.notify_one()).unwrap();
@@ -483,5 +475,55 @@ mod tests {
             ip("route del unreachable 10.244.0.0/24 proto 102");
             tokio::time::timeout(std::time::Duration::from_secs(5), woken.notified()).await.expect("nothing was told");
         });
+    }
+
+    /// Two nodes, each on a network of its own with a router between them. Pods are addresses of the nodes here: what they send
+    /// takes the same way.
+    #[test]
+    fn packets_go_through_the_tunnel_and_back() {
+        let Some(router) = Machine::start() else { return };
+        router.forward();
+        let names = ["a", "b"];
+        let peers = [
+            peer("a", &["10.244.0.0/24", "fd00:0:0:1::/64"], &["192.0.2.2"]),
+            peer("b", &["10.244.1.0/24", "fd00:0:0:2::/64"], &["198.51.100.2"]),
+        ];
+        let nodes = [("192.0.2", "10.244.0.5", "fd00:0:0:1::5"), ("198.51.100", "10.244.1.5", "fd00:0:0:2::5")];
+        let machines: Vec<Machine> = names
+            .iter()
+            .zip(nodes)
+            .map(|(name, (network, v4, v6))| {
+                let machine = Machine::start().unwrap();
+                router.ip(format!("link add to-{name} type veth peer name eth0 netns {}", machine.thread_id));
+                router.ip(format!("address add {network}.1/24 dev to-{name}"));
+                router.ip(format!("link set to-{name} up"));
+                for command in [
+                    format!("address add {network}.2/24 dev eth0"),
+                    "link set eth0 up".into(),
+                    format!("route add default via {network}.1"),
+                    format!("address add {v4}/32 dev lo"),
+                    format!("address add {v6}/128 dev lo"),
+                ] {
+                    machine.ip(command);
+                }
+                let (own, all) = (peers.iter().find(|peer| peer.name == **name).unwrap().clone(), peers.clone());
+                machine.block_on(move || async move {
+                    let kernel = Kernel::connect().unwrap();
+                    let observed = kernel.observe().await.unwrap();
+                    let wanted = desired(&own, &all, &observed.links, 8472);
+                    assert_eq!(wanted.pod_mtu, Some(1450));
+                    kernel.apply(&steps(&observed.state, &wanted.state), &observed).await.unwrap();
+                });
+                machine.listen(80);
+                machine
+            })
+            .collect();
+        for address in ["10.244.1.5", "fd00:0:0:2::5"] {
+            assert!(machines[0].connect(address, 80).is_some(), "{address}");
+        }
+        for address in ["10.244.0.5", "fd00:0:0:1::5"] {
+            assert!(machines[1].connect(address, 80).is_some(), "{address}");
+        }
+        assert!(machines[0].connect("10.244.1.6", 80).is_none(), "nobody has this address");
     }
 }

@@ -8,6 +8,7 @@
 //! | [`masquerade`], [`nft`] | rules for packets to the outside, and how they are applied |
 //! | [`cni`], [`sysctl`] | the CNI configuration; forwarding |
 //! | [`agent`] | follows Nodes and the kernel, and applies what changed |
+//! | [`policy`] | NetworkPolicy |
 //! | [`health`] | what the probes are told |
 //!
 //! `docs/network.md` has the design.
@@ -19,8 +20,11 @@ mod health;
 mod kernel;
 mod masquerade;
 mod nft;
+mod policy;
 mod state;
 mod sysctl;
+#[cfg(test)]
+mod testing;
 
 use component_base::client::{self, ClientFlags};
 use component_base::informer::Factory;
@@ -47,8 +51,9 @@ async fn run(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
         ClientFlags { kubeconfig: flags.kubeconfig.clone(), master: flags.master.clone(), ..ClientFlags::default() };
     let client = client::connect(&client_flags, &version::user_agent("cluster-network")).await?;
     let factory = Factory::new(client, shutdown.clone());
-    let health = Arc::new(Health::default());
-    let probes = Router::new().with_health(Checks::default().with(health.live())).on("/readyz", {
+    let (health, policy_health) = (Arc::new(Health::default()), Arc::new(Health::default()));
+    let live = Checks::default().with(health.live("network")).with(policy_health.live("policies"));
+    let probes = Router::new().with_health(live).on("/readyz", {
         let health = health.clone();
         move |_| {
             let ready = health.ready();
@@ -66,5 +71,9 @@ async fn run(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
         tokio::spawn(serving::serve_http(listener, router.into_handler(), shutdown.clone()));
     }
     tracing::info!(node = flags.node_name, "Following nodes");
-    agent::Agent::new(flags, &factory, health)?.run(factory, shutdown).await
+    let policies = policy::Controller::new(&flags.node_name, &factory, policy_health);
+    let agent = agent::Agent::new(flags, &factory, health)?;
+    let applied = agent.policies_applied();
+    tokio::try_join!(policies.run(factory.clone(), applied, shutdown.clone()), agent.run(factory, shutdown))?;
+    Ok(())
 }
