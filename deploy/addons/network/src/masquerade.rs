@@ -80,4 +80,53 @@ mod tests {
         }
         assert!(output.status.success(), "{error}");
     }
+
+    /// Who has no way back to pods is reached all the same; who has one only to pods is reached too, and so sees the pod's address.
+    #[test]
+    fn packets_to_the_outside_come_from_the_node_and_others_from_the_pod() {
+        use crate::testing::Machine;
+        let Some(node) = Machine::start() else { return };
+        node.forward();
+        let attach = |name: &str, node_has: &str, has: &str, way_back: &[&str]| {
+            let machine = Machine::start().unwrap();
+            node.ip(format!("link add {name} type veth peer name eth0 netns {}", machine.thread_id));
+            node.ip(format!("address add {node_has} dev {name}"));
+            node.ip(format!("link set {name} up"));
+            machine.ip(format!("address add {has} dev eth0"));
+            machine.ip("link set eth0 up".into());
+            for route in way_back {
+                machine.ip(format!("route add {route}"));
+            }
+            machine
+        };
+        let pod = attach("to-pod", "10.244.0.1/24", "10.244.0.2/24", &["default via 10.244.0.1"]);
+        let outside = attach("to-outside", "192.0.2.1/24", "192.0.2.5/24", &[]);
+        let far_pod = attach(
+            "to-far",
+            "172.16.0.1/24",
+            "10.244.1.2/32",
+            &["172.16.0.1 dev eth0", "10.244.0.0/24 via 172.16.0.1"],
+        );
+        node.ip("route add 10.244.1.2 dev to-far".into());
+        // A service that a pod reaches itself through, as a proxy makes it.
+        node.apply(
+            "add table ip service
+add chain ip service in { type nat hook prerouting priority dstnat ; }
+add rule ip service in ip daddr 10.96.0.1 tcp dport 80 dnat to 10.244.0.2:80
+add chain ip service out { type nat hook postrouting priority srcnat ; }
+add rule ip service out ip saddr 10.244.0.2 ip daddr 10.244.0.2 masquerade
+"
+            .into(),
+        );
+        for machine in [&pod, &outside, &far_pod] {
+            machine.listen(80);
+        }
+        assert!(pod.connect("192.0.2.5", 80).is_none(), "the outside knows the way to pods: this test shows nothing");
+        node.apply(script(&["10.244.0.0/24".parse().unwrap()], &["10.244.0.0/16".parse().unwrap()]));
+        assert!(pod.connect("192.0.2.5", 80).is_some(), "to the outside");
+        assert!(pod.connect("10.244.1.2", 80).is_some(), "to a pod of another node");
+        assert!(pod.connect("10.96.0.1", 80).is_some(), "to itself through a service");
+        node.listen(80);
+        assert!(pod.connect("192.0.2.1", 80).is_some(), "to the node");
+    }
 }

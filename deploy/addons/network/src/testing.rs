@@ -2,7 +2,7 @@
 
 use crate::nft;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -100,6 +100,30 @@ impl Machine {
                 }
             });
         });
+    }
+
+    /// Answers datagrams on a port with what they say.
+    pub fn listen_udp(&self, port: u16) {
+        self.run(move || {
+            let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 64];
+                while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..count], from);
+                }
+            });
+        });
+    }
+
+    /// Whether a datagram to an address and port is answered in time.
+    pub fn ask_udp(&self, address: &str, port: u16) -> bool {
+        let address = SocketAddr::new(address.parse().unwrap(), port);
+        self.run(move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(CONNECT_TIMEOUT)).unwrap();
+            socket.send_to(b"x", address).unwrap();
+            socket.recv_from(&mut [0; 64]).is_ok()
+        })
     }
 
     /// A connection to an address and port, if there is an answer in time.

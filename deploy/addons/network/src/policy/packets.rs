@@ -190,3 +190,22 @@ fn a_connection_that_is_open_follows_the_policy() {
     node.policies(&[]);
     assert!(echo(5000), "the connection is lost although all may come in again");
 }
+
+#[test]
+fn datagrams_follow_the_policy_too() {
+    let Some(mut node) = Node::start() else { return };
+    node.tracker.set_namespace("shop", Some(Default::default()));
+    let web = node.pod("shop", "web", "10.244.0.2", "fd00::2");
+    let client = node.pod("shop", "client", "10.244.0.3", "fd00::3");
+    web.listen_udp(53);
+    web.listen_udp(54);
+    for (what, ports, reached) in [
+        ("all", json!([]), [true, true]),
+        ("one", json!([{"port": 53, "protocol": "UDP"}]), [true, false]),
+        ("the same number of TCP", json!([{"port": 53}]), [false, false]),
+        ("the protocol", json!([{"protocol": "UDP"}]), [true, true]),
+    ] {
+        node.policies(&[json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"ports": ports}]})]);
+        assert_eq!([53, 54].map(|port| client.ask_udp("10.244.0.2", port)), reached, "{what}");
+    }
+}

@@ -376,7 +376,7 @@ mod tests {
             json!({"podSelector": {"matchLabels": {"app": "0"}}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "1"}}}]}]}),
             json!({"policyTypes": ["Egress"], "egress": [{"to": [{"namespaceSelector": {"matchLabels": {"team": "0"}}}], "ports": [{"port": 80}]}]}),
             json!({"ingress": [{"from": [{"namespaceSelector": {}}]}], "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}]}),
-            json!({"ingress": [{"ports": [{"port": "http"}, {"port": 8000, "endPort": 8010}]}]}),
+            json!({"ingress": [{"ports": [{"port": "http"}, {"port": 8000, "endPort": 8010}, {"port": 53, "protocol": "UDP"}, {"port": 7, "protocol": "SCTP"}, {"port": "s", "protocol": "SCTP"}]}]}),
         ];
         let compare_in_nft = |scripts: Vec<String>| {
             let mut command = std::process::Command::new("unshare");
