@@ -87,9 +87,17 @@ mod tests {
             ("another name", ("token-abcdef", "abcdef", "s", "true", ""), false),
             ("another id", ("bootstrap-token-abcdef", "abcdeg", "s", "true", ""), false),
             ("a short id", ("bootstrap-token-abc", "abc", "s", "true", ""), false),
+            ("a long id", ("bootstrap-token-abcdefg", "abcdefg", "s", "true", ""), false),
+            ("an id in capitals", ("bootstrap-token-ABCDEF", "ABCDEF", "s", "true", ""), false),
+            ("no id", ("bootstrap-token-abcdef", "", "s", "true", ""), false),
             ("no secret", ("bootstrap-token-abcdef", "abcdef", "", "true", ""), false),
             ("for authentication", ("bootstrap-token-abcdef", "abcdef", "s", "false", ""), false),
+            ("of no use", ("bootstrap-token-abcdef", "abcdef", "s", "", ""), false),
+            ("of a use that is spelled otherwise", ("bootstrap-token-abcdef", "abcdef", "s", "True", ""), false),
+            ("good for an hour", ("bootstrap-token-abcdef", "abcdef", "s", "true", "2026-01-01T01:00:00Z"), true),
             ("over", ("bootstrap-token-abcdef", "abcdef", "s", "true", "2025-01-01T00:00:00Z"), false),
+            ("over this very moment", ("bootstrap-token-abcdef", "abcdef", "s", "true", "2026-01-01T00:00:00Z"), false),
+            ("good until nobody knows when", ("bootstrap-token-abcdef", "abcdef", "s", "true", "tomorrow"), false),
         ] {
             let data = [
                 ("token-id", id),

@@ -85,15 +85,25 @@ mod tests {
 
     #[test]
     fn signatures_are_those_that_kubeadm_computes() {
-        let token = Token { id: "joshua", secret: b"my voice is my passcode" };
-        for (content, expected) in [
+        let joshua = Token { id: "joshua", secret: b"my voice is my passcode" };
+        let usual = Token { id: "abcdef", secret: b"0123456789abcdef" };
+        let kubeconfig =
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: \"\"\n  cluster: {server: \"https://10.0.0.1:6443\"}\n";
+        // Computed by HMAC-SHA-256 and base64url of another implementation.
+        for (token, content, expected) in [
             (
+                &joshua,
                 "Hello from the other side. I must have called a thousand times.",
                 "eyJhbGciOiJIUzI1NiIsImtpZCI6Impvc2h1YSJ9..VShe2taLd-YTrmWuRkcL_8QTNDHYxQIEBsAYYiIj1_8",
             ),
-            ("", "eyJhbGciOiJIUzI1NiIsImtpZCI6Impvc2h1YSJ9..7Ui1ALizW4jXphVUB7xUqC9vLYLL9RZeOFfVLoB7Tgk"),
+            (&joshua, "", "eyJhbGciOiJIUzI1NiIsImtpZCI6Impvc2h1YSJ9..7Ui1ALizW4jXphVUB7xUqC9vLYLL9RZeOFfVLoB7Tgk"),
+            (
+                &usual,
+                kubeconfig,
+                "eyJhbGciOiJIUzI1NiIsImtpZCI6ImFiY2RlZiJ9..-QNoYGkqw8_OuuKnAu6X-iqiKF6qXrl3ZqABvhg88-M",
+            ),
         ] {
-            assert_eq!(signature(content, &token), expected);
+            assert_eq!(signature(content, token), expected);
         }
     }
 
