@@ -12,6 +12,7 @@ use component_base::{
     informer::{ObjectKey, Scope, Store},
     queue::WorkQueue,
 };
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     ByteString,
     api::{
@@ -33,13 +34,21 @@ use crate::{
 type Csr = CertificateSigningRequest;
 
 const WORKERS: usize = 5;
+/// The shortest and the longest time until a kubelet's request that its requestor had no right to make is looked at again.
+const RECHECK_MIN: Duration = Duration::from_secs(1);
+const RECHECK_MAX: Duration = Duration::from_secs(1000);
 const CLEAN_EVERY: Duration = Duration::from_secs(600);
-/// How long requests are kept: condition, or none while pending, and seconds.
-const KEPT_SECS: [(&str, i64); 4] = [("Approved", 3600), ("Denied", 3600), ("Failed", 3600), ("", 24 * 3600)];
+/// How long requests are kept after they were approved and signed, denied, or could not be signed.
+const KEPT_DECIDED: SignedDuration = SignedDuration::from_hours(1);
+/// How long requests are kept after their creation while nobody approves or signs them.
+const KEPT_PENDING: SignedDuration = SignedDuration::from_hours(24);
+
+fn find_condition<'a>(csr: &'a Csr, kind: &str) -> Option<&'a CertificateSigningRequestCondition> {
+    csr.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+}
 
 fn has_condition(csr: &Csr, kind: &str) -> bool {
-    let conditions = csr.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == kind)
+    find_condition(csr, kind).is_some()
 }
 
 fn certificate(csr: &Csr) -> Option<&ByteString> {
@@ -110,7 +119,15 @@ async fn approve(client: &Client, csr: &Csr) -> Result {
         approved.or_gone(|| format!("approve CertificateSigningRequest {name}"))?;
         return Ok(Action::Done);
     }
-    Ok(Action::Done)
+    // The right may be granted later, and no event of the request would tell. Upstream comes back with a growing delay too.
+    tracing::debug!(name = meta::name(csr), user = requestor, "The requestor may not have this request approved");
+    Ok(Action::After(recheck_delay(meta::created(csr), Timestamp::now())))
+}
+
+/// As long again as the request is old: the delays double without anything to be remembered.
+fn recheck_delay(created: Timestamp, now: Timestamp) -> Duration {
+    let age = now.duration_since(created).try_into().unwrap_or(RECHECK_MIN);
+    Duration::clamp(age, RECHECK_MIN, RECHECK_MAX)
 }
 
 async fn may(client: &Client, csr: &Csr, subresource: &str) -> Result<bool> {
@@ -203,7 +220,8 @@ pub async fn run_cleaner(context: Context) {
             () = context.shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        for csr in requests.list().into_iter().filter(|csr| is_over(csr)) {
+        let now = Timestamp::now();
+        for csr in requests.list().into_iter().filter(|csr| is_over(csr, now)) {
             let name = meta::name(csr.as_ref());
             let deleted = api.delete(name, &DeleteParams::default()).await;
             if let Err(error) = deleted.or_gone(|| format!("delete CertificateSigningRequest {name}")) {
@@ -217,10 +235,61 @@ fn log(error: &Error) {
     tracing::warn!(%error, "Will try again");
 }
 
-fn is_over(csr: &Csr) -> bool {
-    let age_secs = csr.metadata.creation_timestamp.as_ref().map_or(0, |created| meta::since(created).as_secs());
-    let state = ["Denied", "Failed", "Approved"].into_iter().find(|kind| has_condition(csr, kind)).unwrap_or("");
-    // Approved and not signed is still waited for, as long as one that nobody has looked at.
-    let state = if state == "Approved" && certificate(csr).is_none() { "" } else { state };
-    KEPT_SECS.iter().any(|(kind, kept)| *kind == state && age_secs > *kept)
+/// Whether nobody needs this request any more. What was decided is kept from the time of the decision on, so that a requestor
+/// whose request was approved late finds its certificate.
+fn is_over(csr: &Csr, now: Timestamp) -> bool {
+    let decision = ["Denied", "Failed", "Approved"].into_iter().find_map(|kind| find_condition(csr, kind));
+    match decision {
+        // What is approved and not signed is still waited for, as long as what nobody has looked at.
+        Some(condition) if condition.type_ != "Approved" || certificate(csr).is_some() => {
+            let decided = condition.last_update_time.as_ref().map_or_else(|| meta::created(csr), |time| time.0);
+            now.duration_since(decided) > KEPT_DECIDED
+        }
+        _ => now.duration_since(meta::created(csr)) > KEPT_PENDING,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn delays_double_within_their_bounds() {
+        let now = Timestamp::now();
+        for (age_secs, delay_secs) in [(-5, 1), (0, 1), (1, 1), (2, 2), (300, 300), (5000, 1000)] {
+            let created = now - SignedDuration::from_secs(age_secs);
+            assert_eq!(recheck_delay(created, now), Duration::from_secs(delay_secs), "{age_secs}");
+        }
+    }
+
+    #[test]
+    fn requests_are_kept_as_long_as_somebody_may_need_them() {
+        let now = Timestamp::now();
+        let ago = |minutes: i64| Time(now - SignedDuration::from_mins(minutes));
+        for (what, created, decision, signed, over) in [
+            ("pending", 23 * 60, None, false, false),
+            ("pending for more than a day", 25 * 60, None, false, true),
+            ("signed", 50, Some(("Approved", Some(50))), true, false),
+            ("signed long ago", 70, Some(("Approved", Some(70))), true, true),
+            ("signed late", 20 * 60, Some(("Approved", Some(10))), true, false),
+            ("signed at a time that nobody wrote down", 70, Some(("Approved", None)), true, true),
+            ("approved and not signed", 120, Some(("Approved", Some(110))), false, false),
+            ("approved and never signed", 25 * 60, Some(("Approved", Some(110))), false, true),
+            ("denied late", 20 * 60, Some(("Denied", Some(10))), false, false),
+            ("denied", 120, Some(("Denied", Some(110))), false, true),
+            ("failed", 120, Some(("Failed", Some(61))), false, true),
+        ] {
+            let mut csr = Csr::default();
+            csr.metadata.creation_timestamp = Some(ago(created));
+            let status = csr.status.get_or_insert_default();
+            status.certificate = signed.then(|| ByteString(b"PEM".to_vec()));
+            status.conditions = decision.map(|(kind, minutes)| {
+                let last_update_time = minutes.map(ago);
+                vec![CertificateSigningRequestCondition { last_update_time, ..condition(kind, "", String::new()) }]
+            });
+            assert_eq!(is_over(&csr, now), over, "{what}");
+        }
+    }
 }

@@ -58,10 +58,14 @@ impl Request {
     /// Whether the signer that `spec` names may sign this; an error says what it does not allow.
     pub fn check(&self, spec: &CertificateSigningRequestSpec) -> Result<(), String> {
         let usages: Vec<&str> = spec.usages.iter().flatten().map(String::as_str).collect();
-        let only = |allowed: &[&str], required: &str| match usages.iter().find(|usage| !allowed.contains(usage)) {
-            Some(usage) => Err(format!("usage {usage:?} is not allowed by signer {}", spec.signer_name)),
-            None if usages.contains(&required) => Ok(()),
-            None => Err(format!("usage {required:?} is required by signer {}", spec.signer_name)),
+        let only = |allowed: &[&str], required: &[&str]| {
+            let foreign = usages.iter().find(|usage| !allowed.contains(usage));
+            let missing = required.iter().find(|usage| !usages.contains(usage));
+            match (foreign, missing) {
+                (Some(usage), _) => Err(format!("usage {usage:?} is not allowed by signer {}", spec.signer_name)),
+                (None, Some(usage)) => Err(format!("usage {usage:?} is required by signer {}", spec.signer_name)),
+                (None, None) => Ok(()),
+            }
         };
         // The certificate writer keeps one value per kind of name, and must not drop any in silence.
         if self.organizations.len() > 1 {
@@ -69,13 +73,13 @@ impl Request {
         }
         let signing = ["digital signature", "key encipherment"];
         match spec.signer_name.as_str() {
-            CLIENT => only(&[signing[0], signing[1], "client auth"], "client auth"),
+            CLIENT => only(&[signing[0], signing[1], "client auth"], &["client auth"]),
             NODE_CLIENT => {
                 self.is_node()?;
                 if self.hosts + self.other_names > 0 {
                     return Err("subject alternative names are not allowed in a node's client certificate".into());
                 }
-                only(&[signing[0], signing[1], "client auth"], "client auth")
+                only(&[signing[0], signing[1], "client auth"], &[signing[0], "client auth"])
             }
             NODE_SERVING => {
                 self.is_node()?;
@@ -85,7 +89,7 @@ impl Request {
                 if self.other_names > 0 {
                     return Err("only DNS names and IP addresses are allowed in a serving certificate".into());
                 }
-                only(&[signing[0], signing[1], "server auth"], "server auth")
+                only(&[signing[0], signing[1], "server auth"], &[signing[0], "server auth"])
             }
             _ => Ok(()),
         }
@@ -117,12 +121,15 @@ mod tests {
         let serving = Request { hosts: 1, ..node.clone() };
         for (name, request, signer, usages, good) in [
             ("a node's client", &node, NODE_CLIENT, &["digital signature", "client auth"][..], true),
-            ("with a host name", &serving, NODE_CLIENT, &["client auth"], false),
-            ("a user as node", &user, NODE_CLIENT, &["client auth"], false),
+            ("with an RSA key", &node, NODE_CLIENT, &["digital signature", "key encipherment", "client auth"], true),
+            ("with a host name", &serving, NODE_CLIENT, &["digital signature", "client auth"], false),
+            ("a user as node", &user, NODE_CLIENT, &["digital signature", "client auth"], false),
+            ("client that does not sign", &node, NODE_CLIENT, &["client auth"], false),
             ("client without its usage", &node, NODE_CLIENT, &["digital signature"], false),
-            ("client that serves", &node, NODE_CLIENT, &["client auth", "server auth"], false),
-            ("a node's server", &serving, NODE_SERVING, &["key encipherment", "server auth"], true),
-            ("a server without a name", &node, NODE_SERVING, &["server auth"], false),
+            ("client that serves", &node, NODE_CLIENT, &["digital signature", "client auth", "server auth"], false),
+            ("a node's server", &serving, NODE_SERVING, &["digital signature", "server auth"], true),
+            ("a server that does not sign", &serving, NODE_SERVING, &["key encipherment", "server auth"], false),
+            ("a server without a name", &node, NODE_SERVING, &["digital signature", "server auth"], false),
             ("a user", &user, CLIENT, &["client auth"], true),
             ("a user that signs code", &user, CLIENT, &["client auth", "code signing"], false),
             ("anything", &user, "kubernetes.io/legacy-unknown", &["code signing"], true),

@@ -7,6 +7,7 @@ mod cronjobs;
 mod endpoints;
 mod garbage;
 mod jobs;
+mod joining;
 mod namespaces;
 mod policies;
 mod quotas;

@@ -1,4 +1,5 @@
-//! What small controllers do: expired bootstrap tokens go, nodes are told how long to trust what they know.
+//! What small controllers do: expired bootstrap tokens go, nodes are told how long to trust what they know. What a node does with
+//! a token is in `joining`.
 
 use crate::{Stand, namespace, pod};
 use serde_json::{Value, json};
@@ -87,25 +88,4 @@ async fn secrets_are_filled_with_tokens_and_go_with_their_account() {
 
     stand.delete(&format!("{core}/serviceaccounts/robot"), Value::Null).await;
     stand.until_gone(&path).await;
-}
-
-#[tokio::test]
-async fn cluster_info_is_signed_with_each_token_as_long_as_there_is_one() {
-    let mut stand = Stand::start().await;
-    stand.start_controller_manager(&["--controllers=*,bootstrapsigner"]);
-    stand.until("/api/v1/namespaces/kube-public", |code, _| code == 200).await;
-    let maps = "/api/v1/namespaces/kube-public/configmaps";
-    stand.create(maps, json!({"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "here"}})).await;
-    let secrets = "/api/v1/namespaces/kube-system/secrets";
-    let data = json!({"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-signing": "true"});
-    let secret = json!({"metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token",
-        "stringData": data});
-    stand.create(secrets, secret).await;
-    let path = format!("{maps}/cluster-info");
-    let signature = |map: &Value| map["data"]["jws-kubeconfig-abcdef"].as_str().map(str::to_owned);
-    let first = signature(&stand.until(&path, |_, map| signature(map).is_some()).await);
-    stand.merge(&path, json!({"data": {"kubeconfig": "there"}})).await;
-    stand.until(&path, |_, map| signature(map) != first).await;
-    stand.delete(&format!("{secrets}/bootstrap-token-abcdef"), Value::Null).await;
-    stand.until(&path, |_, map| signature(map).is_none()).await;
 }

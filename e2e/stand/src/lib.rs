@@ -268,7 +268,8 @@ contexts:
         )
     }
 
-    async fn client(&self, user: &str) -> Client {
+    /// A client with these credentials, written as those of a user in a kubeconfig.
+    pub async fn client(&self, user: &str) -> Client {
         let config = Kubeconfig::from_yaml(&self.kubeconfig(user)).unwrap();
         let mut config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
         // The tests want to see what goes wrong.
@@ -401,7 +402,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// A CA, the server's certificate, alice's certificate and a key that signs tokens.
+/// A CA and its key, the server's certificate, alice's certificate and a key that signs tokens.
 fn certificates(folder: &Path) {
     let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
@@ -409,6 +410,7 @@ fn certificates(folder: &Path) {
     ca.distinguished_name.push(DnType::CommonName, "test-ca");
     let ca_key = KeyPair::generate().unwrap();
     write("ca.crt", ca.self_signed(&ca_key).unwrap().pem());
+    write("ca.key", ca_key.serialize_pem());
     let issuer = Issuer::new(ca, ca_key);
     for (file, name, usage) in [
         ("server", "kube-apiserver", ExtendedKeyUsagePurpose::ServerAuth),
