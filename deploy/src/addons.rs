@@ -2,14 +2,17 @@
 //! `deploy/addons/`, with a few words replaced.
 
 use crate::images::VERSION;
+use crate::layout::CA_CERT;
 use crate::manifests::Cluster;
 use anyhow::Context;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, core::GroupVersionKind};
 use serde::Deserialize;
+use serde_json::json;
 
 const FILES: &[(&str, &str)] = &[
     ("admin.yaml", include_str!("../addons/admin.yaml")),
+    ("bootstrap.yaml", include_str!("../addons/bootstrap.yaml")),
     ("kube-proxy.yaml", include_str!("../addons/kube-proxy.yaml")),
     ("network.yaml", include_str!("../addons/network.yaml")),
     ("dns.yaml", include_str!("../addons/dns.yaml")),
@@ -29,7 +32,23 @@ pub async fn apply(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
             apply_one(client, object).await.with_context(|| format!("applying {file}"))?;
         }
     }
+    for map in config_maps(cluster)? {
+        apply_one(client, serde_json::from_value(map)?).await?;
+    }
     Ok(())
+}
+
+/// What a node that joins reads, under kubeadm's names.
+fn config_maps(cluster: &Cluster) -> anyhow::Result<[serde_json::Value; 3]> {
+    let ca = std::fs::read_to_string(CA_CERT).with_context(|| format!("reading {CA_CERT}"))?;
+    let map = |name: &str, key: &str, text: String| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": {key: text}});
+    let kubelet = serde_yaml_ng::to_string(&cluster.kubelet_configuration())?;
+    let whole = serde_yaml_ng::to_string(&cluster.cluster_configuration())?;
+    Ok([
+        crate::cluster_info::config_map(&ca, &cluster.server())?,
+        map("kubelet-config", "kubelet", kubelet),
+        map("kubeadm-config", "ClusterConfiguration", whole),
+    ])
 }
 
 async fn apply_one(client: &Client, object: DynamicObject) -> anyhow::Result<()> {

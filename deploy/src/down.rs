@@ -2,7 +2,7 @@
 //! again after anything.
 
 use crate::layout::*;
-use crate::{kubeconfig, runtime};
+use crate::{kubeconfig, node, runtime};
 use anyhow::Context;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +21,8 @@ pub fn run() -> anyhow::Result<()> {
     );
     let mut failed = Vec::new();
     // The kubelet first, or it would start again what is stopped.
-    let steps: [Step; 8] = [
+    let steps: [Step; 9] = [
+        ("Further nodes of this machine", node::remove_all),
         ("Kubelet and containerd", runtime::stop),
         ("Containers", end_containers),
         ("Mounts", unmount),
@@ -141,15 +142,14 @@ fn clear_rules() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The cgroups that the kubelet made, on version 1 in each hierarchy.
+/// The cgroups that kubelets made, on version 1 in each hierarchy.
 fn clear_cgroups() -> anyhow::Result<()> {
     let mut roots = vec!["/sys/fs/cgroup".to_owned()];
     roots.extend(
         fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path().to_string_lossy().into_owned()),
     );
     let deadline = Instant::now() + Duration::from_secs(10);
-    for root in roots {
-        let path = format!("{root}/kubepods");
+    for path in roots.iter().flat_map(|root| ["kubepods", "ferrokube"].map(|name| format!("{root}/{name}"))) {
         // A cgroup can be removed a moment after its last process ended.
         while Path::new(&path).exists() && !remove_cgroup(Path::new(&path)) {
             anyhow::ensure!(Instant::now() < deadline, "{path} still has processes");

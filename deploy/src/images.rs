@@ -17,24 +17,38 @@ pub fn programs() -> anyhow::Result<PathBuf> {
     Ok(me.parent().map(Path::to_owned).unwrap_or_default())
 }
 
+/// An image of one of our programs.
+fn ours(component: &str) -> anyhow::Result<Image> {
+    let path = format!("/usr/local/bin/{component}");
+    Ok(Image::new(&name(component), &[&path]).file(programs()?.join(component), &path))
+}
+
 /// Images that the cluster itself needs.
 pub fn cluster() -> anyhow::Result<Vec<Image>> {
-    let programs = programs()?;
-    let ours = |component: &str| {
-        let path = format!("/usr/local/bin/{component}");
-        Image::new(&name(component), &[&path]).file(programs.join(component), &path)
-    };
+    let mut images = control_plane()?;
+    images.extend(node()?);
+    Ok(images)
+}
+
+/// What every node may have to run.
+pub fn node() -> anyhow::Result<Vec<Image>> {
     Ok(vec![
-        Image { base: true, ..Image::new(&name("pause"), &["/pause"]) }.file(programs.join("pause"), "/pause"),
+        Image { base: true, ..Image::new(&name("pause"), &["/pause"]) }.file(programs()?.join("pause"), "/pause"),
+        ours("kube-proxy")?.file("/usr/sbin/nft", "/usr/sbin/nft").file("/usr/sbin/conntrack", "/usr/sbin/conntrack"),
+        ours("cluster-network")?.file("/usr/sbin/nft", "/usr/sbin/nft"),
+        ours("cluster-dns")?,
+    ])
+}
+
+/// What the static pods of a control plane node run.
+fn control_plane() -> anyhow::Result<Vec<Image>> {
+    Ok(vec![
         Image::new(&name("etcd"), &["/usr/bin/etcd"])
             .file("/usr/bin/etcd", "/usr/bin/etcd")
             .file("/usr/bin/etcdctl", "/usr/bin/etcdctl"),
-        ours("kube-apiserver"),
-        ours("kube-controller-manager"),
-        ours("kube-scheduler"),
-        ours("kube-proxy").file("/usr/sbin/nft", "/usr/sbin/nft").file("/usr/sbin/conntrack", "/usr/sbin/conntrack"),
-        ours("cluster-network").file("/usr/sbin/nft", "/usr/sbin/nft"),
-        ours("cluster-dns"),
+        ours("kube-apiserver")?,
+        ours("kube-controller-manager")?,
+        ours("kube-scheduler")?,
     ])
 }
 

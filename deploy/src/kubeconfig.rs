@@ -39,7 +39,8 @@ pub fn ensure(ca: &Authority, server: &str, node: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn kubeconfig(ca_pem: &str, server: &str, cluster: &str, user_name: &str, user: Value) -> Value {
+/// A kubeconfig with one cluster, one user and one context.
+pub fn kubeconfig(ca_pem: &str, server: &str, cluster: &str, user_name: &str, user: Value) -> Value {
     let context = format!("{user_name}@{cluster}");
     json!({
         "apiVersion": "v1",

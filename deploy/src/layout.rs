@@ -5,6 +5,11 @@ pub const KUBERNETES: &str = "/etc/kubernetes";
 pub const PKI: &str = "/etc/kubernetes/pki";
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
 pub const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
+/// Beyond what RBAC says; for this program.
+pub const SUPER_ADMIN_CONF: &str = "/etc/kubernetes/super-admin.conf";
+pub const CA_CERT: &str = "/etc/kubernetes/pki/ca.crt";
+/// What a joining kubelet asks for its certificate with.
+pub const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 pub const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
 
 /// Configuration of what runs beneath the cluster.
@@ -32,6 +37,26 @@ pub const ETCD_DATA: &str = "/var/lib/etcd-ferrokube";
 pub const CONTAINERD_UNIT: &str = "ferrokube-containerd.service";
 pub const KUBELET_UNIT: &str = "kubelet.service";
 pub const UNITS: &str = "/etc/systemd/system";
+
+/// Further nodes of this machine: the files of each, below a folder of its name.
+pub const NODES: &str = "/var/lib/ferrokube/nodes";
+/// Their namespaces, held by a mount each.
+pub const NODE_NAMESPACES: &str = "/run/ferrokube/nodes";
+/// What each of them has for itself of the machine's folders. Those below /run are empty after a start, as a machine's are.
+pub const NODE_FOLDERS: &[&str] = &[
+    KUBERNETES,
+    ETC,
+    VAR,
+    RUN,
+    LOGS,
+    KUBELET_ROOT,
+    ETCD_DATA,
+    "/var/log/pods",
+    "/var/log/containers",
+    "/var/lib/cni",
+    "/run/netns",
+    "/run/containerd",
+];
 
 /// Folders that `down` removes whole, deepest purpose first.
 pub const REMOVED: &[&str] = &[

@@ -3,7 +3,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`up`], [`down`] | the steps, in order |
+//! | [`up`], [`down`], [`join`] | the steps, in order |
+//! | [`node`] | further nodes on this machine |
+//! | [`token`], [`cluster_info`] | what a joining node shows, and how it knows the cluster |
+//! | [`host`] | what a machine needs to be a node |
+//! | [`cluster`] | the cluster of this machine |
 //! | [`layout`] | every path that is written |
 //! | [`pki`], [`kubeconfig`] | certificates and kubeconfigs as kubeadm lays them out |
 //! | [`manifests`] | static pods, and the configuration of kubelet, containerd and CNI |
@@ -12,16 +16,22 @@
 //! | [`addons`] | what runs on top: kube-proxy, DNS |
 
 mod addons;
+mod cluster;
+mod cluster_info;
 mod down;
+mod host;
 mod image;
 mod images;
+mod join;
 mod kubeconfig;
 mod layout;
 mod manifests;
+mod node;
 mod pki;
 mod progress;
 mod runtime;
 mod supervise;
+mod token;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +50,14 @@ struct Args {
 enum Command {
     /// Starts a one-node cluster and returns when it is ready. Can be run again at any time.
     Up(up::UpArgs),
+    /// Makes this machine a worker of a cluster.
+    Join(join::JoinArgs),
+    /// Bootstrap tokens, which let nodes join.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Further nodes on this machine, for trying out what a cluster of several does.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Stops the cluster and removes everything that `up` made, and nothing else.
     Down,
     /// Writes the images as OCI archives into a folder.
@@ -56,6 +74,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Up(args) => tokio(up::run(args)),
+        Command::Join(args) => tokio(join::run(args)),
+        Command::Token(command) => tokio(token::run(command)),
+        Command::Node(command) => tokio(node::run(command)),
         Command::Down => down::run(),
         Command::Images { folder } => images::write_all(&folder),
         Command::Supervise => supervise::run(),

@@ -1,6 +1,6 @@
 //! Configuration files: static pods of the control plane, kubelet, containerd. Made from what [`Cluster`] says.
 
-use crate::images::name;
+use crate::images::{VERSION, name};
 use crate::layout::*;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -158,8 +158,24 @@ impl Cluster {
         static_pod("kube-scheduler", command, "100m", probe, &[("kubeconfig", &conf, true)])
     }
 
-    /// `/var/lib/kubelet/config.yaml`.
-    pub fn kubelet_configuration(&self, resolv_conf: &str) -> Value {
+    /// kubeadm's description of the cluster, for those who join and for `kubeadm` itself.
+    pub fn cluster_configuration(&self) -> Value {
+        json!({
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "ClusterConfiguration",
+            "caCertificateValidityPeriod": "87600h0m0s",
+            "certificateValidityPeriod": "8760h0m0s",
+            "certificatesDir": PKI,
+            "clusterName": "kubernetes",
+            "controlPlaneEndpoint": self.server().trim_start_matches("https://"),
+            "etcd": {"local": {"dataDir": ETCD_DATA}},
+            "kubernetesVersion": VERSION,
+            "networking": {"dnsDomain": self.domain, "podSubnet": self.pod_range, "serviceSubnet": self.service_range},
+        })
+    }
+
+    /// `/var/lib/kubelet/config.yaml` of every node.
+    pub fn kubelet_configuration(&self) -> Value {
         json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -186,7 +202,7 @@ impl Cluster {
             "healthzBindAddress": "127.0.0.1",
             "healthzPort": 10248,
             "imageGCHighThresholdPercent": 100,
-            "resolvConf": resolv_conf,
+            "resolvConf": crate::host::resolv_conf(),
             "rotateCertificates": true,
             "staticPodPath": MANIFESTS,
         })
@@ -273,11 +289,12 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 }
 
 /// Arguments of the kubelet.
-pub fn kubelet_arguments(cluster_node: &str, address: IpAddr) -> Vec<String> {
+pub fn kubelet_arguments(node: &str, address: IpAddr) -> Vec<String> {
     vec![
         format!("--config={KUBELET_CONFIG}"),
+        format!("--bootstrap-kubeconfig={BOOTSTRAP_CONF}"),
         format!("--kubeconfig={KUBELET_CONF}"),
-        format!("--hostname-override={cluster_node}"),
+        format!("--hostname-override={node}"),
         format!("--node-ip={address}"),
         format!("--root-dir={KUBELET_ROOT}"),
         format!("--cert-dir={KUBELET_ROOT}/pki"),

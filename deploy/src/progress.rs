@@ -1,5 +1,6 @@
 //! What the user sees while `up` works: one line a step, with its time; a spinner on a terminal only.
 
+use crate::layout::LOGS;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,25 @@ pub async fn step<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) 
     let mark = if result.is_ok() { "✓" } else { "✗" };
     println!("  {mark} {what} ({:.1} s)", started.elapsed().as_secs_f64());
     result
+}
+
+/// Tries until it works; fails with the last error when time is up.
+pub async fn until<T>(
+    deadline: Instant,
+    what: &str,
+    attempt: impl AsyncFn() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(e) if Instant::now() > deadline => {
+                return Err(
+                    e.context(format!("{what} did not become ready in time; look into {LOGS} and /var/log/pods"))
+                );
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 /// Asks a DNS server for the address of a name. (RFC 1035: one question, one answer.)

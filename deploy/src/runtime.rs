@@ -59,6 +59,19 @@ pub fn start(kubelet_arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Starts what [`start`] wrote down, after the machine was off.
+pub fn boot() -> anyhow::Result<()> {
+    match supervise::running() {
+        Some(_) => Ok(()),
+        None => supervise::start(Path::new(&format!("{BIN}/ferrokube"))),
+    }
+}
+
+/// Whether a kubelet of ours runs, or would be started again.
+pub fn is_running() -> bool {
+    supervise::running().is_some() || has_systemd() && run("systemctl", &["is-active", "--quiet", KUBELET_UNIT]).is_ok()
+}
+
 /// Ends kubelet and containerd.
 pub fn stop() -> anyhow::Result<()> {
     if has_systemd() {

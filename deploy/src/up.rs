@@ -3,17 +3,16 @@
 use crate::layout::*;
 use crate::manifests::{self, Cluster};
 use crate::pki::{self, Names, write};
-use crate::progress::step;
-use crate::{addons, image, images, kubeconfig, runtime};
+use crate::progress::{step, until};
+use crate::{addons, cluster, host, images, kubeconfig, node, runtime};
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
+use serde_json::json;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
@@ -24,6 +23,9 @@ pub struct UpArgs {
     /// Address of this node; that of the default route if not given.
     #[arg(long)]
     node_ip: Option<IpAddr>,
+    /// How many nodes; those after the first are made on this machine too, in namespaces of their own (worker1, worker2, ...).
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=250))]
+    nodes: u8,
     /// Addresses for services.
     #[arg(long, default_value = "10.96.0.0/16")]
     service_cidr: String,
@@ -45,15 +47,12 @@ pub struct UpArgs {
 }
 
 pub async fn run(args: UpArgs) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        nix::unistd::geteuid().is_root(),
-        "this needs root: it makes network interfaces, cgroups and containers"
-    );
+    host::ensure_root("it makes network interfaces, cgroups and containers")?;
     let started = Instant::now();
     let deadline = started + Duration::from_secs(args.timeout);
     let cluster = cluster(&args)?;
     println!("Starting a cluster on {} ({})", cluster.node, cluster.address);
-    step("Programs and kernel settings", async { prepare() }).await?;
+    step("Programs and kernel settings", async { host::prepare() }).await?;
     step("Certificates and configuration", async { configure(&cluster) }).await?;
     let arguments = manifests::kubelet_arguments(&cluster.node, cluster.address);
     step("containerd and kubelet", async {
@@ -61,21 +60,32 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
         until(deadline, "containerd", async || runtime::ctr(&["version"]).map(|_| ())).await
     })
     .await?;
-    step("Images", async { import(&args) }).await?;
+    let samples = if args.no_samples { vec![] } else { images::samples() };
+    step("Images", async { host::import(&images::cluster()?, &samples) }).await?;
     step("Control plane (etcd, API server, scheduler, controller manager)", async {
         // The kubelet reads the manifests once the images are there, so that no pod waits for a back-off.
         write_manifests(&cluster)?;
         until(deadline, "the API server", async || api_ready().await).await
     })
     .await?;
-    let client = client().await?;
+    let client = cluster::client().await?;
     step("kube-proxy, pod network and cluster DNS", async {
         until(deadline, "the addons", async || addons::apply(&client, &cluster).await).await
     })
     .await?;
-    step("Node has joined", until(deadline, "the node", async || label_node(&client, &cluster.node).await)).await?;
-    step("Node is Ready", until(deadline, "the node", async || node_ready(&client, &cluster.node).await)).await?;
+    step("Node has joined", until(deadline, "the node", async || mark(&client, &cluster.node, args.nodes > 1).await))
+        .await?;
+    step("Node is Ready", until(deadline, "the node", async || cluster::node_ready(&client, &cluster.node).await))
+        .await?;
     step("Cluster DNS answers", until(deadline, "cluster DNS", async || dns_ready(&client, &cluster).await)).await?;
+    for index in 1..args.nodes {
+        let name = format!("worker{index}");
+        step(&format!("Node {name}"), async {
+            node::add(&client, &name).await?;
+            until(deadline, &name, async || cluster::node_ready(&client, &name).await).await
+        })
+        .await?;
+    }
     if !args.no_merge {
         let path = kubeconfig::merge_into_users()?;
         println!("  Your kubeconfig {} now points here.", path.display());
@@ -90,7 +100,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
 fn cluster(args: &UpArgs) -> anyhow::Result<Cluster> {
     let node = match &args.node_name {
         Some(name) => name.clone(),
-        None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
+        None => host::default_node_name()?,
     };
     let (base, _) =
         args.service_cidr.split_once('/').context("--service-cidr must be address/bits, such as 10.96.0.0/16")?;
@@ -98,7 +108,7 @@ fn cluster(args: &UpArgs) -> anyhow::Result<Cluster> {
     let nth = |n: u32| IpAddr::V4(Ipv4Addr::from(u32::from(base) + n));
     Ok(Cluster {
         node,
-        address: args.node_ip.map_or_else(default_address, Ok)?,
+        address: address(args)?,
         service_range: args.service_cidr.clone(),
         service_address: nth(1),
         dns_address: nth(10),
@@ -107,45 +117,23 @@ fn cluster(args: &UpArgs) -> anyhow::Result<Cluster> {
     })
 }
 
-/// The address that this machine uses towards others.
-fn default_address() -> anyhow::Result<IpAddr> {
-    // Connecting a UDP socket sends nothing; it only picks the source address of the default route.
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect("192.0.2.1:9").context("this machine has no default route; give --node-ip")?;
-    Ok(socket.local_addr()?.ip())
-}
-
-/// Programs where units and the supervisor find them, folders, and what the kernel must do for pods.
-fn prepare() -> anyhow::Result<()> {
-    for folder in [PKI, MANIFESTS, ETC, CNI_CONF_DIR, BIN, VAR, RUN, LOGS, KUBELET_ROOT, ETCD_DATA] {
-        fs::create_dir_all(folder).with_context(|| format!("making {folder}"))?;
+/// The node's address: as given, as before, on the network of several nodes, or towards others.
+fn address(args: &UpArgs) -> anyhow::Result<IpAddr> {
+    if let Some(address) = args.node_ip {
+        return Ok(address);
     }
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(ETCD_DATA, fs::Permissions::from_mode(0o700))?;
-    let programs = images::programs()?;
-    for program in ["ferrokube", "kubelet"] {
-        let (from, to) = (programs.join(program), Path::new(BIN).join(program));
-        if from == to {
-            continue;
+    let before = cluster::endpoint().ok().and_then(|(server, _)| {
+        let host = server.trim_start_matches("https://").rsplit_once(':')?.0.to_owned();
+        host.trim_matches(['[', ']']).parse().ok()
+    });
+    match before {
+        Some(address) => Ok(address),
+        None if args.nodes > 1 => {
+            node::network::ensure_bridge()?;
+            Ok(node::network::first_address().into())
         }
-        // A running program's file can't be written, but it can be replaced.
-        let partial = to.with_extension("partial");
-        fs::copy(&from, &partial)
-            .with_context(|| format!("copying {}; build it with cargo build --release", from.display()))?;
-        fs::rename(&partial, &to)?;
+        None => host::default_address(),
     }
-    for module in ["overlay", "br_netfilter"] {
-        let _ = runtime::run("modprobe", &[module]); // built in, or not there: what depends on it says so itself
-    }
-    sysctl("net/ipv4/ip_forward", "1")
-}
-
-fn sysctl(name: &str, value: &str) -> anyhow::Result<()> {
-    let path = format!("/proc/sys/{name}");
-    if fs::read_to_string(&path).is_ok_and(|v| v.trim() == value) {
-        return Ok(());
-    }
-    fs::write(&path, value).with_context(|| format!("setting {path} to {value}"))
 }
 
 fn configure(cluster: &Cluster) -> anyhow::Result<()> {
@@ -157,41 +145,8 @@ fn configure(cluster: &Cluster) -> anyhow::Result<()> {
     };
     let ca = pki::ensure(&names)?;
     kubeconfig::ensure(&ca, &cluster.server(), &cluster.node)?;
-    let resolv_conf = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"]
-        .into_iter()
-        .find(|p| Path::new(p).exists())
-        .unwrap_or("/etc/resolv.conf");
-    write(KUBELET_CONFIG, &serde_yaml_ng::to_string(&cluster.kubelet_configuration(resolv_conf))?, 0o644)?;
-    let snapshotter = if supports_overlay() { "overlayfs" } else { "native" };
-    write(CONTAINERD_CONFIG, &manifests::containerd(!may_lower_oom_score(), snapshotter), 0o644)
-}
-
-/// Lowering an oom_score_adj takes CAP_SYS_RESOURCE, which a container may lack.
-fn may_lower_oom_score() -> bool {
-    const CAP_SYS_RESOURCE: u64 = 1 << 24;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective =
-        status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|v| u64::from_str_radix(v.trim(), 16).ok());
-    effective.is_none_or(|caps| caps & CAP_SYS_RESOURCE != 0)
-}
-
-fn supports_overlay() -> bool {
-    fs::read_to_string("/proc/filesystems")
-        .is_ok_and(|f| f.lines().any(|l| l.split_whitespace().last() == Some("overlay")))
-}
-
-fn import(args: &UpArgs) -> anyhow::Result<()> {
-    let folder = tempfile::tempdir_in(VAR)?;
-    for image in images::cluster()? {
-        // Always: the programs may be newer than the images that are there.
-        runtime::import(&image, folder.path())?;
-    }
-    if !args.no_samples {
-        for image in images::samples().iter().filter(|i| !runtime::has_image(&image::canonical_name(&i.name))) {
-            runtime::import(image, folder.path())?;
-        }
-    }
-    Ok(())
+    write(KUBELET_CONFIG, &serde_yaml_ng::to_string(&cluster.kubelet_configuration())?, 0o644)?;
+    host::write_containerd_config()
 }
 
 fn write_manifests(cluster: &Cluster) -> anyhow::Result<()> {
@@ -208,32 +163,25 @@ fn write_manifests(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn client() -> anyhow::Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(format!("{KUBERNETES}/super-admin.conf"))?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
-}
-
 async fn api_ready() -> anyhow::Result<()> {
     let request = http::Request::get("/readyz").body(Vec::new())?;
-    let text = client().await?.request_text(request).await?;
+    let text = cluster::client().await?.request_text(request).await?;
     anyhow::ensure!(text.trim() == "ok", "not ready: {text}");
     Ok(())
 }
 
-/// The node's role is written by us: a kubelet may not give itself one (NodeRestriction).
-async fn label_node(client: &Client, node: &str) -> anyhow::Result<()> {
+/// The node's role is written by us: a kubelet may not give itself one (NodeRestriction). Where there are other nodes, pods go
+/// there unless they tolerate this one.
+async fn mark(client: &Client, node: &str, tainted: bool) -> anyhow::Result<()> {
     let nodes = Api::<Node>::all(client.clone());
-    let role = serde_json::json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
-    nodes.patch(node, &PatchParams::default(), &Patch::Merge(role)).await?;
-    Ok(())
-}
-
-async fn node_ready(client: &Client, node: &str) -> anyhow::Result<()> {
-    let node = Api::<Node>::all(client.clone()).get(node).await?;
-    let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
-    let ready = conditions.iter().find(|c| c.type_ == "Ready").context("no condition Ready yet")?;
-    anyhow::ensure!(ready.status == "True", "{}", ready.message.clone().unwrap_or_default());
+    let mut patch = json!({"metadata": {"labels": {
+        "node-role.kubernetes.io/control-plane": "",
+        "node.kubernetes.io/exclude-from-external-load-balancers": "",
+    }}});
+    if tainted {
+        patch["spec"] = json!({"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]});
+    }
+    nodes.patch(node, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     Ok(())
 }
 
@@ -246,19 +194,4 @@ async fn dns_ready(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     let address = crate::progress::ask_dns(cluster.dns_address, &name)?;
     anyhow::ensure!(address == cluster.service_address, "{name} is said to be {address}");
     Ok(())
-}
-
-/// Tries until it works; fails with the last error when time is up.
-async fn until<T>(deadline: Instant, what: &str, attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    loop {
-        match attempt().await {
-            Ok(value) => return Ok(value),
-            Err(e) if Instant::now() > deadline => {
-                return Err(
-                    e.context(format!("{what} did not become ready in time; look into {LOGS} and /var/log/pods"))
-                );
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
 }
