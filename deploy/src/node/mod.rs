@@ -157,11 +157,6 @@ impl LocalNode {
         network::address(self.index)
     }
 
-    /// Its network namespace, as `ip netns` knows it.
-    pub fn netns(&self) -> String {
-        format!("ferrokube-{}", self.name)
-    }
-
     /// Below the root of each hierarchy.
     pub fn cgroup(&self) -> String {
         format!("/ferrokube/{}", self.name)
@@ -206,7 +201,7 @@ impl LocalNode {
     /// Everything of it goes away but for what the cluster knows of it.
     pub fn remove(&self) -> anyhow::Result<()> {
         self.stop()?;
-        network::disconnect(self);
+        network::disconnect(self)?;
         fs::remove_dir_all(self.files()).with_context(|| format!("removing {}", self.files().display()))
     }
 }

@@ -1,4 +1,5 @@
-//! A node's namespaces: the mounts are held by a file each, so that they outlive the program that made them.
+//! A node's namespaces: each is held by a file, so that it outlives the program that made it. The files lie in a folder of ours and not
+//! in /run/netns: `ip netns` mounts that folder over itself, and what was mounted in it before could no longer be taken away.
 
 use super::LocalNode;
 use crate::layout::*;
@@ -11,6 +12,8 @@ use std::process::Command;
 
 /// Namespaces that a node has beside that of the network.
 const KINDS: [&str; 2] = ["mnt", "uts"];
+/// The one of the network, which is there as long as the node is, also while it is switched off.
+const NET: &str = "net";
 
 fn file(node: &LocalNode, kind: &str) -> PathBuf {
     Path::new(NODE_NAMESPACES).join(format!("{}.{kind}", node.name))
@@ -18,27 +21,55 @@ fn file(node: &LocalNode, kind: &str) -> PathBuf {
 
 /// What tells the node's mount namespace from others.
 pub fn inode(node: &LocalNode) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::metadata(file(node, "mnt")).ok()?;
-    // An empty file is where a namespace was or will be.
-    (!metadata.is_file() || metadata.dev() != fs::metadata(NODE_NAMESPACES).ok()?.dev()).then_some(metadata.ino())
+    held(&file(node, "mnt"))
 }
 
-/// Makes the namespaces, if they are not there, and prepares what is in them.
+/// The inode of the namespace that a file holds. Without one the file is of the folder's file system, or not there.
+fn held(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path).ok()?;
+    (metadata.dev() != fs::metadata(NODE_NAMESPACES).ok()?.dev()).then_some(metadata.ino())
+}
+
+/// Makes the node's network namespace, if it is not there. Nothing is in it yet.
+pub fn create_network(node: &LocalNode) -> anyhow::Result<()> {
+    let path = file(node, NET);
+    if held(&path).is_some() {
+        return Ok(());
+    }
+    hold()?;
+    fs::write(&path, "").with_context(|| format!("making {}", path.display()))?;
+    finish(Command::new("unshare").args([format!("--net={}", path.display()).as_str(), "true"]))
+}
+
+/// Lets go of it.
+pub fn drop_network(node: &LocalNode) -> anyhow::Result<()> {
+    drop_kind(node, NET)
+}
+
+/// A program that runs in the node's network, with all else that is this machine's.
+pub fn in_network(node: &LocalNode, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    finish(Command::new("nsenter").arg(network_flag(node)).arg(program).args(arguments))
+}
+
+fn network_flag(node: &LocalNode) -> String {
+    format!("--net={}", file(node, NET).display())
+}
+
+/// Makes the other namespaces, if they are not there, and prepares what is in them.
 pub fn create(node: &LocalNode) -> anyhow::Result<()> {
     if inode(node).is_some() {
         return Ok(());
     }
     hold()?;
-    for kind in KINDS {
-        fs::write(file(node, kind), "").with_context(|| format!("making {}", file(node, kind).display()))?;
+    let flags = [("--mount", "mnt"), ("--uts", "uts")].map(|(flag, kind)| (flag, file(node, kind)));
+    for (_, path) in &flags {
+        fs::write(path, "").with_context(|| format!("making {}", path.display()))?;
     }
-    let netns = format!("--net=/run/netns/{}", node.netns());
-    let [mnt, uts] = KINDS.map(|kind| file(node, kind));
     let program = std::env::current_exe().context("finding this program")?;
-    let [mnt, uts] = [("--mount", mnt), ("--uts", uts)].map(|(flag, path)| format!("{flag}={}", path.display()));
     let mut command = Command::new("nsenter");
-    command.args([&netns, "unshare", "--propagation=private", &mnt, &uts]);
+    command.args([&network_flag(node), "unshare", "--propagation=private"]);
+    command.args(flags.map(|(flag, path)| format!("{flag}={}", path.display())));
     command.arg(program).args(["node", "enter", &node.name]);
     finish(&mut command)
 }
@@ -85,7 +116,7 @@ pub fn enter(node: &LocalNode) -> anyhow::Result<()> {
 /// A program that runs in the node's namespaces.
 pub fn command(node: &LocalNode, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{}", node.netns()));
+    command.arg(network_flag(node));
     for (kind, flag) in KINDS.iter().zip(["--mount", "--uts"]) {
         command.arg(format!("{flag}={}", file(node, kind).display()));
     }
@@ -108,17 +139,18 @@ fn finish(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets go of the namespaces; with the last process in them they are gone.
+/// Lets go of the namespaces but for the network's; with the last process in them they are gone.
 pub fn drop(node: &LocalNode) -> anyhow::Result<()> {
-    for kind in KINDS {
-        let path = file(node, kind);
-        let _ = umount2(&path, MntFlags::MNT_DETACH); // not mounted is as good
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).with_context(|| format!("removing {}", path.display()));
-            }
-            _ => {}
+    KINDS.iter().try_for_each(|kind| drop_kind(node, kind))
+}
+
+fn drop_kind(node: &LocalNode, kind: &str) -> anyhow::Result<()> {
+    let path = file(node, kind);
+    let _ = umount2(&path, MntFlags::MNT_DETACH); // not mounted is as good
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", path.display()))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }

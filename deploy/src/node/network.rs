@@ -1,6 +1,6 @@
 //! The network that the nodes of this machine are on: a bridge, and a link from it into each node's namespace.
 
-use super::LocalNode;
+use super::{LocalNode, namespaces};
 use crate::runtime::run;
 use anyhow::Context;
 use std::net::Ipv4Addr;
@@ -63,24 +63,19 @@ fn outside() -> anyhow::Result<Vec<String>> {
 
 /// Makes the node's network namespace with its link, address and way out, if they are not there.
 pub fn connect(node: &LocalNode) -> anyhow::Result<()> {
-    let (netns, link) = (node.netns(), link(node));
-    if !Path::new("/run/netns").join(&netns).exists() {
-        run("ip", &["netns", "add", &netns])?;
-    }
-    let inside = |arguments: &[&str]| {
-        let mut all = vec!["-n", &netns];
-        all.extend(arguments);
-        run("ip", &all)
-    };
+    namespaces::create_network(node)?;
+    let inside = |arguments: &[&str]| namespaces::in_network(node, "ip", arguments);
+    let link = link(node);
     if !Path::new("/sys/class/net").join(&link).exists() {
-        run("ip", &["link", "add", &link, "type", "veth", "peer", "name", INSIDE, "netns", &netns])?;
+        // Made from inside, with the other end here: `ip` takes a namespace by name or by a process in it, and this is one.
+        let here = std::process::id().to_string();
+        inside(&["link", "add", INSIDE, "type", "veth", "peer", "name", &link, "netns", &here])?;
     }
     run("ip", &["link", "set", &link, "master", BRIDGE, "up"])?;
     inside(&["address", "replace", &format!("{}/{BITS}", node.address()), "dev", INSIDE])?;
     inside(&["link", "set", "lo", "up"])?;
     inside(&["link", "set", INSIDE, "up"])?;
-    inside(&["route", "replace", "default", "via", &first_address().to_string()])?;
-    Ok(())
+    inside(&["route", "replace", "default", "via", &first_address().to_string()])
 }
 
 /// Pulls the cable, or plugs it in.
@@ -92,11 +87,10 @@ pub fn is_up(node: &LocalNode) -> bool {
     std::fs::read_to_string(format!("/sys/class/net/{}/operstate", link(node))).is_ok_and(|s| s.trim() == "up")
 }
 
-/// Takes the node's namespace away, and its link with it.
-pub fn disconnect(node: &LocalNode) {
-    // What is gone already is as good.
-    let _ = run("ip", &["link", "delete", &link(node)]);
-    let _ = run("ip", &["netns", "delete", &node.netns()]);
+/// Takes the node's link and its namespace away.
+pub fn disconnect(node: &LocalNode) -> anyhow::Result<()> {
+    let _ = run("ip", &["link", "delete", &link(node)]); // gone already is as good
+    namespaces::drop_network(node)
 }
 
 /// Takes the bridge and the rules away.
