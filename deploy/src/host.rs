@@ -50,7 +50,22 @@ pub fn prepare() -> anyhow::Result<()> {
     for module in ["overlay", "br_netfilter"] {
         let _ = runtime::run("modprobe", &[module]); // built in, or not there: what depends on it says so itself
     }
+    share_mounts()?;
     sysctl("net/ipv4/ip_forward", "1")
+}
+
+/// Makes mounts shared where PID 1 left them private: volumes may ask for mounts that go from the machine to the pod
+/// (`mountPropagation`), and the runtime refuses those otherwise.
+fn share_mounts() -> anyhow::Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
+    // "26 1 254:0 / / rw,relatime shared:1 - ext4 …": of several that cover each other the last is in effect.
+    let root = table.lines().rfind(|line| line.split(' ').nth(4) == Some("/"));
+    if root.is_some_and(|line| line.split(" - ").next().is_some_and(|fields| fields.contains(" shared:"))) {
+        return Ok(());
+    }
+    let none: Option<&str> = None;
+    let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_SHARED;
+    nix::mount::mount(none, "/", none, flags, none).context("sharing the mounts of /")
 }
 
 fn sysctl(name: &str, value: &str) -> anyhow::Result<()> {

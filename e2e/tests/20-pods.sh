@@ -155,3 +155,28 @@ test_the_users_manifests_run_as_they_are() {
     contains "$(kubectl -n $namespace get ingress nginx-https)" ss.bli.cn
     contains "$(kubectl -n $namespace get endpointslices -l kubernetes.io/service-name=memcache-service -o jsonpath='{.items[0].ports[0].port}')" 8911
 }
+
+test_mounts_of_the_node_reach_a_pod_that_asks_for_them() {
+    local folder
+    folder=$(mktemp -d)
+    trap "umount $folder/later; rm -r $folder" EXIT
+    apply <<X
+apiVersion: v1
+kind: Pod
+metadata: {name: sees}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: sees
+    image: busybox:1.36
+    imagePullPolicy: IfNotPresent
+    command: [sleep, "3600"]
+    volumeMounts: [{name: here, mountPath: /here, mountPropagation: HostToContainer}]
+  volumes: [{name: here, hostPath: {path: $folder, type: DirectoryOrCreate}}]
+X
+    k wait --for=condition=Ready pod/sees --timeout=60s >/dev/null
+    mkdir -p "$folder/later"
+    mount -t tmpfs none "$folder/later"
+    touch "$folder/later/file"
+    k exec sees -- ls /here/later/file >/dev/null
+}
