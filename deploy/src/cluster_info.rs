@@ -1,6 +1,7 @@
 //! The ConfigMap `cluster-info` in kube-public: what anybody may read to find the cluster, and how somebody who holds a token or
 //! the hash of the CA knows that it is not a stranger's. (kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-join)
 
+use crate::pki::{ders, hashes};
 use crate::token::Token;
 use anyhow::Context;
 use base64::Engine;
@@ -9,9 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, Config};
 use ring::hmac;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::time::Duration;
-use x509_parser::pem::Pem;
 
 const NAMESPACE: &str = "kube-public";
 const NAME: &str = "cluster-info";
@@ -133,27 +132,6 @@ fn parse(text: &str) -> anyhow::Result<Found> {
     let encoded = cluster["certificate-authority-data"].as_str().context("cluster-info has no CA certificate")?;
     let ca_pem = String::from_utf8(STANDARD.decode(encoded).context("the CA in cluster-info is no base64")?)?;
     Ok(Found { server, ca_pem })
-}
-
-pub fn ders(pem: &str) -> anyhow::Result<Vec<Vec<u8>>> {
-    let all: Vec<Vec<u8>> = Pem::iter_from_buffer(pem.as_bytes())
-        .map(|pem| pem.map(|pem| pem.contents))
-        .collect::<Result<_, _>>()
-        .context("reading the CA certificate")?;
-    anyhow::ensure!(!all.is_empty(), "there is no certificate in what should be the CA's");
-    Ok(all)
-}
-
-/// `sha256:<hex>` of each certificate's public key, as `--discovery-token-ca-cert-hash` takes it.
-pub fn hashes(ca_pem: &str) -> anyhow::Result<Vec<String>> {
-    ders(ca_pem)?
-        .iter()
-        .map(|der| {
-            let (_, certificate) = x509_parser::parse_x509_certificate(der).context("reading the CA certificate")?;
-            let digest = Sha256::digest(certificate.public_key().raw);
-            Ok(format!("sha256:{}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>()))
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -82,12 +82,6 @@ fn is_copy(from: &Path, to: &Path) -> bool {
     from.len() == to.len() && from.modified().is_ok_and(|from| to.modified().is_ok_and(|to| to > from))
 }
 
-/// Pods' name servers: behind systemd-resolved the real ones, since its own address means nothing in a pod.
-pub fn resolv_conf() -> &'static str {
-    let real = "/run/systemd/resolve/resolv.conf";
-    if Path::new(real).exists() { real } else { "/etc/resolv.conf" }
-}
-
 pub fn write_containerd_config() -> anyhow::Result<()> {
     let snapshotter = if supports_overlay() { "overlayfs" } else { "native" };
     write(CONTAINERD_CONFIG, &manifests::containerd(!may_lower_oom_score(), snapshotter), 0o644)

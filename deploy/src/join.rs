@@ -3,7 +3,7 @@
 
 use crate::cluster_info::{self, Found, Refusal};
 use crate::layout::*;
-use crate::pki::write;
+use crate::pki::{self, write};
 use crate::progress::{step, until};
 use crate::token::Token;
 use crate::{host, images, kubeconfig, manifests, runtime};
@@ -133,7 +133,7 @@ async fn discover(args: &JoinArgs, deadline: Instant) -> anyhow::Result<Found> {
 /// A client that may do what the token's groups may.
 fn with_token(found: &Found, token: &Token) -> anyhow::Result<Client> {
     let mut config = Config::new(found.server.parse().with_context(|| format!("{:?} is no address", found.server))?);
-    config.root_cert = Some(cluster_info::ders(&found.ca_pem)?);
+    config.root_cert = Some(pki::ders(&found.ca_pem)?);
     config.auth_info = AuthInfo { token: Some(token.to_string().into()), ..AuthInfo::default() };
     Ok(Client::try_from(config)?)
 }
@@ -159,7 +159,7 @@ fn write_files(found: &Found, token: &Token, mut kubelet: Value) -> anyhow::Resu
         kubeconfig::kubeconfig(&found.ca_pem, &found.server, "kubernetes", "tls-bootstrap-token-user", user);
     write(BOOTSTRAP_CONF, &serde_yaml_ng::to_string(&bootstrap)?, 0o600)?;
     // The cluster's answer to this is that of the node that made it.
-    kubelet["resolvConf"] = host::resolv_conf().into();
+    kubelet["resolvConf"] = resolv_conf().into();
     write(KUBELET_CONFIG, &serde_yaml_ng::to_string(&kubelet)?, 0o644)?;
     host::write_containerd_config()
 }

@@ -78,3 +78,9 @@ pub const REMOVED: &[&str] = &[
 pub fn has_systemd() -> bool {
     std::path::Path::new("/run/systemd/system").exists()
 }
+
+/// Pods' name servers: behind systemd-resolved the real ones, since its own address means nothing in a pod.
+pub fn resolv_conf() -> &'static str {
+    let real = "/run/systemd/resolve/resolv.conf";
+    if std::path::Path::new(real).exists() { real } else { "/etc/resolv.conf" }
+}

@@ -202,7 +202,7 @@ impl Cluster {
             "healthzBindAddress": "127.0.0.1",
             "healthzPort": 10248,
             "imageGCHighThresholdPercent": 100,
-            "resolvConf": crate::host::resolv_conf(),
+            "resolvConf": resolv_conf(),
             "rotateCertificates": true,
             "staticPodPath": MANIFESTS,
         })

@@ -6,11 +6,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use time::{Duration, OffsetDateTime};
+use x509_parser::pem::Pem;
 
 const CA_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 365;
@@ -161,6 +163,28 @@ pub fn ensure(names: &Names) -> anyhow::Result<Authority> {
         write(&key_path, &key.serialize_pem(), 0o600)?;
     }
     Ok(ca)
+}
+
+/// The certificates in a PEM file; fails when there is none.
+pub fn ders(pem: &str) -> anyhow::Result<Vec<Vec<u8>>> {
+    let all: Vec<Vec<u8>> = Pem::iter_from_buffer(pem.as_bytes())
+        .map(|pem| pem.map(|pem| pem.contents))
+        .collect::<Result<_, _>>()
+        .context("reading the CA certificate")?;
+    anyhow::ensure!(!all.is_empty(), "there is no certificate in what should be the CA's");
+    Ok(all)
+}
+
+/// `sha256:<hex>` of each certificate's public key, as `--discovery-token-ca-cert-hash` takes it.
+pub fn hashes(ca_pem: &str) -> anyhow::Result<Vec<String>> {
+    ders(ca_pem)?
+        .iter()
+        .map(|der| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(der).context("reading the CA certificate")?;
+            let digest = Sha256::digest(certificate.public_key().raw);
+            Ok(format!("sha256:{}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>()))
+        })
+        .collect()
 }
 
 fn read(path: &str) -> anyhow::Result<String> {

@@ -206,7 +206,7 @@ async fn list(client: &Client) -> anyhow::Result<()> {
 /// What a new node runs to join.
 pub fn join_command(token: &Token) -> anyhow::Result<String> {
     let (server, ca) = crate::cluster::endpoint()?;
-    let hashes = crate::cluster_info::hashes(&ca)?;
+    let hashes = crate::pki::hashes(&ca)?;
     let address = server.trim_start_matches("https://");
     let pins: Vec<String> = hashes.iter().map(|h| format!("--discovery-token-ca-cert-hash {h}")).collect();
     Ok(format!("ferrokube join {address} --token {token} {}", pins.join(" ")))

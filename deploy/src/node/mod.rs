@@ -15,7 +15,7 @@ pub mod processes;
 
 use crate::layout::*;
 use crate::token::{self, Token};
-use crate::{cluster, cluster_info, host, runtime};
+use crate::{cluster, host, pki, runtime};
 use anyhow::Context;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -144,7 +144,7 @@ impl LocalNode {
         let node = LocalNode { name: name.to_owned(), index: free };
         fs::create_dir_all(node.files()).with_context(|| format!("making {}", node.files().display()))?;
         let path = node.files().join("node.json");
-        crate::pki::write(&path.to_string_lossy(), &serde_json::to_string(&node)?, 0o644)?;
+        pki::write(&path.to_string_lossy(), &serde_json::to_string(&node)?, 0o644)?;
         Ok(node)
     }
 
@@ -240,7 +240,7 @@ pub async fn add(client: &Client, name: &str) -> anyhow::Result<()> {
 
 fn join(node: &LocalNode, token: &Token) -> anyhow::Result<()> {
     let (server, ca) = cluster::endpoint()?;
-    let hashes = cluster_info::hashes(&ca)?;
+    let hashes = pki::hashes(&ca)?;
     let (token, address) = (token.to_string(), node.address().to_string());
     let mut arguments = vec!["join", server.trim_start_matches("https://"), "--token", &token];
     for hash in &hashes {
