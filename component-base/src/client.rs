@@ -12,6 +12,8 @@
 //! change, so that a rotated one is used from the next connection on. Nothing is retried in here: level-triggered
 //! callers come again anyway.
 
+mod connections;
+
 use std::{
     path::PathBuf,
     sync::{Arc, LazyLock},
@@ -41,6 +43,9 @@ use crate::{
     metrics::{self, IntCounterVec},
     tls::{self, CertifiedFiles, Watched},
 };
+
+use connections::ClosableConnector;
+pub use connections::Connections;
 
 /// Where the API server is and how hard it may be asked.
 #[derive(Clone, Debug, Default)]
@@ -81,11 +86,27 @@ pub async fn connect(flags: &ClientFlags, user_agent: &str) -> Result<Client, Er
     from_config(config, identity, user_agent, flags.qps, flags.burst)
 }
 
+/// A client that shows the certificate of `identity`, whatever the kubeconfig says. Whoever replaces that certificate has to
+/// close the `connections` that were made with the one before.
+pub async fn connect_as(
+    flags: &ClientFlags,
+    identity: Arc<dyn ResolvesClientCert>,
+    connections: Connections,
+    user_agent: &str,
+) -> Result<Client, Error> {
+    let (mut config, _) = load(flags).await?;
+    let auth = &mut config.auth_info;
+    (auth.client_certificate, auth.client_certificate_data) = (None, None);
+    (auth.client_key, auth.client_key_data) = (None, None);
+    let http = transport(&config, Some(identity), connections)?;
+    assemble(&config, http, user_agent, None, flags.qps, flags.burst)
+}
+
 /// A connection without any identity of its own, for clients that each bring a token; see [`Anonymous::client`].
 pub async fn connect_anonymously(flags: &ClientFlags) -> Result<Anonymous, Error> {
     let (mut config, _) = load(flags).await?;
     config.auth_info = AuthInfo::default();
-    let http = transport(&config, None)?;
+    let http = transport(&config, None, Connections::default())?;
     Ok(Anonymous { config, http })
 }
 
@@ -166,17 +187,25 @@ pub fn from_config(
     qps: f32,
     burst: u32,
 ) -> Result<Client, Error> {
-    let http = transport(&config, identity)?;
+    let identity = match identity {
+        Some(files) => Some(Arc::new(FollowedIdentity(tls::following(files)?)) as Arc<dyn ResolvesClientCert>),
+        None => None,
+    };
+    let http = transport(&config, identity, Connections::default())?;
     assemble(&config, http, user_agent, None, qps, burst)
 }
 
-type Connector = HttpsConnector<HttpConnector>;
+type Connector = HttpsConnector<ClosableConnector>;
 
-fn transport(config: &Config, identity: Option<CertifiedFiles>) -> Result<HttpClient<Connector, Body>, Error> {
+fn transport(
+    config: &Config,
+    identity: Option<Arc<dyn ResolvesClientCert>>,
+    connections: Connections,
+) -> Result<HttpClient<Connector, Body>, Error> {
     let failed = |reason: String| Error::Client { server: config.cluster_url.to_string(), reason };
     let mut tls = config.rustls_client_config().map_err(|error| failed(error.to_string()))?;
-    if let Some(files) = identity {
-        tls.client_auth_cert_resolver = Arc::new(FollowedIdentity(tls::following(files)?));
+    if let Some(identity) = identity {
+        tls.client_auth_cert_resolver = identity;
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -187,7 +216,7 @@ fn transport(config: &Config, identity: Option<CertifiedFiles>) -> Result<HttpCl
         let name = name.clone().try_into().map_err(|error| failed(format!("tls-server-name: {error}")))?;
         connector = connector.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
-    let connector = connector.enable_all_versions().wrap_connector(tcp);
+    let connector = connector.enable_all_versions().wrap_connector(ClosableConnector::new(tcp, connections));
     Ok(HttpClient::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())

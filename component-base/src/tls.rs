@@ -240,6 +240,16 @@ pub fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     if certs.is_empty() { Err(Error::NoCertificate { path: path.to_owned() }) } else { Ok(certs) }
 }
 
+/// The certificate, its intermediates and their key of PEM texts; one text may hold all of them.
+pub fn certified_from_pem(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
+    let certs: Vec<_> = CertificateDer::pem_slice_iter(cert).filter_map(Result::ok).collect();
+    if certs.is_empty() {
+        return Err(Error::Mismatch("there is no certificate".into()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| Error::Mismatch(format!("no usable key: {error}")))?;
+    certified(certs, key)
+}
+
 fn read_certified(files: &CertifiedFiles) -> Result<CertifiedKey, Error> {
     let certs = read_certs(&files.cert)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)

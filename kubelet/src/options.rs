@@ -232,9 +232,9 @@ overrides! {
         protect_kernel_defaults => protect_kernel_defaults;
         /// Register the node with the API server.
         register_node => register_node;
-        /// Accepted, without effect: certificates are not rotated yet.
+        /// Ask for a new client certificate before the one in use ends.
         rotate_certificates => rotate_certificates;
-        /// Accepted, without effect: the serving certificate is configured or self-signed.
+        /// Ask the cluster for the serving certificate, and for the next before it ends.
         rotate_server_certificates => server_tls_bootstrap;
         /// Refused: a kubelet that runs its pods once is no more.
         runonce => run_once;
@@ -421,7 +421,7 @@ pub struct Args {
     /// How to reach the API server. Without it the kubelet runs static pods only.
     #[arg(long, value_parser = cli::path)]
     pub kubeconfig: Option<PathBuf>,
-    /// kubeconfig to get a client certificate with, where --kubeconfig doesn't exist yet.
+    /// kubeconfig to get a client certificate with, where --kubeconfig doesn't exist yet or its certificate has expired.
     #[arg(long, value_parser = cli::path)]
     pub bootstrap_kubeconfig: Option<PathBuf>,
     /// Name of the node; default: the host name.

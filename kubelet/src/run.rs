@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use certificates::{Manager, bootstrap};
 use cgroups::{Cgroups, Driver, Version, resources};
+use component_base::client::{ClientFlags, Connections};
 use component_base::events::Recorder;
 use component_base::informer::{Factory, Scope};
 use configuration::KubeletConfiguration;
@@ -52,7 +54,7 @@ pub async fn run(mut args: Args, shutdown: CancellationToken) -> anyhow::Result<
         () = shutdown.cancelled() => return Ok(()),
     };
     let node_name = node_name(args.hostname_override.as_deref())?;
-    let client = client(&args, &config, &node_name, &shutdown).await?;
+    let ApiAccess { client, rotation } = client(&args, &config, &node_name, &shutdown).await?;
     make_root_dir(&args.root_dir)?;
     node::protect_self(config.oom_score_adj);
 
@@ -81,7 +83,7 @@ pub async fn run(mut args: Args, shutdown: CancellationToken) -> anyhow::Result<
         standalone = context.client.is_none(),
         "Kubelet starts"
     );
-    run_parts(context, args, shutdown).await
+    run_parts(context, args, rotation, shutdown).await
 }
 
 /// What is found out about the node before the rest of it can be told.
@@ -143,8 +145,13 @@ fn parallel_pulls(config: &KubeletConfiguration) -> usize {
     }
 }
 
-/// Runs every part of the kubelet; the end of the servers is the end of all.
-async fn run_parts(context: Arc<Context>, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// Runs every part of the kubelet until the shutdown, or until it has no certificate to go on with.
+async fn run_parts(
+    context: Arc<Context>,
+    args: Args,
+    rotation: Option<Rotation>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let images =
         Images::new(context.cri.clone(), parallel_pulls(&context.config), auth::Keyring::of_node(&context.root_dir));
     let volumes = Volumes::new(context.client.clone());
@@ -159,7 +166,9 @@ async fn run_parts(context: Arc<Context>, args: Args, shutdown: CancellationToke
         }
     }
     node::runtime::update(&lifecycle).await;
-    let serving = server::serve(lifecycle.clone(), &args.cert_dir, shutdown.clone()).await?;
+    let requested = serving_certificate(&context, &args.cert_dir);
+    let resolver = requested.as_ref().map(|(manager, _)| manager.server_resolver());
+    let serving = server::serve(lifecycle.clone(), &args.cert_dir, resolver, shutdown.clone()).await?;
     let registration = Registration {
         external_cloud_provider: args.cloud_provider.as_deref() == Some("external"),
         unschedulable: args.register_schedulable == Some(false),
@@ -170,23 +179,64 @@ async fn run_parts(context: Arc<Context>, args: Args, shutdown: CancellationToke
     parts.spawn(sources::run(context.clone(), static_sender, shutdown.clone()));
     parts.spawn(node::runtime::run(lifecycle.clone(), shutdown.clone()));
     parts.spawn(pleg::run(lifecycle.clone(), shutdown.clone()));
-    parts.spawn(connect(context.clone(), shutdown.clone()));
+    parts.spawn(connect(context.clone(), requested, shutdown.clone()));
     parts.spawn(manager::run(lifecycle.clone(), statics, shutdown.clone()));
     parts.spawn(statuses::run(lifecycle.clone(), shutdown.clone()));
     parts.spawn(mirror::run(lifecycle.clone(), shutdown.clone()));
     parts.spawn(node::run(lifecycle.clone(), registration, shutdown.clone()));
     parts.spawn(node::lease::run(context.clone(), shutdown.clone()));
     parts.spawn(container_logs::rotate::run(context.clone(), shutdown.clone()));
-    parts.spawn(gc::run(context, shutdown.clone()));
+    parts.spawn(gc::run(context.clone(), shutdown.clone()));
     parts.spawn(eviction::run(lifecycle, shutdown.clone()));
-    shutdown.cancelled().await;
+    let result = rotate(rotation, &context, &shutdown).await;
+    shutdown.cancel();
     while parts.join_next().await.is_some() {}
+    result
+}
+
+/// Replaces the client certificate, where that is asked for, until the shutdown.
+async fn rotate(rotation: Option<Rotation>, context: &Context, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    if let (Some(Rotation { manager, connections }), Some(client)) = (rotation, context.client.clone()) {
+        // Connections know the kubelet by the certificate of before.
+        manager.run(client, || connections.close_all(), shutdown.clone()).await?;
+    }
+    shutdown.cancelled().await;
     Ok(())
+}
+
+/// What is told the addresses to ask a serving certificate for.
+type Addresses = watch::Sender<Option<certificates::Template>>;
+
+/// The serving certificate, where the cluster is to sign it (`serverTLSBootstrap`).
+fn serving_certificate(context: &Context, cert_dir: &Path) -> Option<(Arc<Manager>, Addresses)> {
+    let config = &context.config;
+    let configured = (Path::new(&config.tls_cert_file), Path::new(&config.tls_private_key_file));
+    (config.server_tls_bootstrap && config.enable_server)
+        .then(|| Manager::serving(cert_dir, (!config.tls_cert_file.is_empty()).then_some(configured)))
+}
+
+/// Replaces the serving certificate in time, and when the addresses of the node's status change.
+async fn rotate_serving(
+    requested: Option<(Arc<Manager>, Addresses)>,
+    context: &Context,
+    client: Client,
+    shutdown: CancellationToken,
+) {
+    let (Some((manager, addresses)), Some(api)) = (requested, context.api.get()) else { return };
+    let node_name = context.node_name.clone();
+    api.node.on_change(move |change| {
+        let status = change.object().and_then(|node| node.status.as_ref());
+        if let Some(list) = status.and_then(|status| status.addresses.as_deref()) {
+            certificates::tell_addresses(&addresses, &node_name, list);
+        }
+    });
+    // It ends at the shutdown only: what a server lacks is no reason to end.
+    let _ = manager.run(client, || {}, shutdown).await;
 }
 
 /// Begins the watches when the API server answers. Watches that began earlier would by then wait half a minute between
 /// their tries.
-async fn connect(context: Arc<Context>, shutdown: CancellationToken) {
+async fn connect(context: Arc<Context>, requested: Option<(Arc<Manager>, Addresses)>, shutdown: CancellationToken) {
     let Some(client) = context.client.clone() else { return };
     // Any answer will do, "unauthorized" too: that is for the watches to complain about.
     while !matches!(client.apiserver_version().await, Ok(_) | Err(kube::Error::Api(_))) {
@@ -196,7 +246,7 @@ async fn connect(context: Arc<Context>, shutdown: CancellationToken) {
         }
     }
     tracing::info!("The API server answers");
-    let factory = Factory::new(client, shutdown);
+    let factory = Factory::new(client.clone(), shutdown.clone());
     let node_name = &context.node_name;
     let stores = ApiStores {
         pods: factory.store(Scope::fields(format!("spec.nodeName={node_name}"))),
@@ -205,6 +255,7 @@ async fn connect(context: Arc<Context>, shutdown: CancellationToken) {
     };
     // Set here and nowhere else.
     let _ = context.api.set(stores);
+    rotate_serving(requested, &context, client, shutdown).await;
 }
 
 /// Refuses machines that the configuration says are not to be run on.
@@ -237,27 +288,46 @@ async fn await_runtime(cri: &Cri) -> proto::cri::VersionResponse {
     }
 }
 
+/// The way to the API server.
+struct ApiAccess {
+    /// `None`: standalone.
+    client: Option<Client>,
+    rotation: Option<Rotation>,
+}
+
+/// The client certificate that is replaced before it ends, and the connections that were made with it.
+struct Rotation {
+    manager: Arc<Manager>,
+    connections: Connections,
+}
+
 async fn client(
     args: &Args,
     config: &KubeletConfiguration,
     node_name: &str,
     shutdown: &CancellationToken,
-) -> anyhow::Result<Option<Client>> {
+) -> anyhow::Result<ApiAccess> {
     let Some(kubeconfig) = args.kubeconfig.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(None);
+        return Ok(ApiAccess { client: None, rotation: None });
     };
-    if let Some(bootstrap) =
-        args.bootstrap_kubeconfig.as_deref().filter(|path| !path.as_os_str().is_empty() && !kubeconfig.exists())
-    {
-        node::bootstrap::client_certificate(bootstrap, kubeconfig, &args.cert_dir, node_name, shutdown).await?;
+    let manager = Manager::client(&args.cert_dir, node_name);
+    if let Some(from) = args.bootstrap_kubeconfig.as_deref().filter(|path| !path.as_os_str().is_empty()) {
+        bootstrap::ensure(from, kubeconfig, &manager, shutdown).await?;
     }
-    let flags = component_base::client::ClientFlags {
+    let flags = ClientFlags {
         kubeconfig: Some(kubeconfig.to_path_buf()),
         master: None,
         qps: config.kube_api_qps as f32,
         burst: u32::try_from(config.kube_api_burst).unwrap_or(0),
     };
-    Ok(Some(component_base::client::connect(&flags, "kubelet").await?))
+    if !config.rotate_certificates || !bootstrap::take_over(&manager, kubeconfig) {
+        let client = component_base::client::connect(&flags, "kubelet").await?;
+        return Ok(ApiAccess { client: Some(client), rotation: None });
+    }
+    let connections = Connections::default();
+    let identity = manager.client_resolver();
+    let client = component_base::client::connect_as(&flags, identity, connections.clone(), "kubelet").await?;
+    Ok(ApiAccess { client: Some(client), rotation: Some(Rotation { manager, connections }) })
 }
 
 fn node_name(given: Option<&str>) -> anyhow::Result<String> {

@@ -247,7 +247,8 @@ impl Stand {
         self.client(&format!("client-certificate: {}\n    client-key: {}", cert.display(), key.display())).await
     }
 
-    fn kubeconfig(&self, user: &str) -> String {
+    /// A kubeconfig with these credentials of its user.
+    pub fn kubeconfig(&self, user: &str) -> String {
         format!(
             "apiVersion: v1
 kind: Config

@@ -2,7 +2,6 @@
 //! only woken when the runtime becomes ready.
 
 pub mod address;
-pub mod bootstrap;
 mod conditions;
 pub mod lease;
 pub mod runtime;

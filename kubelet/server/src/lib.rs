@@ -21,13 +21,15 @@ use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pod_lifecycle::Lifecycle;
+use rustls::server::ResolvesServerCert;
 use tokio_util::sync::CancellationToken;
 
-/// Opens the ports, and returns what serves them until shutdown. A self-signed certificate is kept in `cert_dir`, where none
-/// is configured.
+/// Opens the ports, and returns what serves them until shutdown. Without a `requested` certificate that of the configuration
+/// is served with, or else a self-signed one that is kept in `cert_dir`.
 pub async fn serve(
     lifecycle: Arc<Lifecycle>,
     cert_dir: &Path,
+    requested: Option<Arc<dyn ResolvesServerCert>>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<BoxFuture<'static, ()>> {
     let config = &lifecycle.context.config;
@@ -40,8 +42,12 @@ pub async fn serve(
     }
     if config.enable_server {
         let listener = serving::bind(address(&config.address, config.port)?).await?;
-        let (tls, hints) = (certificate(&lifecycle, cert_dir)?, auth::client_ca(&lifecycle)?);
-        let mut server_tls = ServerTls::new(tls);
+        let certificate = match requested {
+            Some(requested) => requested,
+            None => certificate(&lifecycle, cert_dir)?,
+        };
+        let hints = auth::client_ca(&lifecycle)?;
+        let mut server_tls = ServerTls::new(certificate);
         if config.tls_min_version == "VersionTLS13" {
             server_tls.versions = tls::ONLY_TLS13;
         }
@@ -70,7 +76,7 @@ fn address(host: &str, port: i32) -> anyhow::Result<SocketAddr> {
 }
 
 /// The serving certificate: as configured, or a self-signed one that is kept for the next start.
-fn certificate(lifecycle: &Lifecycle, cert_dir: &Path) -> anyhow::Result<Arc<dyn rustls::server::ResolvesServerCert>> {
+fn certificate(lifecycle: &Lifecycle, cert_dir: &Path) -> anyhow::Result<Arc<dyn ResolvesServerCert>> {
     let config = &lifecycle.context.config;
     if config.tls_cert_file.is_empty() {
         let mut names = vec![lifecycle.context.node_name.clone(), "localhost".to_owned()];
