@@ -443,12 +443,12 @@ pub struct Subject {
     pub organizations: Vec<String>,
 }
 
-/// The subject of a certificate; `None` if it cannot be parsed or has no common name.
+/// The subject of a certificate; `None` if it cannot be parsed or has no common name, or an empty one: that is nobody.
 pub fn subject(cert: &CertificateDer<'_>) -> Option<Subject> {
     let (_, cert) = x509_parser::parse_x509_certificate(cert).ok()?;
     let text = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| attribute.as_str().ok().map(str::to_owned);
     let subject = cert.subject();
-    let common_name = subject.iter_common_name().filter_map(text).last()?;
+    let common_name = subject.iter_common_name().filter_map(text).last().filter(|name| !name.is_empty())?;
     Some(Subject { common_name, organizations: subject.iter_organization().filter_map(text).collect() })
 }
 
@@ -510,6 +510,23 @@ mod tests {
         let subject = subject(&pki().leaf).unwrap();
         assert_eq!(subject.common_name, "system:node:n1");
         assert_eq!(subject.organizations, ["system:nodes"]);
+    }
+
+    #[test]
+    fn who_has_no_common_name_is_nobody() {
+        use rcgen::DnType::{CommonName, OrganizationName};
+        for (names, expected) in [
+            (&[(CommonName, "alice"), (OrganizationName, "users")][..], Some("alice")),
+            (&[(OrganizationName, "system:masters")], None),
+            (&[(CommonName, ""), (OrganizationName, "system:masters")], None),
+            (&[], None),
+        ] {
+            let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            names.iter().for_each(|(kind, name)| params.distinguished_name.push(kind.clone(), *name));
+            let cert = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            assert_eq!(subject(cert.der()).map(|subject| subject.common_name).as_deref(), expected, "{names:?}");
+        }
     }
 
     #[test]
