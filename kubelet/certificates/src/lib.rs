@@ -26,8 +26,6 @@ pub enum Error {
     Request(#[from] rcgen::Error),
     #[error("{}", component_base::client::describe(.0))]
     Api(#[from] kube::Error),
-    #[error("cannot watch certificate request {name}: {source}")]
-    Watch { name: String, source: kube::runtime::wait::Error },
     /// The type of the condition, Denied or Failed, and what its author says.
     #[error("certificate request {name} is {condition}: {message}")]
     Refused { name: String, condition: String, message: String },

@@ -17,6 +17,9 @@ use crate::{Error, Template};
 /// How long one request may wait for its approval and signature, as upstream's certificate manager has it.
 pub const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 
+/// After a watch that has ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Asks a signer for a certificate and waits until there is one; returns its PEM. The name of the request follows from key
 /// and template, so that asking again finds the request of before.
 pub async fn certificate(
@@ -55,15 +58,22 @@ async fn ask(
             // Only who has seen our public key can have made it in our stead, and a certificate that is not for our key is
             // refused when it comes.
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                tracing::info!(csr = name, "The certificate was asked for before, waiting for its approval");
+                tracing::debug!(csr = name, "The certificate was asked for before, waiting for its approval");
             }
             Err(error) => return Err(error.into()),
         }
         let decided = |request: Option<&CertificateSigningRequest>| {
             request.is_none_or(|request| outcome(name, request).is_some())
         };
-        let seen = await_condition(api.clone(), name, decided).await;
-        let seen = seen.map_err(|source| Error::Watch { name: name.to_owned(), source })?;
+        let seen = match await_condition(api.clone(), name, decided).await {
+            Ok(seen) => seen,
+            // A watch may end at any time: when the client certificate is replaced, its connections are closed.
+            Err(error) => {
+                tracing::debug!(csr = name, %error, "Looking at the certificate request again");
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            }
+        };
         match seen.and_then(|request| outcome(name, &request)) {
             Some(outcome) => return outcome,
             None => tracing::info!(csr = name, "The certificate request was deleted, asking anew"),
