@@ -12,7 +12,7 @@ nodes_of() { k get pods -l "app=$1" -o jsonpath='{range .items[*]}{.spec.nodeNam
 
 test_nodes_join_by_token_and_certificate_request() {
     same 3 "$(kubectl get nodes --no-headers | grep -c ' Ready ')"
-    same 2 "$(kubectl get csr --no-headers | grep -c 'kube-apiserver-client-kubelet.*Approved,Issued')"
+    same 2 "$(kubectl get csr --no-headers | grep -c 'kube-apiserver-client-kubelet.*system:bootstrap:.*Approved,Issued')"
     same "" "$(kubectl -n kube-system get secrets --field-selector type=bootstrap.kubernetes.io/token -o name)"
     contains "$(kubectl get node -l node-role.kubernetes.io/control-plane -o jsonpath='{.items[*].spec.taints[*].effect}')" NoSchedule
 }
