@@ -46,6 +46,8 @@ async fn labels_of_namespaces_are_checked_and_pods_that_miss_them_told_of() {
     for (name, host_network) in [("b", false), ("a", false), ("host", true)] {
         stand.create(&format!("{team}/pods"), pod(name, host_network)).await;
     }
+    // Pods are looked up in the watch cache. A list that may not be stale waits until they are all in there.
+    send(&stand, "GET", &format!("{team}/pods"), Value::Null).await;
     let told = [
         "299 - \"existing pods in namespace \\\"team\\\" violate the new PodSecurity enforce level \\\"restricted:latest\\\"\"",
         "299 - \"a (and 1 other pod): allowPrivilegeEscalation != false, unrestricted capabilities, runAsNonRoot != true, seccompProfile\"",
